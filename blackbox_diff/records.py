@@ -1,0 +1,423 @@
+"""The values that cross module boundaries. Nothing here does I/O or knows a server.
+
+Units: logprobs in nats, offsets in bytes of the UTF-8 text, money in USD. A missing number is None in
+a scalar field and NaN inside an array; neither is ever averaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Framing = Literal["raw", "chat", "user"]
+FRAMINGS: tuple[Framing, ...] = ("raw", "chat", "user")
+
+Json = Any  # JSON text as json.loads gives it: checked where it is read, never trusted
+
+CHAT_SYSTEM = "You are a helpful assistant."
+CHAT_USER = "Tell me anything."
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One (source, framing) pair."""
+
+    source: str
+    framing: Framing
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.framing}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion to buy. `id` is what resume goes by: "<source>.<framing>.<index>"."""
+
+    id: str
+    arm: Arm
+    prefill: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The sampler settings of a run; every field is sent explicitly."""
+
+    temperature: float = 1.0
+    max_tokens: int = 64
+    top_logprobs: int = 5
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP POST before it is sent: `path` is relative to the endpoint's base URL.
+
+    `url` replaces base URL and path where a server's route lies outside of /v1 (SGLang's /generate,
+    /tokenize).
+    """
+
+    path: str
+    body: Mapping[str, Json]
+    url: str | None = None
+
+    def digest(self) -> str:
+        """`sha256:` over the canonical JSON of the request, first 32 hex digits."""
+        text = json.dumps(
+            [self.url or self.path, self.body], sort_keys=True, separators=(",", ":"), ensure_ascii=True
+        )
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """What came back over HTTP, unread. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and money as the endpoint reports them; None where it does not."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """One model's segmentation of a text, with a logprob per unit.
+
+    A unit is usually one token; it is several where a server reports a character's tokens as one.
+
+    ends: (n,) int64, byte offset where each unit ends; non-decreasing; the last equals the text's
+        length in bytes. Starts are the previous ends, the first start is 0.
+    logprobs: (n,) float64, nats, <= 0; NaN where missing or censored.
+    """
+
+    ends: NDArray[np.int64]
+    logprobs: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, ends: Any, logprobs: Any) -> Tokens:
+        return cls(
+            np.asarray(ends, dtype=np.int64),
+            np.asarray([np.nan if x is None else x for x in logprobs], dtype=np.float64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Tokens)
+            and np.array_equal(self.ends, other.ends)
+            and np.array_equal(self.logprobs, other.logprobs, equal_nan=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class SideToken:
+    """A token kept apart from content: end of sequence, another special token, or a cut-off tail."""
+
+    text: str
+    logprob: float | None
+    kind: Literal["end", "special", "tail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model wrote after a prefill, with its own logprobs.
+
+    text: the content tokens joined; decodes exactly from their bytes. The prefill is not in it.
+    tokens: segmentation of `text` by the model that wrote it.
+    ids, prompt_ids: token ids where the server gave them (content tokens only; the whole prompt).
+    side: special tokens and cut-off tail, in order of appearance; never part of `text`.
+    decode: how token bytes were recovered ("bytes", "strings", "escapes", "ids", "latin1", ...).
+    notes: short stable words for what was unusual ("content_trimmed", "prefill_echoed", ...).
+    """
+
+    text: str
+    tokens: Tokens
+    ids: tuple[int, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    side: tuple[SideToken, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    model: str | None = None
+    fingerprint: str | None = None
+    decode: str = "bytes"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceScore:
+    """A text under another model: the segmentation covers exactly the completion's bytes.
+
+    A unit that straddles the join of prefill and completion, or that the server's template trimmed,
+    has a NaN logprob: the segment that holds it is left out of every comparison, on both sides.
+
+    context: what stood before the text. "ids": the target's own prompt token ids; "raw": the bare
+        prefill; "template": the reference's chat template; "plain": chat framing scored as the bare
+        prefill, because the reference has no chat template.
+    """
+
+    tokens: Tokens
+    context: Literal["ids", "raw", "template", "plain"]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reply that can't be used. `reason` is a stable snake_case word, `advice` a sentence."""
+
+    reason: str
+    advice: str
+
+
+class Check(BaseModel):
+    """One line of the probe's table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    outcome: Literal["good", "limited", "bad", "unknown"]
+    detail: str
+
+
+class EndpointProfile(BaseModel):
+    """What the probe found an endpoint able to do; what building and reading requests follows.
+
+    dialect: name of the module in `wire` that speaks to it.
+    raw, prefill, scoring: the recipe's name in that dialect, None where the endpoint can't.
+    logprobs: "raw" (before temperature and filters), "processed", or "unknown".
+    token_bytes: "exact", "characters" (exact only at character boundaries), or "lossy".
+    noise_nats: standard deviation of one token's logprob over identical calls.
+    self_consistency_nats: mean |sampled - scored| per token on the endpoint's own greedy text.
+    dropped: request fields that the endpoint rejects and that are therefore never sent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str
+    model: str
+    dialect: str
+    engine: str = "unknown"
+    raw: str | None = None
+    prefill: str | None = None
+    scoring: str | None = None
+    chat: bool = False
+    max_top_logprobs: int = 0
+    logprobs: Literal["raw", "processed", "unknown"] = "unknown"
+    token_bytes: Literal["exact", "characters", "lossy"] = "lossy"
+    token_ids: bool = False
+    tokenize: bool = False
+    has_template: bool | None = None
+    seed: bool = False
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    dropped: tuple[str, ...] = ()
+    fingerprint: str | None = None
+    parent: str | None = None
+    noise_nats: float | None = None
+    self_consistency_nats: float | None = None
+    auditable: bool = False
+    can_score: bool = False
+    verdict: str = ""
+    checks: tuple[Check, ...] = ()
+    probed_at: str = ""
+
+    def framings(self) -> tuple[Framing, ...]:
+        """The framings that the endpoint allows, strongest probes first."""
+        found: list[Framing] = []
+        if self.raw:
+            found.append("raw")
+        if self.prefill:
+            found.append("chat")
+        if not found and self.chat:
+            found.append("user")
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCompletion:
+    """A completion with everything ranking needs; `scores` maps a reference's label to its score."""
+
+    sample: Sample
+    completion: Completion
+    scores: Mapping[str, ReferenceScore]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open byte range of the completion's text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The smallest run of bytes that starts and ends on a token boundary of both models.
+
+    Logprob sums in nats; None on a side with a missing value: the segment is left out of statistics.
+    """
+
+    start: int
+    end: int
+    target: float | None
+    reference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One row of the ranking. `metrics` holds the names of DESIGN 3.1 and more; None = undefined."""
+
+    rank: int
+    id: str
+    source: str
+    framing: Framing
+    prefill: str
+    completion: str
+    n_tokens: int
+    score: float
+    metrics: Mapping[str, float | None]
+    flags: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    peak: Span | None = None
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A stretch of one completion that carries a theme: `span` is the phrase in `text`."""
+
+    id: str
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Content that recurs in high-gap completions across unrelated prefills.
+
+    count, prefills: completions holding it, and distinct prefills among them.
+    background: the reference's own completions that hold it.
+    mean_gap: nats per token over the completions that hold it.
+    stability: share of bootstrap resamples (over prefills) in which it stays among the top themes.
+    """
+
+    phrase: str
+    terms: tuple[str, ...]
+    count: int
+    prefills: int
+    background: int
+    mean_gap: float
+    score: float
+    stability: float | None
+    quotes: tuple[Quote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point estimate with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to "is there anything here?".
+
+    outcome: "finding", "no finding" (at this budget; never "clean"), or "undecided".
+    p_value: of the test statistic under the control, None where there is no control.
+    """
+
+    outcome: Literal["finding", "no finding", "undecided"]
+    sentence: str
+    statistic: float | None
+    p_value: float | None
+    control: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSummary:
+    """What the same pipeline says where there is nothing to find."""
+
+    name: str
+    n: int
+    max_score: float | None
+    mean_gap: float | None
+    scores: tuple[float, ...] = ()
+    ppl: tuple[tuple[float, float], ...] = ()  # (target, reference) perplexities, for the scatter
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSummary:
+    """What one arm gave: outcomes, and its gap in nats per token."""
+
+    name: str
+    scored: int
+    refused: int
+    failed: int
+    unpaid: int
+    mean_gap: float | None
+    top_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Everything that is derived offline from a run's completions and scores."""
+
+    reference: str
+    metric: str
+    ranking: tuple[Ranked, ...]
+    themes: tuple[Theme, ...]
+    verdict: Verdict
+    control: ControlSummary | None
+    kl_nats_per_token: Interval | None
+    top_stability: float | None
+    arms: tuple[ArmSummary, ...]
+    calls_to_finding: tuple[tuple[int, float], ...] = ()  # (completions bought, best score so far)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The run as money and provenance: what a report prints around an Analysis."""
+
+    run: str
+    target: str
+    target_url: str
+    references: tuple[str, ...]
+    created: str
+    stopped_because: str
+    calls: int
+    completions: int
+    scored: int
+    refused: Mapping[str, int]
+    failed: Mapping[str, int]
+    unpaid: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    max_cost_usd: float | None
+    seconds: float
+    settings: Mapping[str, Json]
+    warnings: tuple[str, ...] = ()
