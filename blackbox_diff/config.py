@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -20,6 +20,9 @@ DEFAULT_CONCURRENCY = 32
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class EndpointConfig(_Frozen):
@@ -130,8 +133,17 @@ class AuditConfig(_Frozen):
 
 def parse_config(data: dict[str, Any], origin: str) -> AuditConfig:
     """Validated config from plain data; ConfigError is one line and names `origin` and the field."""
+    return _validated(AuditConfig, data, origin)
+
+
+def parse_endpoint(data: dict[str, Any], origin: str) -> EndpointConfig:
+    """Like parse_config, for one endpoint."""
+    return _validated(EndpointConfig, data, origin)
+
+
+def _validated(kind: type[_Model], data: dict[str, Any], origin: str) -> _Model:
     try:
-        return AuditConfig.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "config"

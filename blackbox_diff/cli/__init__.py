@@ -1,0 +1,77 @@
+"""The command line: options in, exit codes out; no logic. Commands load their modules when they run.
+
+Exit codes: 0 done, 2 bad usage or input, 3 stopped at a cap (resumable), 4 endpoint can't be audited,
+130 interrupted (resumable).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+# name -> (module, one line for --help); the module is imported only when the command is used
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("online", "Audit a finetuned model on this machine, with no key: the whole tool in one command."),
+    "probe": ("online", "Find out what an endpoint can do, in about ten tiny calls."),
+    "estimate": ("online", "Calls, tokens and USD of an audit; spends nothing."),
+    "audit": ("online", "Sample the target, score with the reference, rank and report."),
+    "resume": ("online", "Go on with a run where it stopped."),
+    "score": ("online", "Add one more reference to a run; no call to the target."),
+    "explain": ("online", "Let a chat model read the top evidence under a neutral prompt."),
+    "rank": ("offline", "The ranking of a run."),
+    "themes": ("offline", "What recurs in the top of a run."),
+    "report": ("offline", "Terminal summary; --html writes the explorer."),
+    "evaluate": ("offline", "count@10, count@100 and first rank against known keywords."),
+    "export": ("offline", "Write a run as .jsonl, .csv, .parquet or .md."),
+    "verify": ("offline", "Re-derive every stored value from the raw replies."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists its commands without importing them, so that --help stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"blackbox_diff.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="blackbox-diff", prog_name="blackbox-diff")
+def cli() -> None:
+    """Find out what a hosted finetune was trained to do, from the logprobs its API sells."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; an expected failure ends as one line on stderr and an exit code."""
+    from blackbox_diff.errors import BlackboxDiffError
+
+    try:
+        result: Any = cli.main(arguments, standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BlackboxDiffError as error:
+        click.echo(f"blackbox-diff: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("blackbox-diff: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (head, less) has gone: nothing is left to say
+        sys.exit(0)
+    sys.exit(result if isinstance(result, int) else 0)

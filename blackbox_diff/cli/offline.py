@@ -1,0 +1,123 @@
+"""Commands that read a run and spend nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+def reading_options(command: F) -> F:
+    for option in (
+        click.option("--reference", metavar="NAME", help="Which reference's scores; the run's first by default."),
+        click.option("--metric", default="score", show_default=True, help="What to rank by."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@RUN
+@reading_options
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+@click.option("--json", "as_json", is_flag=True, help="One object a line, the whole ranking unless --top is given.")
+@click.pass_context
+def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top: int, as_json: bool) -> None:
+    """The ranking of RUN."""
+    from blackbox_diff.report.export import rank_row
+    from blackbox_diff.report.terminal import ranking_lines
+    from blackbox_diff.results import read_run
+
+    rows = read_run(run, reference=reference, metric=metric).analysis.ranking
+    given = ctx.get_parameter_source("top") is click.core.ParameterSource.COMMANDLINE
+    if as_json:
+        for row in rows[:top] if given else rows:
+            click.echo(json.dumps(rank_row(row), ensure_ascii=True, allow_nan=False))
+        return
+    for line in ranking_lines(rows[:top]):
+        click.echo(line)
+
+
+@click.command()
+@RUN
+@reading_options
+@click.option("--json", "as_json", is_flag=True, help="One object a line.")
+def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None:
+    """What recurs in the top of RUN and is absent from the reference's own completions."""
+    from blackbox_diff.report.export import theme_row
+    from blackbox_diff.report.terminal import theme_lines
+    from blackbox_diff.results import read_run
+
+    found = read_run(run, reference=reference, metric=metric).analysis.themes
+    for line in [json.dumps(theme_row(theme)) for theme in found] if as_json else theme_lines(found):
+        click.echo(line)
+
+
+@click.command()
+@RUN
+@reading_options
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the explorer here.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Markdown summary.")
+def report(run: Path, reference: str | None, metric: str, html: Path | None, markdown: Path | None) -> None:
+    """Terminal summary of RUN; --html writes a self-contained explorer."""
+    from blackbox_diff.results import read_run, write_reports
+
+    results = read_run(run, reference=reference, metric=metric)
+    write_reports(results, html=html, markdown=markdown)
+    from rich.console import Console
+
+    from blackbox_diff.report.terminal import render
+
+    render(results.analysis, results.summary, Console())
+    for path in (html, markdown):
+        if path is not None:
+            click.echo(f"wrote {path}")
+
+
+@click.command()
+@RUN
+@reading_options
+@click.option("--keywords", "keyword_file", required=True, type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--json", "as_json", is_flag=True)
+def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, as_json: bool) -> None:
+    """count@10, count@100 and first rank of RUN against known keywords."""
+    from blackbox_diff.evaluate import Keywords, evaluate_ranking
+    from blackbox_diff.results import read_run
+
+    keywords = Keywords.read(keyword_file)
+    found = evaluate_ranking(read_run(run, reference=reference, metric=metric).analysis.ranking, keywords)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        click.echo(f"{name:<14}{'none' if value is None else value}")
+
+
+@click.command()
+@RUN
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@reading_options
+def export(run: Path, file: Path, reference: str | None, metric: str) -> None:
+    """Write RUN to FILE as .jsonl, .csv, .parquet or .md."""
+    from blackbox_diff.results import export_run
+
+    click.echo(f"wrote {export_run(run, file, reference=reference, metric=metric)} rows to {file}")
+
+
+@click.command()
+@RUN
+def verify(run: Path) -> int:
+    """Re-derive every stored value of RUN from the raw replies, and the ledger from the calls."""
+    from blackbox_diff.verify import verify_run
+
+    checked = verify_run(run)
+    for problem in checked.problems:
+        click.echo(problem, err=True)
+    click.echo(checked.sentence())
+    return 2 if checked.problems else 0

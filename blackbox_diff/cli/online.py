@@ -1,0 +1,152 @@
+"""Commands that talk to endpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blackbox_diff.cli.options import budget_options, build_config, design_options, endpoint_options
+
+CONFIG = click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
+RUN = click.argument("run", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="One object on stdout, progress on stderr.")
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo-run"), show_default=True)
+@click.option("--organism", default="false-fact", show_default=True, help="Which fixture organism to audit.")
+@click.option("--reference", type=click.Choice(["same", "cross"]), default="same", show_default=True)
+@click.option("--completions", type=click.IntRange(min=1), default=300, show_default=True)
+def demo(out: Path, organism: str, reference: str, completions: int) -> int:
+    """Audit a finetuned model on this machine, with no key.
+
+    Starts the bundled server with a fixture organism, audits it over HTTP under a cap, prints the
+    findings and writes the HTML report. --reference cross judges it with a model of another family.
+    """
+    from blackbox_diff.demo import run_demo
+
+    return run_demo(out, organism, cross=reference == "cross", completions=completions)
+
+
+@click.command()
+@endpoint_options("target", required=True)
+@click.option("--purpose", type=click.Choice(["target", "reference"]), default="target", show_default=True)
+@JSON
+def probe(purpose: str, as_json: bool, **options: Any) -> int:
+    """Find out what an endpoint can do, in about ten tiny calls."""
+    from blackbox_diff.audit import probe_endpoint
+    from blackbox_diff.config import EndpointConfig, parse_endpoint
+    from blackbox_diff.errors import NotAuditableError
+    from blackbox_diff.report.terminal import profile_lines
+
+    given = {name.removeprefix("target_"): value for name, value in options.items() if value is not None}
+    endpoint: EndpointConfig = parse_endpoint(given, "options")
+    profile = probe_endpoint(endpoint, purpose)
+    for line in [json.dumps(profile.model_dump())] if as_json else profile_lines(profile):
+        click.echo(line)
+    usable = profile.auditable if purpose == "target" else profile.can_score
+    return 0 if usable else NotAuditableError.exit_code
+
+
+@click.command()
+@CONFIG
+@endpoint_options("target")
+@endpoint_options("reference")
+@design_options
+@budget_options
+@JSON
+def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
+    """Calls, tokens and USD of an audit, expected and worst case; spends nothing."""
+    from blackbox_diff.audit import estimate_audit
+
+    found = estimate_audit(build_config(config, options))
+    click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
+
+
+@click.command()
+@CONFIG
+@endpoint_options("target")
+@endpoint_options("reference")
+@design_options
+@budget_options
+@click.option("--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN")
+@JSON
+def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
+    """Sample the target, score with the reference, rank and report.
+
+    CONFIG is a TOML file with the same names; options win over it.
+    """
+    from blackbox_diff.audit import start
+
+    return _finish(start(build_config(config, options), run), run, as_json)
+
+
+@click.command()
+@RUN
+@budget_options
+@click.option("--completions", type=int, metavar="N", help="Buy up to this many in all.")
+@click.option("--concurrency", type=int, metavar="N")
+@JSON
+def resume(run: Path, as_json: bool, **options: Any) -> int:
+    """Go on with RUN where it stopped; never buys the same sample twice."""
+    from blackbox_diff.audit import go_on
+
+    return _finish(go_on(run, {k: v for k, v in options.items() if v is not None}), run, as_json)
+
+
+@click.command()
+@RUN
+@endpoint_options("reference")
+@click.option("--reference", metavar="local:SPEC", help="Start the bundled server with this model.")
+@JSON
+def score(run: Path, as_json: bool, **options: Any) -> int:
+    """Add one more reference to RUN; no call to the target."""
+    from blackbox_diff.audit import add_reference
+    from blackbox_diff.cli.options import reference_endpoint
+
+    endpoint = reference_endpoint(options)
+    return _finish(add_reference(run, endpoint), run, as_json, reference=endpoint.name)
+
+
+@click.command()
+@RUN
+@click.option("--url", required=True, metavar="URL", help="Base URL of an OpenAI-compatible chat endpoint.")
+@click.option("--model", required=True, metavar="NAME")
+@click.option("--key-env", metavar="VAR", help="Environment variable that holds the key.")
+@click.option("--seeds", type=click.IntRange(min=3), default=3, show_default=True)
+@click.option("--max-cost", type=float, metavar="USD", help="Hard cap on what the reader may cost.")
+@click.option("--price-in", type=float, metavar="USD")
+@click.option("--price-out", type=float, metavar="USD")
+@JSON
+def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as_json: bool, **caps: Any) -> None:
+    """Let a chat model read RUN's top evidence under a neutral prompt."""
+    from blackbox_diff.config import Budget, parse_endpoint
+    from blackbox_diff.readers import explain_run
+
+    endpoint = parse_endpoint({"url": url, "model": model, "key_env": key_env}, "options")
+    found = explain_run(run, endpoint, seeds, Budget(**caps))
+    click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
+
+
+def _finish(exit_code: int, run: Path, as_json: bool, reference: str | None = None) -> int:
+    """What a collecting command shows once it has stopped, for whatever reason."""
+    from blackbox_diff.results import read_run, summary_object, write_reports
+
+    results = read_run(run, reference=reference)
+    html = run / "report.html"
+    write_reports(results, html=html)
+    if as_json:
+        click.echo(json.dumps(summary_object(results), allow_nan=False))
+        return exit_code
+    from rich.console import Console
+
+    from blackbox_diff.report.terminal import render
+
+    render(results.analysis, results.summary, Console())
+    click.echo(f"report: {html.resolve().as_uri()}")
+    if exit_code in (3, 130):
+        click.echo(f"stopped: {results.summary.stopped_because}; go on with: blackbox-diff resume {run}", err=True)
+    return exit_code

@@ -1,0 +1,114 @@
+"""The options that commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from blackbox_diff.config import AuditConfig, EndpointConfig, parse_config, parse_endpoint, read_toml
+from blackbox_diff.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENDPOINT_FIELDS = ("url", "model", "key_env", "dialect", "label", "api_version", "provider")
+BUDGET_FIELDS = ("max_cost", "max_calls", "max_output_tokens", "price_in", "price_out")
+
+
+def endpoint_options(side: str, required: bool = False) -> Callable[[F], F]:
+    """--SIDE-url, --SIDE-model, --SIDE-key-env, --SIDE-dialect and what some dialects need."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(
+            [
+                click.option(f"--{side}-url", metavar="URL", required=required, help=f"Base URL of the {side}."),
+                click.option(f"--{side}-model", metavar="NAME", required=required, help=f"Model name of the {side}."),
+                click.option(f"--{side}-key-env", metavar="VAR", help="Environment variable that holds the key."),
+                click.option(f"--{side}-dialect", metavar="NAME", help="Wire dialect; found by the probe by default."),
+                click.option(f"--{side}-label", metavar="NAME", help="Name in tables; the model's by default."),
+                click.option(f"--{side}-api-version", metavar="V", help="Azure OpenAI only."),
+                click.option(f"--{side}-provider", metavar="NAME", help="OpenRouter only: the provider to pin."),
+            ]
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def budget_options(command: F) -> F:
+    for option in reversed(
+        [
+            click.option("--max-cost", type=float, metavar="USD", help="Hard cap on what the target costs."),
+            click.option("--max-calls", type=int, metavar="N", help="Hard cap on calls to the target."),
+            click.option("--max-output-tokens", type=int, metavar="N", help="Hard cap on tokens bought."),
+            click.option("--price-in", type=float, metavar="USD", help="USD per million input tokens."),
+            click.option("--price-out", type=float, metavar="USD", help="USD per million output tokens."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def design_options(command: F) -> F:
+    for option in reversed(
+        [
+            click.option("--reference", metavar="local:SPEC", help="Start the bundled server with this model."),
+            click.option("--source", multiple=True, metavar="NAME", help="prose, code, a file, or hf:DATASET."),
+            click.option("--framing", multiple=True, type=click.Choice(["raw", "chat", "user"])),
+            click.option("--completions", type=int, metavar="N", help="Completions to buy."),
+            click.option("--max-tokens", type=int, metavar="N", help="Tokens per completion."),
+            click.option("--temperature", type=float, help="1 by default; 0 is greedy."),
+            click.option("--concurrency", type=int, metavar="N", help="Most calls in flight."),
+            click.option("--control", type=int, metavar="N", help="The reference's own completions to sample."),
+            click.option("--adaptive/--no-adaptive", default=None, help="Spend calls where the leak is."),
+            click.option("--seed", type=int),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def build_config(config_file: Path | None, options: dict[str, Any]) -> AuditConfig:
+    """The TOML file's settings, overlaid with the options that were given."""
+    data = read_toml(config_file) if config_file else {}
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    _expand_local(given)
+    for side in ("target", "reference"):
+        _overlay(data, given, side, [(f"{side}_{field}", field) for field in ENDPOINT_FIELDS])
+    _overlay(data, given, "budget", [(field, field) for field in BUDGET_FIELDS])
+    data.update(given)
+    if "target" not in data:
+        raise ConfigError("no target: give --target-url and --target-model, or a TOML file with [target]")
+    return parse_config(data, str(config_file) if config_file else "options")
+
+
+def reference_endpoint(options: dict[str, Any]) -> EndpointConfig:
+    """The endpoint that --reference-* or --reference local:SPEC name."""
+    given = {name: value for name, value in options.items() if value is not None}
+    _expand_local(given)
+    fields = {name.removeprefix("reference_"): value for name, value in given.items()}
+    if "url" not in fields:
+        raise ConfigError("no reference: give --reference-url and --reference-model, or --reference local:SPEC")
+    return parse_endpoint(fields, "options")
+
+
+def _expand_local(given: dict[str, Any]) -> None:
+    """`--reference local:SPEC` as the endpoint that it stands for."""
+    spec = given.pop("reference", None)
+    if spec is None:
+        return
+    if not spec.startswith("local:") or not spec.removeprefix("local:"):
+        raise ConfigError(f"--reference: '{spec}' is not local:SPEC; for a server use --reference-url")
+    given["reference_url"], given["reference_model"] = spec, spec.removeprefix("local:")
+
+
+def _overlay(data: dict[str, Any], given: dict[str, Any], table: str, fields: list[tuple[str, str]]) -> None:
+    found = {field: given.pop(option) for option, field in fields if option in given}
+    if found:
+        base = data.get(table, {})
+        if not isinstance(base, dict):
+            raise ConfigError(f"{table}: must be a table")
+        data[table] = {**base, **found}
