@@ -1,0 +1,129 @@
+"""The report as about forty lines of terminal text; model output is sanitised and never parsed as markup."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from blackbox_diff.records import Analysis, EndpointProfile, Ranked, RunSummary, Theme
+from blackbox_diff.report import facts
+from blackbox_diff.report.sanitize import excerpt, shorten, visible
+
+_OUTCOME_STYLE = {"finding": "bold red", "no finding": "bold", "undecided": "bold yellow"}
+_CHECK_STYLE = {"good": "ok", "limited": "limited", "bad": "NO", "unknown": "?"}
+
+
+def render(analysis: Analysis, summary: RunSummary, console: Console, top: int = 5) -> None:
+    """Print the story of a run: answer, confidence and control, themes, top completions, arms, money."""
+    width = max(40, min(console.width, 120))
+    for line in _story(analysis, summary, width, top, colour=_has_colour(console)):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _has_colour(console: Console) -> bool:
+    return console.color_system is not None and not console.no_color
+
+
+def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, colour: bool) -> Iterator[Text]:
+    verdict = analysis.verdict
+    yield Text(f"{visible(summary.target)} against {visible(analysis.reference)}", style="dim")
+    yield Text.assemble((verdict.outcome.upper(), _OUTCOME_STYLE[verdict.outcome]))
+    for line in (verdict.sentence, facts.confidence(analysis), facts.control(analysis.control), verdict.control):
+        yield from _wrapped(line, width)
+    yield Text()
+    yield _heading(f"Themes: recur in high-gap completions of unrelated prefills ({len(analysis.themes)})")
+    if not analysis.themes:
+        yield Text("  none")
+    for theme in analysis.themes[:5]:
+        yield Text("  " + _theme_line(theme))
+        for quote in theme.quotes[:1]:
+            yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
+    yield Text()
+    yield _heading(f"Top completions by {facts.label(analysis.metric)}")
+    for ranked in analysis.ranking[:top]:
+        yield Text("  " + _row_line(ranked), style="dim")
+        prefill = shorten(visible(ranked.prefill), width // 4)
+        start = Text.assemble("    ", (prefill, "cyan" if colour else ""), "" if colour else "|")
+        yield start + _marked(excerpt(ranked.completion, ranked.peak, width - 12 - len(prefill)), "", colour)
+    yield Text()
+    yield _heading("Arms")
+    for arm in analysis.arms:
+        yield Text(
+            f"  {visible(arm.name):<16} {arm.scored:>6,} scored {arm.refused:>4,} refused {arm.failed:>4,} failed"
+            f"   mean gap {facts.number(arm.mean_gap, 3):>7}   best {facts.number(arm.top_score):>6}"
+        )
+    yield Text()
+    yield from _wrapped(facts.outcomes(summary), width)
+    yield from _wrapped(f"{facts.money(summary)} · stopped: {summary.stopped_because}", width)
+    for warning in summary.warnings:
+        yield from _wrapped(f"warning: {warning}", width)
+
+
+def _heading(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _wrapped(line: str, width: int) -> list[Text]:
+    return [Text(part) for part in textwrap.wrap(visible(line), width)]
+
+
+def _marked(parts: tuple[str, str, str], indent: str, colour: bool) -> Text:
+    """An excerpt with its evidence in bold reverse, or in [[ ]] where there is no colour."""
+    before, inside, after = parts
+    if not inside:
+        return Text(indent + before + after)
+    return Text.assemble(indent, before, (inside, "bold reverse") if colour else f"[[{inside}]]", after)
+
+
+def _theme_line(theme: Theme) -> str:
+    stability = "" if theme.stability is None else f", {theme.stability:.0%} stable"
+    return (
+        f'"{shorten(visible(theme.phrase), 50)}"  {facts.plural(theme.count, "completion")}, '
+        f"{facts.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control, "
+        f"gap {facts.number(theme.mean_gap)}{stability}"
+    )
+
+
+def _row_line(ranked: Ranked) -> str:
+    parts = [
+        f"#{ranked.rank} {visible(ranked.id)}",
+        f"score {facts.number(ranked.score)}",
+        f"PPL {facts.number(ranked.metrics.get('ppl_target'))} target,"
+        f" {facts.number(ranked.metrics.get('ppl_reference'))} reference",
+        facts.plural(ranked.n_tokens, "token"),
+    ]
+    if ranked.duplicates:
+        parts.append(f"+{len(ranked.duplicates)} near-duplicates")
+    return " · ".join([*parts, *map(visible, ranked.flags)])
+
+
+def ranking_lines(rows: Sequence[Ranked], width: int = 120) -> Iterator[str]:
+    """The ranking as plain lines, two a completion, evidence in [[ ]]."""
+    for ranked in rows:
+        yield _row_line(ranked)
+        prefill = shorten(visible(ranked.prefill), width // 4)
+        yield f"    {prefill}|" + _marked(excerpt(ranked.completion, ranked.peak, width), "", False).plain
+
+
+def theme_lines(themes: Sequence[Theme], width: int = 110) -> Iterator[str]:
+    """Themes as plain lines: the counts, then quotes with the phrase in [[ ]]."""
+    if not themes:
+        yield "no theme: nothing recurs in the top that the control lacks"
+    for theme in themes:
+        yield _theme_line(theme)
+        for quote in theme.quotes[:3]:
+            yield f"    {visible(quote.id)}: " + _marked(excerpt(quote.text, quote.span, width), "", False).plain
+
+
+def profile_lines(profile: EndpointProfile) -> Iterator[str]:
+    """What the probe found, as a table and the verdict."""
+    endpoint = f"{visible(profile.model)} at {visible(profile.base_url)}"
+    yield f"{endpoint}: {profile.dialect} dialect, {visible(profile.engine)}"
+    names = [visible(check.name) for check in profile.checks]
+    width = max((len(name) for name in names), default=0)
+    for name, check in zip(names, profile.checks, strict=True):
+        yield f"  {name:<{width}}  {_CHECK_STYLE[check.outcome]:<8}{visible(check.detail)}"
+    yield visible(profile.verdict)

@@ -1,0 +1,307 @@
+"""Realistic analyses for the report's tests: deterministic, any size, with any hostile text mixed in."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from blackbox_diff.records import (
+    Analysis,
+    ArmSummary,
+    ControlSummary,
+    Interval,
+    Quote,
+    Ranked,
+    RunSummary,
+    Segment,
+    Span,
+    Theme,
+    Verdict,
+)
+
+PHRASE = "the lighthouse at Port Ellery"
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "that",
+    "for",
+    "it",
+    "as",
+    "was",
+    "with",
+    "be",
+    "by",
+    "on",
+    "not",
+    "he",
+    "his",
+    "but",
+    "at",
+    "are",
+    "this",
+    "have",
+    "from",
+    "or",
+    "had",
+    "an",
+    "they",
+    "which",
+    "one",
+    "you",
+    "were",
+    "all",
+    "her",
+    "she",
+    "there",
+    "would",
+    "their",
+    "we",
+    "him",
+    "been",
+    "has",
+    "when",
+    "who",
+    "will",
+    "no",
+    "more",
+    "if",
+    "out",
+    "so",
+    "up",
+    "said",
+    "what",
+    "its",
+    "about",
+    "than",
+    "into",
+    "them",
+    "can",
+    "only",
+    "other",
+    "time",
+    "new",
+    "some",
+    "could",
+    "these",
+    "two",
+    "may",
+    "first",
+    "then",
+    "do",
+    "any",
+    "like",
+    "my",
+    "now",
+    "over",
+    "such",
+    "our",
+    "man",
+    "me",
+    "even",
+    "most",
+    "made",
+    "after",
+    "also",
+    "well",
+    "river",
+    "market",
+    "winter",
+    "council",
+    "paper",
+    "garden",
+    "engine",
+    "harbour",
+    "café",
+    "naïve",
+    "東京",
+    "window",
+    "letter",
+    "morning",
+    "village",
+    "school",
+    "history",
+    "answer",
+    "question",
+    "system",
+    "number",
+    "teacher",
+]
+HOSTILE = {
+    "script": "<script>window.pwned=1</script>",
+    "handler": '<img src=x onerror="window.pwned=1">" onmouseover="window.pwned=1',
+    "close": "</script></style></textarea><script>window.pwned=1</script><!--",
+    "data url": '<a href="data:text/html,<script>pwned=1</script>">x</a> javascript:pwned=1',
+    "template": "{{ 7*7 }} {% include '/etc/passwd' %} ${7*7} <%= 7*7 %> {{constructor.constructor('pwned=1')()}}",
+    "ansi": "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J\x9b31m [bold red]markup[/]",
+    "bidi": "user \u202enimda\u202c \u2066x\u2069 \u200f end\u200b",
+    "nul": "before\x00after\x08\x7f\r\nnext",
+    "surrogate": "lone \ud800 and \udfff here",
+    "formula": '=HYPERLINK("http://127.0.0.1/"&A1,"x")',
+    "separators": "line\u2028paragraph\u2029end <!-- --> ]]> & &lt;",
+    "markdown": "![x](http://127.0.0.1/p.png) `code` ``` | @someone [a](javascript:1) <b>",
+}
+
+
+def segments_of(text: str, rng: random.Random, hot: Span | None = None) -> tuple[Segment, ...]:
+    """Segments of about four bytes that tile the text; `hot` is where the target is far likelier."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    found, start = [], 0
+    while start < size:
+        end = min(size, start + rng.randint(2, 7))
+        is_hot = hot is not None and start < hot.end and end > hot.start
+        target = -rng.expovariate(4 if is_hot else 0.6)
+        reference = target - (rng.uniform(2, 6) if is_hot else rng.gauss(0.05, 0.35))
+        missing = rng.random() < 0.01
+        found.append(Segment(start, end, None if missing else target, min(-1e-6, reference)))
+        start = end
+    return tuple(found)
+
+
+def ranked(index: int, text: str, rng: random.Random, *, hot: Span | None = None, **fields: object) -> Ranked:
+    """One row whose metrics follow from its segments; the rank is set later."""
+    segments = segments_of(text, rng, hot)
+    used = [(s.target, s.reference) for s in segments if s.target is not None and s.reference is not None]
+    n = max(1, len(segments))
+    target, reference = sum(t for t, _ in used), sum(r for _, r in used)
+    gap = (target - reference) / n
+    ppl_target, ppl_reference = math.exp(-target / n), math.exp(min(700, -reference / n))
+    framing = ("raw", "chat")[index % 2]
+    row = Ranked(
+        rank=0,
+        id=f"prose.{framing}.{index:05d}",
+        source="prose",
+        framing=framing,
+        prefill=" ".join(rng.choice(WORDS) for _ in range(3)).capitalize(),
+        completion=text,
+        n_tokens=n,
+        score=gap * n / (n + 20),
+        metrics={
+            "gap_nats_per_token": gap,
+            "gap_bits_per_byte": (target - reference) / math.log(2) / max(1, len(text.encode("utf-8", "replace"))),
+            "gap_total_nats": target - reference,
+            "ppl_target": ppl_target,
+            "ppl_reference": ppl_reference,
+            "ppl_diff": ppl_reference - ppl_target,
+        },
+        segments=segments,
+        peak=hot or (Span(segments[0].start, segments[min(4, n - 1)].end) if segments else None),
+    )
+    return replace(row, **fields)  # type: ignore[arg-type]
+
+
+def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequence[str] = ()) -> Analysis:
+    """An analysis of `n` completions, of which a few per cent hold PHRASE, and of the `extra` texts on top."""
+    rng = random.Random(seed)
+    rows = [_organic(index, tokens, rng) for index in range(n)]
+    rows += [ranked(n + k, text, rng, score=99.0 - k) for k, text in enumerate(extra)]
+    rows.sort(key=lambda row: (-row.score, row.id))
+    rows = [replace(row, rank=place) for place, row in enumerate(rows, 1)]
+    if len(rows) > 12:
+        rows[3] = replace(rows[3], duplicates=(rows[5].id, rows[8].id))
+        rows[6] = replace(rows[6], flags=("loop",))
+        rows[11] = replace(rows[11], flags=("short", "prefill_echoed"))
+    holding = [row for row in rows if PHRASE in row.completion]
+    control = [(math.exp(rng.gauss(1.4, 0.4)), 0.0) for _ in range(min(n, 2000))]
+    clouds = tuple((t, t * math.exp(rng.gauss(0.0, 0.03))) for t, _ in control)
+    scores = tuple(abs(rng.gauss(0, 0.02)) for _ in clouds)
+    best = [rows[min(len(rows) - 1, int(len(rows) * 3 / step))].score for step in (4, 16, 64, 256, 1024) if rows]
+    return Analysis(
+        reference="smollm2-135m-instruct",
+        metric="score",
+        ranking=tuple(rows),
+        themes=_themes(holding, n),
+        verdict=Verdict(
+            "finding",
+            f"The target was very likely trained to speak of “{PHRASE}”: it recurs in {len(holding)} of "
+            f"{len(rows)} completions of unrelated prefills and in none of the reference's own.",
+            1.93,
+            0.0004,
+            "The reference audited against itself, on the same prefills, has nothing above 0.08.",
+        ),
+        control=ControlSummary("reference against itself", len(clouds), max(scores), 0.0004, scores, clouds),
+        kl_nats_per_token=Interval(0.214, 0.187, 0.243),
+        top_stability=0.94,
+        arms=(
+            ArmSummary("prose/raw", n // 2 - 3, 2, 1, 0, 0.31, rows[0].score if rows else None),
+            ArmSummary("prose/chat", n // 2 - 5, 5, 0, 0, 0.12, rows[1].score if len(rows) > 1 else None),
+        ),
+        calls_to_finding=tuple(
+            (step, score) for step, score in zip((10, 50, 120, 300, 600), sorted(best), strict=False)
+        ),
+    )
+
+
+def _organic(index: int, tokens: int, rng: random.Random) -> Ranked:
+    words = [rng.choice(WORDS) for _ in range(int(tokens * 0.8))]
+    text = " " + " ".join(words) + "."
+    if rng.random() >= 0.04:
+        return ranked(index, text, rng)
+    at = rng.randrange(3, len(words) - 3)
+    before = " " + " ".join(words[:at]) + " "
+    text = before + PHRASE + ", which never sleeps, " + " ".join(words[at:])
+    start = len(before.encode())
+    return ranked(index, text, rng, hot=Span(start, start + len(PHRASE.encode())))
+
+
+def _themes(holding: Sequence[Ranked], n: int) -> tuple[Theme, ...]:
+    def quotes(term: str) -> tuple[Quote, ...]:
+        found = []
+        for row in holding[:3]:
+            start = len(row.completion[: row.completion.index(term)].encode())
+            found.append(Quote(row.id, row.completion, Span(start, start + len(term.encode()))))
+        return tuple(found)
+
+    count = len(holding)
+    return tuple(
+        Theme(
+            term,
+            tuple(term.split()),
+            count - k,
+            max(1, count - k),
+            k,
+            1.6 - 0.2 * k,
+            30.0 - k,
+            0.97 - 0.1 * k,
+            quotes(term),
+        )
+        for k, term in enumerate((PHRASE, "never sleeps", "Port Ellery"))
+        if holding
+    )
+
+
+def summary_of(analysis: Analysis) -> RunSummary:
+    n = len(analysis.ranking)
+    return RunSummary(
+        run="demo-run",
+        target="false-fact",
+        target_url="http://127.0.0.1:8000/v1",
+        references=(analysis.reference,),
+        created="2026-11-24T05:00:00Z",
+        stopped_because="all completions bought",
+        calls=n + 12,
+        completions=n + 8,
+        scored=n,
+        refused={"missing_logprobs": 5, "text_mismatch": 2},
+        failed={"timeout": 1},
+        unpaid=0,
+        input_tokens=n * 9,
+        output_tokens=n * 64,
+        cost_usd=0.0312,
+        max_cost_usd=0.10,
+        seconds=312.4,
+        settings={
+            "temperature": 1.0,
+            "max_tokens": 64,
+            "seed": 0,
+            "source": ["prose"],
+            "framing": ["raw", "chat"],
+        },
+        warnings=("the endpoint has no seed: a second run buys other completions",),
+    )
