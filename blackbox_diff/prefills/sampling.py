@@ -1,0 +1,32 @@
+"""Seeded sampling of distinct openings."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+
+from blackbox_diff.errors import InputError
+from blackbox_diff.prefills.opening import opening
+from blackbox_diff.prefills.sources import open_source
+
+
+def draw(spec: str, n: int, seed: int) -> list[str]:
+    """`n` distinct openings of a source, in random order; the same arguments give the same list.
+
+    A larger `n` only appends: draw(spec, n, seed)[:k] == draw(spec, k, seed). The order of a source's
+    lines doesn't matter, nor does Python's version, since openings are ordered by a keyed hash.
+
+    Raises InputError for a source that can't be read or that holds fewer than `n` distinct openings.
+    """
+    openings = {start for text in open_source(spec).texts() if (start := opening(text)) is not None}
+    if len(openings) < n:
+        raise InputError(
+            f"source '{spec}' holds {len(openings):,} distinct openings and {n:,} are asked for:"
+            " ask for fewer completions or add another source"
+        )
+    key = hashlib.sha256(str(seed).encode()).digest()
+
+    def place(text: str) -> tuple[bytes, str]:
+        return hashlib.blake2b(text.encode(), key=key, digest_size=16).digest(), text
+
+    return heapq.nsmallest(n, openings, key=place)
