@@ -190,6 +190,14 @@ class Refusal:
     advice: str
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A call that never gave a usable reply. `reason` is a stable snake_case word, `detail` a sentence."""
+
+    reason: str
+    detail: str
+
+
 class Check(BaseModel):
     """One line of the probe's table."""
 
@@ -207,6 +215,9 @@ class EndpointProfile(BaseModel):
     raw, prefill, scoring: the recipe's name in that dialect, None where the endpoint can't.
     logprobs: "raw" (before temperature and filters), "processed", or "unknown".
     token_bytes: "exact", "characters" (exact only at character boundaries), or "lossy".
+    token_ids: replies carry ids. id_prompts: a prompt of ids can be scored. vocabulary: digest of the ids
+        of a fixed text; two endpoints with the same one share their tokenizer.
+    scores_template: chat framing can be scored with the endpoint's own template.
     noise_nats: standard deviation of one token's logprob over identical calls.
     self_consistency_nats: mean |sampled - scored| per token on the endpoint's own greedy text.
     dropped: request fields that the endpoint rejects and that are therefore never sent.
@@ -226,6 +237,9 @@ class EndpointProfile(BaseModel):
     logprobs: Literal["raw", "processed", "unknown"] = "unknown"
     token_bytes: Literal["exact", "characters", "lossy"] = "lossy"
     token_ids: bool = False
+    id_prompts: bool = False
+    vocabulary: str | None = None
+    scores_template: bool = False
     tokenize: bool = False
     has_template: bool | None = None
     seed: bool = False

