@@ -1,0 +1,160 @@
+// Charts by uPlot; colours come from the style sheet, so they follow the theme.
+const plots = [];
+
+function colour(name) {
+  const probe = document.body.appendChild(element('i'));
+  probe.style.color = `var(${name})`;
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+function faint(rgb, alpha) {
+  return rgb.replace(/^rgba?\(([^)]*)\)$/, (_, parts) => `rgba(${parts.split(',').slice(0, 3)}, ${alpha})`);
+}
+
+function axis(label, more = {}) {
+  return {
+    label, labelSize: 18, labelGap: 0, labelFont: '12px system-ui, sans-serif', font: '11px system-ui, sans-serif',
+    stroke: colour('--muted'), grid: { stroke: colour('--rule'), width: 1 }, ticks: { show: false }, gap: 4, ...more,
+  };
+}
+
+function plot(id, options, values) {
+  const box = document.getElementById(id);
+  const size = () => ({ width: box.clientWidth, height: box.clientHeight });
+  const chart = new uPlot(
+    { ...size(), legend: { show: false }, cursor: { show: false }, padding: [8, 10, 0, 0], ...options }, values, box,
+  );
+  plots.push({ chart, size, box });
+  return chart;
+}
+
+function nothing(id, why) {
+  document.getElementById(id).replaceChildren(element('p', 'none', why));
+}
+
+const logTicks = (self, ticks) => ticks.map((v) => (v === null || !/^[125]/.test(String(v).replace(/^0\.0*/, '')) ? '' : format2(v)));
+const format2 = (value) => (value >= 1e5 ? value.toExponential(0).replace('e+', 'e') : whole.format(value));
+
+function scatter() {
+  const cloud = data.charts.cloud.filter(([x, y]) => x > 0 && y > 0);
+  const own = [];
+  for (let row = 0; row < count; row++) {
+    const x = metric(row, 'ppl_target');
+    const y = metric(row, 'ppl_reference');
+    if (x > 0 && y > 0) own.push([x, y, row]);
+  }
+  if (!own.length) return nothing('chart-scatter', 'No perplexities.');
+  const all = [...cloud.map(([x, y]) => [x, y, -1]), ...own].sort((a, b) => a[0] - b[0]);
+  const xs = all.map(([x]) => x);
+  const [first, last] = [0, xs.length - 1];
+  const diagonal = xs.map((x, k) => (k === first || k === last ? x : null));
+  const dots = (name, alpha, size) => ({
+    paths: () => null, points: { show: true, size, width: 0, fill: faint(colour(name), alpha), stroke: 'transparent' },
+  });
+  const range = (self, low, high) => [low / 1.1, high * 1.1];
+  const chart = plot('chart-scatter', {
+    scales: { x: { time: false, distr: 3, range }, y: { distr: 3, range } },
+    axes: [axis('PPL target', { values: logTicks }), axis('PPL reference', { values: logTicks, size: 52 })],
+    series: [
+      {},
+      { stroke: colour('--muted'), width: 1, dash: [4, 4], spanGaps: true, points: { show: false } },
+      dots('--cold', 0.35, 4),
+      dots('--hot', own.length > 3000 ? 0.4 : 0.65, own.length > 3000 ? 4 : 5),
+    ],
+  }, [xs, diagonal, all.map(([, y, row]) => (row < 0 ? y : null)), all.map(([, y, row]) => (row < 0 ? null : y))]);
+  watchDots(chart, own);
+}
+
+// The nearest dot under the pointer tells its row; a click goes there.
+function watchDots(chart, own) {
+  const nearest = (event) => {
+    const box = chart.over.getBoundingClientRect();
+    const [px, py] = [event.clientX - box.left, event.clientY - box.top];
+    let best = null;
+    let least = 144;
+    for (const [x, y, row] of own) {
+      const distance = (chart.valToPos(x, 'x') - px) ** 2 + (chart.valToPos(y, 'y') - py) ** 2;
+      if (distance < least) [best, least] = [row, distance];
+    }
+    return best;
+  };
+  let frame = 0;
+  chart.over.addEventListener('mousemove', (event) => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(() => {
+      const row = nearest(event);
+      chart.over.style.cursor = row === null ? '' : 'pointer';
+      if (row === null) return hideTip();
+      const text = visible(rows.prefill[row] + rows.text[row]).slice(0, 120);
+      showTip(event.clientX, event.clientY, [
+        `#${rows.rank[row]} · score ${format(rows.score[row])}`,
+        `PPL ${format(metric(row, 'ppl_target'))} target, ${format(metric(row, 'ppl_reference'))} reference`,
+        text,
+      ]);
+    });
+  });
+  chart.over.addEventListener('mouseleave', () => { cancelAnimationFrame(frame); hideTip(); });
+  chart.over.addEventListener('click', (event) => {
+    const row = nearest(event);
+    if (row !== null) location.hash = encodeURIComponent(rows.id[row]);
+  });
+}
+
+function scores() {
+  const own = rows.score.filter((score) => score !== null);
+  const control = data.charts.control.filter((score) => score !== null);
+  if (!own.length) return nothing('chart-scores', 'No scores.');
+  const both = [...own, ...control].sort((a, b) => a - b);
+  const [low, high] = [both[Math.floor(both.length * 0.001)], both[both.length - 1]];
+  const bins = 48;
+  const width = (high - low) / bins || 1;
+  const edges = Array.from({ length: bins }, (_, k) => low + (k + 0.5) * width);
+  const counts = (values) => {
+    const found = new Array(bins).fill(0);
+    for (const value of values) found[Math.max(0, Math.min(bins - 1, Math.floor((value - low) / width)))]++;
+    return found.map((n) => n || null);
+  };
+  const bars = uPlot.paths.bars({ size: [0.92, 60] });
+  const series = (name, alpha) => ({
+    stroke: 'transparent', width: 0, fill: faint(colour(name), alpha), paths: bars, points: { show: false }, fillTo: 0.5,
+  });
+  plot('chart-scores', {
+    scales: { x: { time: false, range: () => [low - width, high + width] }, y: { distr: 3, range: (self, min, max) => [0.5, Math.max(10, max * 1.3)] } },
+    axes: [axis('score'), axis('completions', { values: logTicks, size: 48 })],
+    series: [{}, series('--cold', 0.55), series('--hot', 0.6)],
+  }, [edges, counts(control), counts(own)]);
+}
+
+function arms() {
+  const found = data.charts.arms.filter(([, gap]) => gap !== null);
+  if (!found.length) return nothing('chart-arms', 'No arm was scored.');
+  const names = found.map(([name]) => visible(name));
+  plot('chart-arms', {
+    scales: {
+      x: { time: false, range: () => [-0.7, found.length - 0.3] },
+      y: { range: (self, min, max) => [Math.min(0, min * 1.1), Math.max(0, max * 1.15) || 1] },
+    },
+    axes: [
+      axis('', { splits: () => names.map((_, k) => k), values: () => names.map((name) => (name.length > 18 ? `…${name.slice(-17)}` : name)), grid: { show: false }, labelSize: 0 }),
+      axis('nats per token', { size: 48 }),
+    ],
+    series: [{}, { stroke: 'transparent', width: 0, fill: faint(colour('--hot'), 0.6), paths: uPlot.paths.bars({ size: [0.5, 70] }), points: { show: false } }],
+  }, [names.map((_, k) => k), found.map(([, gap]) => gap)]);
+}
+
+function calls() {
+  const found = data.charts.calls.filter(([, best]) => best !== null);
+  if (found.length < 2) return nothing('chart-calls', 'The run is too short for this chart.');
+  plot('chart-calls', {
+    scales: { x: { time: false }, y: { range: (self, min, max) => [Math.min(0, min), max * 1.1 || 1] } },
+    axes: [axis('completions bought'), axis('best score', { size: 48 })],
+    series: [{}, { stroke: colour('--hot'), width: 2, fill: faint(colour('--hot'), 0.08), paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } }],
+  }, [found.map(([bought]) => bought), found.map(([, best]) => best)]);
+}
+
+function drawCharts() {
+  for (const { chart } of plots.splice(0)) chart.destroy();
+  for (const drawOne of [scatter, scores, arms, calls]) drawOne();
+}

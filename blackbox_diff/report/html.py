@@ -1,0 +1,166 @@
+"""The explorer: one HTML file that carries its data, its script and its charts, and may fetch nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from blackbox_diff.records import Analysis, RunSummary, Theme
+from blackbox_diff.report import facts
+from blackbox_diff.report.columns import payload
+from blackbox_diff.report.sanitize import excerpt, shorten, visible
+
+_SCRIPTS = ("data.js", "text.js", "rows.js", "list.js", "charts.js", "app.js")
+_QUOTE_WIDTH = 200
+_THEMES = 9
+
+
+def render(analysis: Analysis, summary: RunSummary) -> str:
+    """The whole report as the text of one HTML file (UTF-8).
+
+    The first screen is plain HTML, so it is there before any script runs. Model text reaches the page
+    through the template's escaping or as a JSON block that only ever becomes text nodes; the
+    Content-Security-Policy runs these scripts by their hash and nothing else, and allows no request.
+    """
+    style = _asset("uplot/uPlot.min.css") + _asset("style.css")
+    library = _asset("uplot/uPlot.iife.min.js")
+    script = "(() => {\n'use strict';\n" + "\n".join(_asset(name) for name in _SCRIPTS) + "\n})();"
+    return (
+        _environment()
+        .from_string(_asset("page.html.j2"))
+        .render(
+            analysis=analysis,
+            summary=summary,
+            figures=_figures(analysis, summary),
+            themes=_themes(analysis),
+            provenance=_provenance(summary),
+            csp=_policy(scripts=(library, script), styles=(style,)),
+            style=Markup(style),  # ours, as are library, script and licence; the data is escaped below
+            library=Markup(library),
+            script=Markup(script),
+            licence=Markup("uPlot 1.6.32\n\n" + _asset("uplot/LICENSE")),
+            data=Markup(inline_json(payload(analysis))),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters["visible"] = visible
+    environment.filters["number"] = facts.number
+    return environment
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files("blackbox_diff.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def inline_json(value: Any) -> str:
+    """JSON that can stand in a <script> block: pure ASCII, no character that HTML gives a meaning."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _policy(scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "script-src " + " ".join(map(_hash, scripts)),
+            "style-src " + " ".join(map(_hash, styles)),
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _hash(source: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
+    """The numbers of the first screen: how sure, against what, at what cost."""
+    figures = []
+
+    def add(name: str, value: str, note: str = "") -> None:
+        figures.append({"name": name, "value": value, "note": note})
+
+    verdict, control, kl = analysis.verdict, analysis.control, analysis.kl_nats_per_token
+    if verdict.p_value is not None:
+        p = "p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.3f}"
+        add("Chance under the control", p, f"statistic {facts.number(verdict.statistic)}")
+    best = analysis.ranking[0].score if analysis.ranking else None
+    if control is not None:
+        add(
+            "Top score",
+            facts.number(best),
+            f"control's highest {facts.number(control.max_score)}, n = {control.n:,}",
+        )
+    else:
+        add("Top score", facts.number(best), "no control")
+    if kl is not None:
+        interval = f"{kl.level:.0%} CI {facts.number(kl.low, 3)} to {facts.number(kl.high, 3)}"
+        add("Divergence, nats per token", facts.number(kl.value, 3), interval)
+    if analysis.top_stability is not None:
+        add("Stability of the top", f"{analysis.top_stability:.0%}", "under resampling of prefills")
+    cap = f"of {facts.dollars(summary.max_cost_usd)} allowed" if summary.max_cost_usd is not None else "no cap"
+    add("Cost", facts.dollars(summary.cost_usd), cap)
+    add("Calls", f"{summary.calls:,}", f"{summary.input_tokens:,} tokens in, {summary.output_tokens:,} out")
+    refused, failed = sum(summary.refused.values()), sum(summary.failed.values())
+    add(
+        "Completions scored",
+        f"{summary.scored:,}",
+        f"{refused:,} refused, {failed:,} failed, {summary.unpaid:,} unpaid",
+    )
+    add("Time", facts.duration(summary.seconds), f"stopped: {visible(summary.stopped_because)}")
+    return figures
+
+
+def _themes(analysis: Analysis) -> list[dict[str, Any]]:
+    ranks = {row.id: row.rank for row in analysis.ranking}
+    return [_theme(theme, ranks) for theme in analysis.themes[:_THEMES]]
+
+
+def _theme(theme: Theme, ranks: dict[str, int]) -> dict[str, Any]:
+    quotes = []
+    for quote in theme.quotes[:3]:
+        before, inside, after = excerpt(quote.text, quote.span, _QUOTE_WIDTH)
+        quotes.append(
+            {"id": quote.id, "rank": ranks.get(quote.id, "–"), "before": before, "inside": inside, "after": after}
+        )
+    return {
+        "phrase": shorten(visible(theme.phrase), 120),
+        "count": f"{theme.count:,}",
+        "count_noun": "completion" if theme.count == 1 else "completions",
+        "prefills": f"{theme.prefills:,}",
+        "prefill_noun": "prefill" if theme.prefills == 1 else "prefills",
+        "background": f"{theme.background:,}",
+        "gap": facts.number(theme.mean_gap),
+        "stability": "" if theme.stability is None else f"{theme.stability:.0%}",
+        "quotes": quotes,
+    }
+
+
+def _provenance(summary: RunSummary) -> list[tuple[str, str]]:
+    """Where the numbers come from: endpoints, settings, reasons for every refusal and failure."""
+    rows = [
+        ("run", summary.run),
+        ("target", f"{summary.target} at {summary.target_url}"),
+        ("references", ", ".join(summary.references)),
+        ("created", summary.created),
+        ("outcomes", facts.outcomes(summary)),
+        ("spent", facts.money(summary)),
+    ]
+    rows += [
+        (str(name), value if isinstance(value, str) else json.dumps(value))
+        for name, value in summary.settings.items()
+    ]
+    return [(visible(name), shorten(visible(value), 400)) for name, value in rows]
