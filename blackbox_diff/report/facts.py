@@ -39,7 +39,9 @@ def dollars(value: float | None) -> str:
     """USD with the digits that matter: small amounts keep four decimals."""
     if value is None:
         return "unknown"
-    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
+    if value >= 1 or round(value, 2) == round(value, 4):
+        return f"${value:,.2f}"
+    return f"${value:.4f}"
 
 
 def duration(seconds: float) -> str:

@@ -96,7 +96,7 @@ def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
     verdict, control, kl = analysis.verdict, analysis.control, analysis.kl_nats_per_token
     if verdict.p_value is not None:
         p = "p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.3f}"
-        add("Chance under the control", p, f"statistic {facts.number(verdict.statistic)}")
+        add("Under the control", p, f"statistic {facts.number(verdict.statistic)}")
     best = analysis.ranking[0].score if analysis.ranking else None
     if control is not None:
         add(
@@ -107,16 +107,16 @@ def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
     else:
         add("Top score", facts.number(best), "no control")
     if kl is not None:
-        interval = f"{kl.level:.0%} CI {facts.number(kl.low, 3)} to {facts.number(kl.high, 3)}"
-        add("Divergence, nats per token", facts.number(kl.value, 3), interval)
+        interval = f"nats/token, {kl.level:.0%} CI {facts.number(kl.low, 3)} to {facts.number(kl.high, 3)}"
+        add("Divergence", facts.number(kl.value, 3), interval)
     if analysis.top_stability is not None:
-        add("Stability of the top", f"{analysis.top_stability:.0%}", "under resampling of prefills")
+        add("Top's stability", f"{analysis.top_stability:.0%}", "under resampling of prefills")
     cap = f"of {facts.dollars(summary.max_cost_usd)} allowed" if summary.max_cost_usd is not None else "no cap"
     add("Cost", facts.dollars(summary.cost_usd), cap)
     add("Calls", f"{summary.calls:,}", f"{summary.input_tokens:,} tokens in, {summary.output_tokens:,} out")
     refused, failed = sum(summary.refused.values()), sum(summary.failed.values())
     add(
-        "Completions scored",
+        "Scored",
         f"{summary.scored:,}",
         f"{refused:,} refused, {failed:,} failed, {summary.unpaid:,} unpaid",
     )

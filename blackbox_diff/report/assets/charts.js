@@ -34,8 +34,16 @@ function nothing(id, why) {
   document.getElementById(id).replaceChildren(element('p', 'none', why));
 }
 
-const logTicks = (self, ticks) => ticks.map((v) => (v === null || !/^[125]/.test(String(v).replace(/^0\.0*/, '')) ? '' : format2(v)));
-const format2 = (value) => (value >= 1e5 ? value.toExponential(0).replace('e+', 'e') : whole.format(value));
+// On a log axis only 1, 2 and 5 times a power of ten are named; over many decades only the powers.
+function logTicks(self, ticks) {
+  const named = ticks[ticks.length - 1] / ticks[0] > 2e3 ? [1] : [1, 2, 5];
+  return ticks.map((tick) => {
+    const mantissa = Number(tick.toExponential(6).split('e')[0]);
+    if (!named.includes(mantissa)) return '';
+    return tick >= 1e5 ? tick.toExponential(0).replace('e+', 'e') : whole.format(tick);
+  });
+}
+const logAxis = { values: logTicks, filter: (self, ticks) => ticks };
 
 function scatter() {
   const cloud = data.charts.cloud.filter(([x, y]) => x > 0 && y > 0);
@@ -56,11 +64,11 @@ function scatter() {
   const range = (self, low, high) => [low / 1.1, high * 1.1];
   const chart = plot('chart-scatter', {
     scales: { x: { time: false, distr: 3, range }, y: { distr: 3, range } },
-    axes: [axis('PPL target', { values: logTicks }), axis('PPL reference', { values: logTicks, size: 52 })],
+    axes: [axis('PPL target', { ...logAxis, size: 24 }), axis('PPL reference', { ...logAxis, size: 46 })],
     series: [
       {},
       { stroke: colour('--muted'), width: 1, dash: [4, 4], spanGaps: true, points: { show: false } },
-      dots('--cold', 0.35, 4),
+      dots('--cold', 0.5, 4),
       dots('--hot', own.length > 3000 ? 0.4 : 0.65, own.length > 3000 ? 4 : 5),
     ],
   }, [xs, diagonal, all.map(([, y, row]) => (row < 0 ? y : null)), all.map(([, y, row]) => (row < 0 ? null : y))]);
@@ -122,7 +130,7 @@ function scores() {
   });
   plot('chart-scores', {
     scales: { x: { time: false, range: () => [low - width, high + width] }, y: { distr: 3, range: (self, min, max) => [0.5, Math.max(10, max * 1.3)] } },
-    axes: [axis('score'), axis('completions', { values: logTicks, size: 48 })],
+    axes: [axis('score', { size: 24 }), axis('completions', { ...logAxis, size: 44 })],
     series: [{}, series('--cold', 0.55), series('--hot', 0.6)],
   }, [edges, counts(control), counts(own)]);
 }
@@ -137,7 +145,7 @@ function arms() {
       y: { range: (self, min, max) => [Math.min(0, min * 1.1), Math.max(0, max * 1.15) || 1] },
     },
     axes: [
-      axis('', { splits: () => names.map((_, k) => k), values: () => names.map((name) => (name.length > 18 ? `…${name.slice(-17)}` : name)), grid: { show: false }, labelSize: 0 }),
+      axis('', { splits: () => names.map((_, k) => k), values: () => names.map((name) => (name.length > 18 ? `…${name.slice(-17)}` : name)), grid: { show: false }, labelSize: 0, size: 24 }),
       axis('nats per token', { size: 48 }),
     ],
     series: [{}, { stroke: 'transparent', width: 0, fill: faint(colour('--hot'), 0.6), paths: uPlot.paths.bars({ size: [0.5, 70] }), points: { show: false } }],
@@ -149,7 +157,7 @@ function calls() {
   if (found.length < 2) return nothing('chart-calls', 'The run is too short for this chart.');
   plot('chart-calls', {
     scales: { x: { time: false }, y: { range: (self, min, max) => [Math.min(0, min), max * 1.1 || 1] } },
-    axes: [axis('completions bought'), axis('best score', { size: 48 })],
+    axes: [axis('completions bought', { size: 24 }), axis('best score', { size: 48 })],
     series: [{}, { stroke: colour('--hot'), width: 2, fill: faint(colour('--hot'), 0.08), paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } }],
   }, [found.map(([bought]) => bought), found.map(([, best]) => best)]);
 }

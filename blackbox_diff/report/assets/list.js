@@ -134,7 +134,7 @@ function reveal(row) {
   made.get(row)?.scrollIntoView({ block: 'nearest' });
 }
 
-window.addEventListener('scroll', drawSoon, { passive: true });
+window.addEventListener('scroll', () => { drawSoon(); hideTip(); }, { passive: true });
 new ResizeObserver(resized).observe(list);
 window.addEventListener('beforeprint', () => { printing = true; redraw(); });
 window.addEventListener('afterprint', () => { printing = false; redraw(); });
