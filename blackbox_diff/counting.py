@@ -32,8 +32,10 @@ def encoding_for(model: str) -> str | None:
     """Name of the model's tiktoken encoding; None where it isn't an OpenAI model."""
     from tiktoken.model import encoding_name_for_model
 
+    # tiktoken takes ft:gpt-4.1 for a gpt-4, whose vocabulary is another one: ask for the base by its name.
+    base = model.rsplit("/", 1)[-1].removeprefix("ft:").split(":")[0]
     try:
-        return encoding_name_for_model(model.rsplit("/", 1)[-1])
+        return encoding_name_for_model(base)
     except KeyError:
         return None
 

