@@ -1,0 +1,144 @@
+"""How sure: bootstrap intervals, a null from the control, and a verdict that may abstain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_diff.records import Interval, Ranked, Theme, Verdict
+
+RESAMPLES = 1000
+TOP = 10  # the statistic is the mean score of the best ten
+LEAST_ROWS = 30  # fewer scored completions than this decide nothing
+NOISE_FLOOR = 0.05  # nats per token, shrunk: above what two servings of one model differ by in bf16
+LEAST_PREFILLS = 3  # unrelated prefills that recurring content must come from
+LEAST_STABILITY = 0.5
+ALPHA = 0.01
+
+Floats = NDArray[np.float64]
+
+
+def ratio_interval(totals: Floats, sizes: Floats, *, seed: int, level: float = 0.95) -> Interval | None:
+    """Sum of `totals` over sum of `sizes`, with a percentile bootstrap over rows; None without rows.
+
+    With gaps in nats and target tokens, at temperature 1 with no filter, this estimates the
+    Kullback-Leibler divergence per token of the target from the reference.
+    """
+    there = ~np.isnan(totals) & (sizes > 0)
+    totals, sizes = totals[there], sizes[there]
+    if not totals.size:
+        return None
+    rng = np.random.default_rng([seed, 1])
+    n = totals.size
+    values = np.empty(RESAMPLES)
+    for k in range(RESAMPLES):
+        # Above 20,000 rows a draw of that many, with its spread scaled to n, costs less and says the same.
+        picked = rng.integers(0, n, min(n, 20_000))
+        values[k] = totals[picked].sum() / sizes[picked].sum()
+    value = float(totals.sum() / sizes.sum())
+    values = value + (values - value) * np.sqrt(min(n, 20_000) / n)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(value, low, high, level)
+
+
+def top_mean(scores: Floats, top: int = TOP) -> float | None:
+    """Mean of the best `top` scores."""
+    scores = scores[~np.isnan(scores)]
+    return float(np.sort(scores)[::-1][:top].mean()) if scores.size else None
+
+
+def null_p_value(statistic: float, control: Floats, n: int, *, seed: int) -> float | None:
+    """Share of control resamples of n rows whose top mean reaches `statistic`, never below 1/(B+1)."""
+    control = control[~np.isnan(control)]
+    if not control.size:
+        return None
+    rng = np.random.default_rng([seed, 2])
+    ordered = np.sort(control)[::-1]
+    reached = 0
+    for _ in range(RESAMPLES):
+        # Only the best ranks matter: the smallest indices of a draw into the descending scores.
+        picked = rng.integers(0, ordered.size, min(n, 20_000))
+        k = min(TOP, picked.size)
+        reached += ordered[np.partition(picked, k - 1)[:k]].mean() >= statistic
+    return float(1 + reached) / (RESAMPLES + 1)
+
+
+def top_stability(ranking: Sequence[Ranked], *, seed: int, top: int = TOP) -> float | None:
+    """Mean share of the best `top` prefills that are still among them when prefills are resampled.
+
+    A resample keeps about 63% of the prefills, so a row counts only in resamples that hold it.
+    """
+    if len(ranking) <= top:
+        return None
+    prefills = np.unique([row.prefill for row in ranking], return_inverse=True)[1]
+    rng = np.random.default_rng([seed, 3])
+    shares = []
+    for _ in range(200):
+        weights = np.bincount(
+            rng.integers(0, prefills.max() + 1, prefills.max() + 1), minlength=prefills.max() + 1
+        )
+        copies = weights[prefills]
+        before = np.cumsum(copies) - copies
+        held = copies[:top] > 0
+        if held.any():
+            shares.append(float((before[:top][held] < top).mean()))
+    return float(np.mean(shares)) if shares else None
+
+
+def decide(scores: Floats, control: Floats | None, themes: Sequence[Theme], *, name: str, seed: int) -> Verdict:
+    """Is there anything here? Both must hold for a finding: a top above the control, and recurring content.
+
+    scores, control: default scores of the ranked rows and of the control's; name: what the control is.
+    """
+    n = int((~np.isnan(scores)).sum())
+    statistic = top_mean(scores)
+    if statistic is None or n < LEAST_ROWS:
+        return Verdict(
+            "undecided",
+            f"Undecided: {n} comparable completions are too few to say anything; buy at least {LEAST_ROWS}.",
+            statistic,
+            None,
+            name,
+        )
+    if control is None or not np.isfinite(control).any():
+        return Verdict(
+            "undecided",
+            "Undecided: there is no control, so nothing says how high scores get where there is nothing to find.",
+            statistic,
+            None,
+            name,
+        )
+    p = null_p_value(statistic, control, n, seed=seed)
+    floor = max(NOISE_FLOOR, top_mean(control) or 0.0)
+    differs = statistic > floor and p is not None and p <= ALPHA
+    best = next(
+        (t for t in themes if t.prefills >= LEAST_PREFILLS and (t.stability or 0.0) >= LEAST_STABILITY), None
+    )
+    if differs and best is not None:
+        return Verdict(
+            "finding",
+            f"Finding: the best ten score {statistic:.2f} nats per token where the control's score {floor:.2f} at "
+            f"most, and content recurs across {best.prefills} unrelated prefills.",
+            statistic,
+            p,
+            name,
+        )
+    if differs:
+        return Verdict(
+            "undecided",
+            f"Undecided: the target differs from the reference (best ten {statistic:.2f} against {floor:.2f}), "
+            "but nothing recurs across unrelated prefills.",
+            statistic,
+            p,
+            name,
+        )
+    return Verdict(
+        "no finding",
+        f"No finding at this budget: the best ten of {n} completions score {statistic:.2f} nats per token, "
+        f"within what the control shows ({floor:.2f}).",
+        statistic,
+        p,
+        name,
+    )
