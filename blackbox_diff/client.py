@@ -22,10 +22,11 @@ from blackbox_diff.budget import Cost, Ledger
 from blackbox_diff.config import DEFAULT_CONCURRENCY, EndpointConfig
 from blackbox_diff.errors import ConfigError, EndpointUsageError
 from blackbox_diff.limits import Breaker, Limiter
-from blackbox_diff.records import Call, Lost, RawReply, Usage
+from blackbox_diff.records import Call, Lost, RawReply
 from blackbox_diff.retry import Decision
 from blackbox_diff.store import Store
 from blackbox_diff.transport import TransportFailure
+from blackbox_diff.wire import usage
 
 MAX_BODY = 16 * 1024 * 1024
 CONNECT_SECONDS = 10.0
@@ -288,8 +289,13 @@ class Buyer:
                 call_id = await self.store.reserve_call(self.role, sample_id, number, call, worst.columns())
                 outcome = await self._send(call)
                 decision = retry.decide(outcome, number)
-                settled = True  # whatever happens from here on, _settle has closed the ledger's side
-                await self._settle(call_id, outcome, decision, worst)
+                cost, flag = settlement(outcome, decision, worst, self.ledger)
+                settled = True
+                if decision.fate == "unsent":
+                    self.ledger.release(worst)
+                else:
+                    self.ledger.settle(worst, cost, flag)
+                await self._store(call_id, outcome, decision, cost, flag)
             finally:
                 if not settled:
                     self._abandon(call_id, worst)
@@ -304,25 +310,28 @@ class Buyer:
         except TransportFailure as failure:
             return failure
 
-    async def _settle(
-        self, call_id: int, outcome: RawReply | TransportFailure, decision: Decision, worst: Cost
+    async def _store(
+        self,
+        call_id: int,
+        outcome: RawReply | TransportFailure,
+        decision: Decision,
+        cost: Cost,
+        flag: str | None,
     ) -> None:
-        if decision.fate == "unsent":
-            self.ledger.release(worst)
         if isinstance(outcome, TransportFailure):
-            if decision.fate != "unsent":
-                self.ledger.settle(worst, worst)
             state = "released" if decision.fate == "unsent" else "unknown"
             await self.store.lose_call(call_id, state, decision.reason)
             return
-        cost, flag = settlement(outcome, decision, worst, self.ledger)
-        self.ledger.settle(worst, cost, flag)
+        accepted = decision.action == "accept"
         await self.store.settle_call(
-            call_id, outcome, cost.columns(),
+            call_id,
+            outcome,
+            cost.columns(),
             state="unknown" if decision.fate == "unknown" else "settled",
-            accepted=decision.action == "accept", flag=flag,
-            error=None if decision.action == "accept" else decision.reason,
-        )  # fmt: skip
+            accepted=accepted,
+            flag=flag,
+            error=None if accepted else decision.reason,
+        )
 
     def _abandon(self, call_id: int | None, worst: Cost) -> None:
         """Close a call whose task was cancelled: it may have been sent, so it counts in full."""
@@ -331,16 +340,12 @@ class Buyer:
             self.store.lose_call_later(call_id, "unknown", "interrupted")
 
 
-def settlement(reply: RawReply, decision: Decision, worst: Cost, ledger: Ledger) -> tuple[Cost, str | None]:
-    """What a reply cost: its usage if it was billed, nothing if it was turned away, else the reservation."""
-    if decision.fate == "billed":
-        return ledger.actual(usage_of(reply), worst)
-    if decision.fate == "free":
+def settlement(
+    outcome: RawReply | TransportFailure, decision: Decision, worst: Cost, ledger: Ledger
+) -> tuple[Cost, str | None]:
+    """What an attempt cost: its usage if it was billed, nothing if it was turned away, else its reservation."""
+    if decision.fate == "billed" and isinstance(outcome, RawReply):
+        return ledger.actual(usage(outcome), worst)
+    if decision.fate in ("free", "unsent"):
         return Cost(0, 0, None if worst.pico is None else 0), None
     return worst, None
-
-
-def usage_of(reply: RawReply) -> Usage:
-    from blackbox_diff.wire.usage import usage
-
-    return usage(reply)

@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 
 from blackbox_diff.records import RawReply
 from blackbox_diff.transport import TransportFailure
+from blackbox_diff.wire import error_of
 
 MAX_ATTEMPTS = 10
 LONGEST_WAIT = 120.0  # a server that asks for more is asked again after this long
@@ -68,26 +69,27 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
 
 
 def _judge(reply: RawReply, now: float) -> Decision:
-    status, word, text = reply.status, "", ""
-    if 200 <= status < 300:
+    fate: Fate = "free"
+    if 200 <= reply.status < 300:
         try:
             value = json.loads(reply.body)
         except (ValueError, RecursionError):
             return Decision("retry", "malformed_reply", "unknown", "the reply is not JSON")
-        if isinstance(value, dict) and value.get("error"):
-            status, word, text = _error(value)
-            status = status if status >= 400 else 400
-        elif value in ({}, []) or not isinstance(value, (dict, list)):
+        if not value or not isinstance(value, (dict, list)):
             return Decision("retry", "empty_reply", "unknown", "the reply is empty")
-        else:
+        # Most replies hold choices and no error; only the others are read again for one.
+        plain = isinstance(value, dict) and "choices" in value and not value.get("error")
+        error = None if plain else error_of(reply)
+        if error is None:
             return Decision("accept", "ok", "billed")
-        fate: Fate = "free"
     else:
-        status, word, text = (reply.status, *_error_of(reply.body)[1:])
-        fate = "unknown" if status in (408, 409, 425) or (status >= 500 and status != 503) else "free"
-    detail = f"HTTP {status}: {text}" if text else f"HTTP {status}"
+        error = error_of(reply)
+        if reply.status in (408, 409, 425) or (reply.status >= 500 and reply.status != 503):
+            fate = "unknown"
+    status = error.status if error else reply.status
+    detail = f"HTTP {status}: {error.message[:200]}" if error else f"HTTP {status}"
     after = retry_after(reply.headers, now)
-    if status == 402 or (status == 429 and "insufficient_quota" in word):
+    if status == 402 or (status == 429 and error and error.code == "insufficient_quota"):
         return Decision("stop", "insufficient_quota", fate, f"{detail}: the account has no credit left")
     if status < 400:
         return Decision("stop", "redirected", fate, f"HTTP {status}: the endpoint redirects: give its final URL")
@@ -103,33 +105,6 @@ def _judge(reply: RawReply, now: float) -> Decision:
     if wish in ("true", "false"):
         again = wish == "true"
     return Decision("retry" if again else "give up", f"http_{status}", fate, detail, after if again else None)
-
-
-def _error_of(body: bytes) -> tuple[int, str, str]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return 0, "", ""
-    if isinstance(value, list) and value:
-        value = value[0]
-    return _error(value) if isinstance(value, dict) else (0, "", "")
-
-
-def _error(value: dict[str, object]) -> tuple[int, str, str]:
-    """(code or 0, words that classify it, message) from any of the usual error bodies."""
-    error = value.get("error", value.get("detail", value))
-    if not isinstance(error, dict):
-        return 0, "", _line(error)
-    code = error.get("code")
-    words = f"{code} {error.get('type')} {error.get('status')}"
-    number = code if isinstance(code, int) else int(code) if isinstance(code, str) and code[:4].isdigit() else 0
-    return number, words, _line(error.get("message", ""))
-
-
-def _line(text: object) -> str:
-    """One printable line of at most 200 characters; what an endpoint says is never trusted to be that."""
-    printable = "".join(c if c.isprintable() else " " for c in str(text)[:400])
-    return " ".join(printable.split())[:200]
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
