@@ -247,6 +247,7 @@ class EndpointProfile(BaseModel):
     dropped: tuple[str, ...] = ()
     fingerprint: str | None = None
     parent: str | None = None
+    provider: str | None = None
     noise_nats: float | None = None
     self_consistency_nats: float | None = None
     auditable: bool = False

@@ -1,0 +1,56 @@
+"""Which dialect an endpoint most likely speaks, from its address and what it says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from blackbox_diff.records import RawReply
+from blackbox_diff.wire.body import items, load, mapping, one_line, string
+
+HOSTS = (
+    ("api.openai.com", "openai"),
+    (".openai.azure.com", "azure"),
+    (".cognitiveservices.azure.com", "azure"),
+    ("openrouter.ai", "openrouter"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.mistral.ai", "mistral"),
+    ("api.together.xyz", "together"),
+    ("api.together.ai", "together"),
+    ("api.fireworks.ai", "fireworks"),
+    ("tinker.thinkingmachines.dev", "tinker"),
+)
+OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "library": "ollama", "me": "llamacpp_python"}
+OLLAMA_PORT = 11434
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """models: ids that the endpoint lists, empty where it lists none. parent: the adapter's base model."""
+
+    dialect: str
+    engine: str
+    models: tuple[str, ...] = ()
+    parent: str | None = None
+
+
+def identify(base_url: str, model: str, reply: RawReply | None) -> Identity:
+    """The identity of the endpoint at `base_url`; `reply` is its answer to GET /models, if it gave one."""
+    listed = items(mapping(load(reply.body)).get("data")) if reply is not None and reply.status == 200 else []
+    entries = [mapping(entry) for entry in listed[:10_000]]
+    names = tuple(name for entry in entries if (name := string(entry.get("id"))) is not None)
+    own = next((entry for entry in entries if entry.get("id") == model), entries[0] if entries else {})
+    owner = (string(own.get("owned_by")) or "").lower()
+    server = reply.headers.get("server", "") if reply is not None else ""
+    parent = string(own.get("parent")) if own.get("id") == model else None
+    found = _by_host(base_url) or OWNERS.get(owner) or ("llamacpp" if server == "llama.cpp" else None)
+    return Identity(found or "generic", one_line(owner or server, 40) or "unknown", names, parent)
+
+
+def _by_host(base_url: str) -> str | None:
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    for suffix, name in HOSTS:
+        if host == suffix.lstrip(".") or host.endswith(suffix if suffix.startswith(".") else "." + suffix):
+            return name
+    return "ollama" if parts.port == OLLAMA_PORT else None

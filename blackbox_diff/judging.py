@@ -1,0 +1,168 @@
+"""What a probe's answers say: pure comparisons of replies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from blackbox_diff.records import Completion, Framing, Json, Tokens
+from blackbox_diff.wire.body import mapping
+from blackbox_diff.wire.entries import Entries
+from blackbox_diff.wire.sentinels import censor
+
+ALLOWED_GAP = 0.1  # nats per token between sampling and scoring the same text
+SAME = 0.05  # nats: what a logprob may move between two temperatures and still be the same number
+NEXT_DAY = " friday"
+TURN_TOKENS = 3  # a template needs at least this many tokens to end a turn and begin the next
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A completion, the entries it was read from, and what was asked."""
+
+    outcome: Completion
+    entries: Entries | None
+    prefill: str
+    framing: Framing
+
+    def length(self) -> int:
+        return len(self.outcome.tokens)
+
+
+def alternatives(entries: Entries | None, index: int = 0) -> dict[str, float]:
+    """Token string to logprob of one position's alternatives; of equal strings the likeliest."""
+    if entries is None or index >= len(entries.tops):
+        return {}
+    tops: Json = entries.tops[index]
+    if isinstance(tops, dict):
+        pairs = [(token, value) for token, value in tops.items()]
+    else:
+        rows = [mapping(row) for row in tops] if isinstance(tops, list) else []
+        pairs = [(row.get("token"), row.get("logprob")) for row in rows]
+    found: dict[str, float] = {}
+    for token, value in pairs:
+        number = censor(value)
+        if isinstance(token, str) and not math.isnan(number):
+            found[token] = max(number, found.get(token, -math.inf))
+    return found
+
+
+def top_count(entries: Entries | None) -> int:
+    """Most alternatives at any position."""
+    if entries is None:
+        return 0
+    return max((len(tops) for tops in entries.tops if isinstance(tops, list | dict)), default=0)
+
+
+def total_mass(entries: Entries | None) -> float:
+    """Largest sum of probabilities over a position's alternatives; above 1 they are no logprobs."""
+    if entries is None:
+        return 0.0
+    return max(
+        (sum(math.exp(value) for value in alternatives(entries, i).values()) for i in range(len(entries.tops))),
+        default=0.0,
+    )
+
+
+def byte_grade(pairs: list[Pair]) -> tuple[Literal["exact", "characters", "lossy"], str]:
+    """How well token bytes can be known, from the least faithful reply."""
+    notes = {note for pair in pairs for note in pair.outcome.notes}
+    paths = {part for pair in pairs for part in pair.outcome.decode.split("+")}
+    if "placed" in paths:
+        return "lossy", "tokens inside a character lose bytes; runs are placed between whole tokens"
+    if "merged_characters" in notes:
+        return "lossy", "a character's tokens share one entry with one token's logprob; such units have no number"
+    odd = [pair for pair in pairs if not pair.outcome.text.isascii()]
+    bare = [pair.entries.strings[:-1] for pair in odd if pair.entries is not None and not pair.entries.own_ids]
+    if any("" in strings for strings in bare):
+        return "characters", "a character's tokens are empty until the last one"
+    if "bytes" in paths or "escapes" in paths or "latin1" in paths:
+        return "exact", "+".join(sorted(paths))
+    return "characters", "token strings" if odd else "token strings; nothing but ASCII was written"
+
+
+def continues(prefilled: Completion, base: Completion, raw: Completion | None) -> tuple[bool, str]:
+    """Whether the prefilled reply goes on with the prefill instead of answering it in a new turn.
+
+    prefilled: reply with the assistant's turn begun by a list of days up to Thursday; base: the same
+    conversation without it; raw: the same list as a raw prompt. Proof in order of strength: the prompt's
+    ids end in the prefill's; the prompt grew by the prefill's tokens and not by a template's; the next day.
+    """
+    said = prefilled.text.lower()
+    if prefilled.prompt_ids and raw is not None and raw.prompt_ids:
+        tail = raw.prompt_ids[2:]  # a start token, and a first token that may join the template's end
+        if prefilled.prompt_ids[-len(tail) :] == tail:
+            return True, "the prompt's ids end in it"
+        return False, "the template closes the turn after it, so the reply begins a new one"
+    grew = _difference(prefilled.usage.input_tokens, base.usage.input_tokens)
+    length = raw.usage.input_tokens if raw is not None else None
+    if grew is not None and length is not None and grew >= length + TURN_TOKENS - 1:
+        return False, "the prompt grew by a whole turn, so the reply begins a new one"
+    if said.startswith(NEXT_DAY):
+        return True, "it was continued"
+    if said.startswith(NEXT_DAY.strip()) and grew is not None and length is not None and abs(grew - length) <= 1:
+        return True, "it was continued"
+    return False, "the reply does not go on where it ends"
+
+
+def _difference(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a - b
+
+
+def noise(first: Pair, again: Pair) -> float | None:
+    """Standard deviation in nats of one logprob over identical calls, from two replies to one request."""
+    differences = [
+        value - other[token]
+        for other in [alternatives(again.entries)]
+        for token, value in alternatives(first.entries).items()
+        if token in other and value > -20
+    ]
+    a, b = first.outcome.tokens, again.outcome.tokens
+    shared = min(len(a), len(b))
+    same = np.cumprod(a.ends[:shared] == b.ends[:shared]).astype(bool)
+    if first.outcome.text[:1] == again.outcome.text[:1]:
+        size = int(same.sum()) if first.outcome.text == again.outcome.text else 0
+        differences += [float(x) for x in a.logprobs[:size] - b.logprobs[:size] if not math.isnan(x)]
+    if not differences:
+        return None
+    return math.sqrt(sum(x * x for x in differences) / (2 * len(differences)))
+
+
+def compare_temperatures(
+    warm: Pair, cool: Pair, noise_nats: float
+) -> tuple[Literal["raw", "processed", "unknown"], str]:
+    """Whether first-position logprobs at T=1 and T=0.5 are the same numbers."""
+    a, b = alternatives(warm.entries), alternatives(cool.entries)
+    shared = [(a[token], b[token]) for token in a if token in b]
+    if not shared and len(warm.outcome.tokens) and len(cool.outcome.tokens):
+        end = int(min(warm.outcome.tokens.ends[0], cool.outcome.tokens.ends[0]))
+        if warm.outcome.text.encode()[:end] == cool.outcome.text.encode()[:end]:
+            shared = [(float(warm.outcome.tokens.logprobs[0]), float(cool.outcome.tokens.logprobs[0]))]
+    moved = [abs(x - y) for x, y in shared if not math.isnan(x - y)]
+    if not moved:
+        return "unknown", "no alternative to compare at two temperatures"
+    limit = SAME + 4 * noise_nats
+    if float(np.median(moved)) < limit:
+        return "raw", "the same at two temperatures"
+    return "processed", "they move with the temperature, so sampling stays at T=1 and top_p=1"
+
+
+def mean_gap(a: Tokens, b: Tokens) -> float | None:
+    """Mean |difference| in nats per token over the smallest runs both segmentations bound; None where none do."""
+    shared = np.intersect1d(a.ends, b.ends)
+    if not len(shared):
+        return None
+    sums = []
+    for tokens in (a, b):
+        at = np.searchsorted(tokens.ends, shared, side="right")
+        total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(tokens.logprobs))])
+        lost = np.concatenate([[0], np.cumsum(np.isnan(tokens.logprobs))])
+        sums.append((np.diff(total[at], prepend=0.0), np.diff(lost[at], prepend=0), np.diff(at, prepend=0)))
+    (x, lost_x, count), (y, lost_y, _) = sums
+    whole = (lost_x == 0) & (lost_y == 0)
+    if not whole.any():
+        return None
+    return float(np.abs(x - y)[whole].sum() / count[whole].sum())

@@ -1,0 +1,56 @@
+"""One module per dialect: request bodies out, token logprobs in. Pure and total over arbitrary bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from blackbox_diff.errors import ConfigError
+from blackbox_diff.wire.api_errors import ApiError, error_of
+from blackbox_diff.wire.azure import Azure
+from blackbox_diff.wire.base import Dialect, ScoreItem
+from blackbox_diff.wire.counts import usage
+from blackbox_diff.wire.deepseek import DeepSeek
+from blackbox_diff.wire.drift import drift
+from blackbox_diff.wire.fireworks import Fireworks
+from blackbox_diff.wire.generic import Generic
+from blackbox_diff.wire.llamacpp import LlamaCpp
+from blackbox_diff.wire.llamacpp_python import LlamaCppPython
+from blackbox_diff.wire.mistral import Mistral
+from blackbox_diff.wire.ollama import Ollama
+from blackbox_diff.wire.openai import OpenAI
+from blackbox_diff.wire.openrouter import OpenRouter
+from blackbox_diff.wire.sglang import SGLang
+from blackbox_diff.wire.tgi import Tgi
+from blackbox_diff.wire.tinker import Tinker
+from blackbox_diff.wire.together import Together
+from blackbox_diff.wire.vllm import Vllm
+
+_ALL: tuple[Dialect, ...] = (
+    Generic(),
+    OpenAI(),
+    Azure(),
+    Vllm(),
+    SGLang(),
+    LlamaCpp(),
+    LlamaCppPython(),
+    Together(),
+    Fireworks(),
+    DeepSeek(),
+    Mistral(),
+    OpenRouter(),
+    Ollama(),
+    Tgi(),
+    Tinker(),
+)
+DIALECTS: Mapping[str, Dialect] = MappingProxyType({dialect.name: dialect for dialect in _ALL})
+
+
+def dialect(name: str) -> Dialect:
+    """The dialect of that name. Raises ConfigError, listing the names, for any other."""
+    if name not in DIALECTS:
+        raise ConfigError(f"dialect: '{name}' is not one of auto, {', '.join(DIALECTS)}")
+    return DIALECTS[name]
+
+
+__all__ = ["DIALECTS", "ApiError", "Dialect", "ScoreItem", "dialect", "drift", "error_of", "usage"]

@@ -1,0 +1,164 @@
+"""Entries and text of one reply to a Completion, or to the Refusal that says why not.
+
+The completion's text is the content tokens' bytes joined, and every step below keeps that true: tokens
+that the text does not hold become side tokens (end of sequence, other special tokens, a character cut
+off by max_tokens), never text; a text that the tokens do not spell is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from blackbox_diff.records import Completion, Refusal, SideToken, Tokens, Usage
+from blackbox_diff.wire.body import encodable
+from blackbox_diff.wire.entries import Entries
+from blackbox_diff.wire.fitting import Fit, fit
+from blackbox_diff.wire.refusals import refuse
+from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
+
+REPLACEMENT = "\ufffd"
+SLACK = 2  # entries that a server may leave out of its list: end of sequence, a stop token
+
+
+@dataclass(slots=True)
+class Meta:
+    """What a reply says besides its tokens."""
+
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    model: str | None = None
+    fingerprint: str | None = None
+    prompt_ids: list[int] | None = None
+    reasoning_tokens: int = 0
+    only_choice: bool = True  # usage counts this choice alone
+
+
+def complete(entries: Entries | None, text: str, prefill: str, meta: Meta) -> Completion | Refusal:
+    """The completion that `entries` and `text` spell, without the prefill that some servers repeat."""
+    if meta.finish_reason == "content_filter":
+        return refuse("content_filter")
+    encoded = encodable(text)
+    if encoded is None:
+        return refuse("text_not_unicode")
+    if entries is None or len(entries) == 0:
+        return _without_entries(text, prefill, meta)
+    if all_zero(entries.logprobs):
+        return refuse("zero_logprobs")
+    stopped = meta.finish_reason not in ("length", "max_tokens", "MAX_TOKENS")
+    found = fit(entries, text, prefill, stopped)
+    if isinstance(found, Refusal):
+        return found
+    hidden = _hidden(entries, found, meta)
+    if isinstance(hidden, Refusal):
+        return hidden
+    return _assemble(entries, found, hidden, meta)
+
+
+def _without_entries(text: str, prefill: str, meta: Meta) -> Completion | Refusal:
+    """No list is fine where there is no text: the model stopped at once, or was cut inside a character."""
+    content = text.removeprefix(prefill) if prefill else text
+    if content.strip(REPLACEMENT):
+        return refuse("no_logprobs")
+    if not content and (meta.usage.output_tokens or 0) > SLACK:
+        return refuse("no_logprobs")
+    side = (SideToken(content, None, "tail"),) if content else ()
+    return Completion(
+        text="",
+        tokens=Tokens.of([], []),
+        prompt_ids=None if meta.prompt_ids is None else tuple(meta.prompt_ids),
+        side=side,
+        finish_reason=meta.finish_reason,
+        usage=meta.usage,
+        model=meta.model,
+        fingerprint=meta.fingerprint,
+        decode="none",
+        notes=("empty",),
+    )
+
+
+def _hidden(entries: Entries, found: Fit, meta: Meta) -> set[int] | Refusal:
+    """Content entries that stand for more tokens than the one whose logprob they carry.
+
+    llama.cpp adds no entry while the text ends inside a character, so the entry that completes it holds
+    the whole character and only its last token's logprob. Its own alternatives tell: the same id has
+    other bytes there. An id that is not among them can't be told apart, and counts as merged.
+    """
+    generated = meta.usage.output_tokens
+    if generated is None or not meta.only_choice:
+        return set()
+    absent = generated - meta.reasoning_tokens - len(entries)
+    if absent <= 0:
+        return set()
+    merged = set()
+    if entries.own_ids:
+        odd = [index for index in found.content if not entries.strings[index].isascii()]
+        merged = {index for index in odd if _merged(entries, index)}
+    cut = found.cut_tail or REPLACEMENT in found.dropped
+    if not merged and not cut and absent > max(SLACK, 0.05 * generated):
+        return refuse("entries_missing", f"{len(entries)} entries for {generated} tokens")
+    return merged
+
+
+def _merged(entries: Entries, index: int) -> bool:
+    if entries.ids is None or index >= len(entries.tops) or entries.raw_bytes is None:
+        return True
+    tops = entries.tops[index]
+    for top in tops if isinstance(tops, list) else []:
+        if isinstance(top, dict) and top.get("id", top.get("token_id")) == entries.ids[index]:
+            return bool(top.get("bytes") != entries.raw_bytes[index])
+    return True
+
+
+def _assemble(entries: Entries, found: Fit, merged: set[int], meta: Meta) -> Completion | Refusal:
+    content, pieces = found.content, found.pieces
+    logprobs = [entries.logprobs[index] for index in content]
+    missing = sum(value != value for value in logprobs)
+    if too_many_missing(missing, len(logprobs)):
+        return refuse("missing_logprobs", f"{missing} of {len(logprobs)}")
+    merged = merged | found.unknown
+    if merged:
+        logprobs = [NAN if index in merged else value for index, value in zip(content, logprobs, strict=True)]
+        if 2 * sum(value != value for value in logprobs) > len(logprobs):
+            return refuse("merged_characters", f"{len(merged)} of {len(logprobs)} entries")
+    ends, values = units(pieces, logprobs)
+    ids = entries.ids
+    notes = list(found.notes)
+    if merged:
+        notes.append("merged_characters")
+    if missing:
+        notes.append("missing_logprobs")
+    return Completion(
+        text=b"".join(pieces).decode(),
+        tokens=Tokens.of(ends, values),
+        ids=None if ids is None or merged else tuple(ids[index] for index in content),
+        prompt_ids=None if meta.prompt_ids is None else tuple(meta.prompt_ids),
+        side=tuple(found.side(entries)),
+        finish_reason=meta.finish_reason,
+        usage=meta.usage,
+        model=meta.model,
+        fingerprint=meta.fingerprint,
+        decode=found.decode,
+        notes=tuple(notes),
+    )
+
+
+def units(pieces: list[bytes], logprobs: list[float]) -> tuple[list[int], list[float]]:
+    """Ends and summed logprobs of the units that `pieces` form.
+
+    A piece of width zero joins the unit that follows: vLLM renders the tokens of a character as "" until
+    the one that completes it, and a run that can only be placed as a whole is spelled by its last piece.
+    """
+    ends = list(accumulate(map(len, pieces)))
+    if all(pieces):
+        return ends, logprobs
+    out_ends: list[int] = []
+    out_values: list[float] = []
+    pending = 0.0
+    for piece, end, value in zip(pieces, ends, logprobs, strict=True):
+        pending += value
+        if piece:
+            out_ends.append(end)
+            out_values.append(pending)
+            pending = 0.0
+    return out_ends, out_values
