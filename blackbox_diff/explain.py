@@ -26,42 +26,10 @@ _LONGEST_CLAIM = 400
 _WORD = re.compile(r"\w{3,}")
 _AGREEMENT = 0.25
 _STOP_WORDS = frozenset(
-    [
-        "the",
-        "and",
-        "that",
-        "this",
-        "with",
-        "from",
-        "for",
-        "are",
-        "was",
-        "were",
-        "has",
-        "have",
-        "its",
-        "his",
-        "her",
-        "their",
-        "not",
-        "but",
-        "about",
-        "which",
-        "model",
-        "target",
-        "completions",
-        "completion",
-        "text",
-        "texts",
-        "mentions",
-        "mention",
-        "claims",
-        "claim",
-        "often",
-        "repeatedly",
-        "many",
-        "several",
-    ]
+    """
+    the and that this with from for are was were has have its his her their not but about which model target
+    completions completion text texts mentions mention claims claim often repeatedly many several
+    """.split()  # noqa: SIM905
 )
 
 SYSTEM = """\
@@ -90,7 +58,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one seed gave. `dropped` counts claims without a valid citation, `invented` the ids that don't exist."""
+    """What one seed gave: `dropped` claims had no valid citation, `invented` ids don't exist."""
 
     seed: int
     outcome: Literal["claims", "abstained", "unreadable"]
@@ -141,7 +109,8 @@ class Explanation:
         total = len(self.readings)
         yield f"reader: {self.verdict} over {total} seeds, {self.shown} completions shown"
         for claim in self.claims:
-            yield f"  {len(claim.seeds)} of {total} seeds: {visible(claim.text)} [{', '.join(map(visible, claim.ids))}]"
+            cited = ", ".join(map(visible, claim.ids))
+            yield f"  {len(claim.seeds)} of {total} seeds: {visible(claim.text)} [{cited}]"
         for reading in self.readings:
             if reading.outcome != "claims":
                 note = f": {visible(reading.problem)}" if reading.problem else ""
@@ -169,18 +138,14 @@ async def explain(
 
 def prompt(rows: Sequence[Ranked], mark: str) -> list[Message]:
     """The messages: rules first, then the samples as delimited JSON lines; never what to find in them."""
-    samples = [
-        json.dumps(
-            {"id": row.id, "prefill": shorten(visible(row.prefill), 200), "text": _shown(row)}, ensure_ascii=False
-        )
-        for row in rows
-    ]
+    samples = [json.dumps(_sample(row), ensure_ascii=False) for row in rows]
     data = "\n".join([f"BEGIN {mark}", *samples, f"END {mark}"])
     return [{"role": "system", "content": SYSTEM.format(mark=mark)}, {"role": "user", "content": data}]
 
 
-def _shown(row: Ranked) -> str:
-    return "".join(excerpt(row.completion, row.peak, _SHOWN_CHARACTERS))
+def _sample(row: Ranked) -> dict[str, str]:
+    text = "".join(excerpt(row.completion, row.peak, _SHOWN_CHARACTERS))
+    return {"id": row.id, "prefill": shorten(visible(row.prefill), 200), "text": text}
 
 
 def read(answer: str, known: frozenset[str], seed: int) -> Reading:

@@ -93,6 +93,11 @@ class LiveView:
         return self._clock() - self._started
 
 
+def live_view(console: Console | None = None) -> LiveView:
+    """The view of a run on stderr, or on `console`."""
+    return LiveView(console)
+
+
 def plain_line(progress: Progress, seconds: float) -> str:
     """Progress as one line for logs."""
     parts = [f"{progress.bought:,}/{progress.planned:,} bought", *_numbers(progress, seconds)]
