@@ -1,0 +1,130 @@
+"""`python -m local_server`: load, then serve until told to end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from local_server.errors import StartupError
+
+DEFAULT_MAX_BATCH = 32
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve; returns the exit code. Start-up errors are one line on stderr and exit code 2."""
+    options = parser().parse_args(arguments)
+    try:
+        return serve(options)
+    except StartupError as error:
+        print(f"local_server: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        "python -m local_server", description="An OpenAI-compatible server for local models, with full logprobs."
+    )
+    found.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME=SPEC",
+        help="directory, .gguf, hub id or embedded name",
+    )
+    found.add_argument(
+        "--adapter", action="append", default=[], metavar="NAME=BASE:DIR", help="LoRA on a served model"
+    )
+    found.add_argument("--host", default="127.0.0.1")
+    found.add_argument("--port", type=int, default=8000, help="0 picks a free one")
+    found.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key")
+    found.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    found.add_argument("--max-batch", type=int, default=DEFAULT_MAX_BATCH, metavar="ROWS")
+    found.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
+    return found
+
+
+def serve(options: argparse.Namespace) -> int:
+    models, adapters = pairs("--model", options.model), pairs("--adapter", options.adapter)
+    if not models:
+        raise StartupError("--model: give at least one, such as --model demo=smollm2-135m-instruct")
+    if options.max_batch < 1:
+        raise StartupError("--max-batch: must be at least 1")
+    key = None
+    if options.api_key_env:
+        key = os.environ.get(options.api_key_env)
+        if not key:
+            raise StartupError(f"environment variable {options.api_key_env} is not set")
+    for name, spec in adapters.items():
+        base = spec.partition(":")[0]
+        if name in models or base not in models:
+            raise StartupError(f"--adapter {name}={spec}: give NAME=BASE:DIR with BASE one of {', '.join(models)}")
+    listener = listen(options.host, options.port)  # before loading: a port in use should not take a minute to say
+
+    import uvicorn
+
+    from local_server.app import Served, State, build_app
+    from local_server.engine import Engine
+    from local_server.lora import attach
+    from local_server.models import load
+
+    loaded = {name: load(spec, options.dtype) for name, spec in models.items()}
+    served = {name: Served(name, None, model) for name, model in loaded.items()}
+    for name, spec in adapters.items():
+        base, _, directory = spec.partition(":")
+        attach(loaded[base].model, loaded[base].rows, name, Path(directory))
+        served[name] = Served(base, name, loaded[base])
+    engine = Engine(loaded, options.max_batch)
+    app = build_app(State(engine, served, key))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    )
+    if options.exit_with_parent:
+        threading.Thread(target=end_with_parent, args=(os.getppid(), server), daemon=True).start()
+    print(f"ready http://{options.host}:{listener.getsockname()[1]}/v1", flush=True)
+    server.run(sockets=[listener])
+    engine.close()
+    return 0
+
+
+def pairs(option: str, values: list[str]) -> dict[str, str]:
+    """NAME=SPEC strings as a mapping."""
+    found: dict[str, str] = {}
+    for value in values:
+        name, _, spec = value.partition("=")
+        if not name or not spec:
+            raise StartupError(f"{option}: '{value}' is not NAME=SPEC")
+        if name in found:
+            raise StartupError(f"{option}: the name '{name}' is given twice")
+        found[name] = spec
+    return found
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises StartupError when the port is taken or the host is not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise StartupError(f"--port: can't listen on {host}:{port}: {reason}; give another port, or 0") from None
+    return listener
+
+
+def end_with_parent(parent: int, server: object) -> None:
+    """End the server once `parent` is gone: an audit that is killed leaves no server behind."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    server.should_exit = True  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""LoRA adapters on a shared base: each row of a batch gets its own adapter's low-rank update.
+
+y = W x + (alpha / r) B A x  (Hu et al., arXiv 2106.09685). The base weights are never copied or changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from local_server.errors import StartupError
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
+
+
+@dataclass(slots=True)
+class Rows:
+    """Which adapter each row of the running batch uses: (name, row indices); None = every row."""
+
+    active: list[tuple[str, torch.Tensor | None]] = field(default_factory=list)
+
+    def set(self, adapters: Sequence[str | None]) -> None:
+        self.active.clear()
+        for name in sorted({name for name in adapters if name is not None}):
+            rows = [index for index, other in enumerate(adapters) if other == name]
+            self.active.append((name, None if len(rows) == len(adapters) else torch.tensor(rows)))
+
+
+class LoraLinear(nn.Module):
+    """A linear layer with any number of adapters; input (rows, ..., in), output (rows, ..., out)."""
+
+    def __init__(self, base: nn.Linear, rows: Rows) -> None:
+        super().__init__()
+        self.base, self.rows = base, rows
+        self.pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.base(x)
+        for name, index in self.rows.active:
+            if name not in self.pairs:
+                continue
+            down, up = self.pairs[name]
+            if index is None:
+                y = y + (x @ down) @ up
+            else:
+                y.index_add_(0, index, (x[index] @ down) @ up)
+        return y
+
+
+def attach(model: nn.Module, rows: Rows, name: str, directory: Path) -> None:
+    """Add the PEFT adapter in `directory` to `model` under `name`.
+
+    Raises StartupError for missing files, formats other than plain LoRA, and shapes that do not fit.
+    """
+    config = _read_config(directory)
+    try:
+        tensors = load_file(directory / WEIGHTS)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StartupError(f"{directory / WEIGHTS}: not a readable safetensors file: {error}") from None
+    except Exception as error:  # safetensors raises its own class, which it does not export
+        raise StartupError(f"{directory / WEIGHTS}: not a readable safetensors file: {error}") from None
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+    halves: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = _KEY.fullmatch(key)
+        if not match:
+            raise StartupError(
+                f"{directory}: tensor '{key}' is not plain LoRA; only LoRA on linear layers is served"
+            )
+        halves.setdefault(match[1], {})[match[2]] = tensor
+    if not halves:
+        raise StartupError(f"{directory / WEIGHTS}: holds no tensors")
+    for path, pair in halves.items():
+        layer = _wrapped(model, path, rows, directory)
+        weight = layer.base.weight
+        if (
+            set(pair) != {"A", "B"}
+            or pair["A"].shape[1] != weight.shape[1]
+            or pair["B"].shape[0] != weight.shape[0]
+        ):
+            raise StartupError(f"{directory}: {path} does not fit the base model's {tuple(weight.shape)}")
+        layer.pairs[name] = (
+            pair["A"].to(weight.dtype).t().contiguous(),
+            (pair["B"].float() * scale).to(weight.dtype).t().contiguous(),
+        )
+
+
+def _wrapped(model: nn.Module, path: str, rows: Rows, directory: Path) -> LoraLinear:
+    parent_path, _, leaf = path.rpartition(".")
+    try:
+        parent = model.get_submodule(parent_path)
+        layer = getattr(parent, leaf)
+    except AttributeError:
+        raise StartupError(f"{directory}: the base model has no layer {path}; is this its base?") from None
+    if isinstance(layer, LoraLinear):
+        return layer
+    if not isinstance(layer, nn.Linear):
+        raise StartupError(f"{directory}: {path} is not a linear layer")
+    wrapped = LoraLinear(layer, rows)
+    setattr(parent, leaf, wrapped)
+    return wrapped
+
+
+def _read_config(directory: Path) -> dict[str, object]:
+    path = directory / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(
+            f"{path}: {error.strerror}; an adapter is a directory with {CONFIG} and {WEIGHTS}"
+        ) from None
+    except ValueError as error:
+        raise StartupError(f"{path}: not valid JSON: {error}") from None
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
+        raise StartupError(f"{path}: only plain LoRA adapters are served, this is {kind}")
+    return dict(config)

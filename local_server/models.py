@@ -1,0 +1,108 @@
+"""Loading: a spec becomes a causal language model with its tokenizer and the bytes of every token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from local_server.embedded import EMBEDDED, converted
+from local_server.errors import StartupError
+from local_server.lora import Rows
+from local_server.vocabulary import token_bytes
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A model ready to serve.
+
+    pieces: the exact bytes of every token id; special tokens give the bytes of their name.
+    special: ids that are not content (BOS, EOS, turn markers). stop: ids that end a completion.
+    """
+
+    spec: str
+    model: Any
+    tokenizer: Any
+    pieces: list[bytes]
+    special: frozenset[int]
+    stop: frozenset[int]
+    max_length: int
+    rows: Rows = field(default_factory=Rows)
+
+    @property
+    def has_template(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def backbone(self) -> nn.Module:
+        backbone: nn.Module = self.model.model
+        return backbone
+
+
+def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
+    """The model that `spec` names: an embedded name, a local directory, a .gguf file or a hub id.
+
+    Raises StartupError, one line, for anything that can't be loaded.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    arguments: dict[str, Any] = {}
+    path = Path(spec)
+    if spec in EMBEDDED:
+        source = str(converted(spec))
+    elif path.suffix == ".gguf":
+        if not path.is_file():
+            raise StartupError(f"{spec}: no such file")
+        source, arguments = str(path.parent), {"gguf_file": path.name}
+    elif path.is_dir():
+        source = spec
+    elif spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
+        source = spec  # a hub id, which the user named: transformers fetches it, or says why not
+    else:
+        raise StartupError(f"{spec}: not a directory, a .gguf file, a hub id, or one of {', '.join(EMBEDDED)}")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **arguments)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            source, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **arguments
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise StartupError(f"{spec}: can't be loaded: {str(error).strip().splitlines()[0]}") from None
+    model.eval().requires_grad_(False)
+    return LoadedModel(
+        spec=spec,
+        model=model,
+        tokenizer=tokenizer,
+        pieces=token_bytes(tokenizer, model.config.vocab_size),
+        special=_special_ids(tokenizer),
+        stop=_stop_ids(model, tokenizer),
+        max_length=int(getattr(model.config, "max_position_embeddings", 2048)),
+    )
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    return frozenset(tokenizer.all_special_ids) | frozenset(
+        index for index, token in tokenizer.added_tokens_decoder.items() if token.special
+    )
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """End-of-sequence ids of the generation config and the tokenizer, and the end of a chat turn."""
+    found: set[int] = set()
+    for ids in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    for name in ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|endoftext|>", "<eos>"):
+        index = tokenizer.convert_tokens_to_ids(name)
+        if isinstance(index, int) and index != tokenizer.unk_token_id:
+            found.add(index)
+    return frozenset(found)

@@ -1,0 +1,143 @@
+"""The fields each route accepts. An unknown field, or a value that can't be honoured, is a 400 that names it.
+
+Shapes: OpenAI's API reference for completions and chat; extensions as in vLLM (0.32).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from local_server.errors import RequestError
+
+MAX_TOP = 50
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Sampler(_Request):
+    """Fields that completions and chat share."""
+
+    model: str
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    ignore_eos: bool = False
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP)] | None = None
+    return_token_ids: bool = False
+    user: str | None = None
+    # Accepted at the values that change nothing; anything else is refused rather than ignored.
+    stream: Literal[False] = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[str, float] | None = None
+
+    @model_validator(mode="after")
+    def _neutral(self) -> _Sampler:
+        for name, neutral in (("presence_penalty", 0), ("frequency_penalty", 0), ("repetition_penalty", 1)):
+            if getattr(self, name) != neutral:
+                raise ValueError(f"{name}: only {neutral} is supported")
+        if self.logit_bias:
+            raise ValueError("logit_bias: not supported")
+        return self
+
+    def stops(self) -> tuple[bytes, ...]:
+        found = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(text.encode() for text in found if text)
+
+
+class CompletionRequest(_Sampler):
+    """POST /v1/completions."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    max_tokens: Annotated[int, Field(ge=0)] = 16
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TOP)] | None = None
+    echo: bool = False
+    add_special_tokens: bool = True
+    return_tokens_as_token_ids: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo and self.prompt_logprobs is None:
+            raise ValueError("max_tokens: 0 needs echo or prompt_logprobs")
+        if self.prompt in ("", []):
+            raise ValueError("prompt: is empty")
+        return self
+
+
+class Message(_Request):
+    role: Literal["system", "user", "assistant"]
+    content: str
+    name: str | None = None
+
+
+class ChatRequest(_Sampler):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP)] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    echo: Literal[False] = False
+
+    @model_validator(mode="after")
+    def _check(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: needs logprobs: true")
+        if self.continue_final_message and self.add_generation_prompt:
+            raise ValueError("continue_final_message: needs add_generation_prompt: false")
+        if self.continue_final_message and self.messages[-1].role != "assistant":
+            raise ValueError("continue_final_message: the last message must be the assistant's")
+        return self
+
+
+class TokenizeRequest(_Request):
+    """POST /tokenize: text, or messages rendered by the model's chat template."""
+
+    model: str
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    add_special_tokens: bool = True
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    return_token_strs: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("prompt: give either prompt or messages")
+        return self
+
+
+class DetokenizeRequest(_Request):
+    """POST /detokenize."""
+
+    model: str
+    tokens: list[int]
+
+
+def read(kind: type[BaseModel], body: Any) -> Any:
+    """`body` as `kind`; RequestError 400 that names the field at fault."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "not a field of this server"
+        if not path and ":" in message:  # a rule over several fields names its own
+            path, _, message = message.partition(": ")
+        raise RequestError(f"{path}: {message}" if path else message, param=path or None) from None
