@@ -22,9 +22,7 @@ def encode(loaded: LoadedModel, text: str, add_special: bool) -> list[int]:
 def prompt_ids(loaded: LoadedModel, request: CompletionRequest) -> list[list[int]]:
     """One id list per prompt of the request. Raises RequestError for ids that the model does not have."""
     prompt: Any = request.prompt
-    if isinstance(prompt, str):
-        prompt = [prompt]
-    elif prompt and isinstance(prompt[0], int):
+    if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
         prompt = [prompt]
     found: list[list[int]] = []
     for one in prompt:
