@@ -101,16 +101,20 @@ class Limiter:
         if after:
             self._paused_until = max(self._paused_until, now + after)
         if not self._adaptive or now - self._last_throttle < EPISODE:
-            self._last_throttle = max(self._last_throttle, now - EPISODE / 2)
             return
+        first = self._last_throttle == float("-inf")
         self._last_throttle = now
         measured = self._throughput(now)
-        if measured:
+        if not first and self.in_flight <= self._ceiling and measured:
+            # Refused although fewer calls were in flight than went well before: it is the rate.
+            if self.rate is not None:
+                self._probe_after = min(LAST_PROBE, self._probe_after * 2)
             self.rate = PACED * (min(measured, self.rate) if self.rate else measured)
-        # One above the ceiling failed: that was the probe, and the ceiling was right.
-        self._ceiling = max(1.0, min(self._ceiling, float(self.in_flight - 1)))
+        else:
+            if not first:
+                self._probe_after = min(LAST_PROBE, self._probe_after * 2)
+            self._ceiling = max(1.0, min(self._ceiling, float(self.in_flight - 1)))
         self.limit = max(1.0, self.limit / 2)
-        self._probe_after = min(LAST_PROBE, self._probe_after * 2)
         self._probe_at = now + self._probe_after
 
     def _succeeded(self, now: float) -> None:

@@ -86,7 +86,8 @@ def _judge(reply: RawReply, now: float) -> Decision:
         error = error_of(reply)
         if reply.status in (408, 409, 425) or (reply.status >= 500 and reply.status != 503):
             fate = "unknown"
-    status = error.status if error else reply.status
+    # Only a 2xx reply has its true status in its body.
+    status = error.status if error and reply.status < 300 else reply.status
     detail = f"HTTP {status}: {error.message[:200]}" if error else f"HTTP {status}"
     after = retry_after(reply.headers, now)
     if status == 402 or (status == 429 and error and error.code == "insufficient_quota"):

@@ -1,0 +1,182 @@
+"""The run file: what is acknowledged is on disk, one writer at a time, and nothing else is taken for a run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blackbox_diff.errors import RunFileError, StorageError
+from blackbox_diff.records import (
+    Arm,
+    Call,
+    Completion,
+    Lost,
+    RawReply,
+    ReferenceScore,
+    Refusal,
+    Sample,
+    SideToken,
+    Tokens,
+)
+from blackbox_diff.store import Store
+
+SAMPLE = Sample("prose.raw.00007", Arm("prose", "raw"), "Once \ud800 upon", 5)
+COMPLETION = Completion(
+    "a\x00é\ud83d", Tokens.of([1, 2, 7], [-1.0, None, -0.0]), ids=(1, 2, 3),
+    side=(SideToken("</s>", None, "end"),), notes=("x",),
+)  # fmt: skip
+CALL = Call("/completions", {"prompt": "hi"})
+REPLY = RawReply(200, {"set-cookie": "a=b", "retry-after": "1"}, b"{}" * 100, 0.5)
+
+
+def run(*command: str) -> int:
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
+async def fill(store: Store, body: RawReply, bought: list[int]) -> None:
+    for index in range(100):
+        call_id = await store.reserve_call("target", f"a.raw.{index:05d}", 1, CALL, (1, 1, None))
+        await store.settle_call(call_id, body, (1, 1, None), accepted=True)
+        bought.append(call_id)
+
+
+async def buy(store: Store, sample_id: str = SAMPLE.id) -> int:
+    call_id = await store.reserve_call("target", sample_id, 1, CALL, (5, 6, 7))
+    await store.settle_call(call_id, REPLY, (1, 2, 3), accepted=True)
+    return call_id
+
+
+async def test_a_completion_comes_back_as_it_was(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        await store.put_completion(SAMPLE, "target", COMPLETION, await buy(store))
+        await store.put_score(SAMPLE.id, "target", "ref", ReferenceScore(COMPLETION.tokens, "raw", ("n",)), None)
+    with Store.open(tmp_path, read_only=True) as store:
+        (row,) = store.scored()
+        assert (row.sample, row.completion) == (SAMPLE, COMPLETION)
+        assert row.scores == {"ref": ReferenceScore(COMPLETION.tokens, "raw", ("n",))}
+
+
+async def test_a_reply_is_stored_with_its_settlement_and_without_cookies(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        stored = store.call(await buy(store))
+        assert stored is not None
+        assert stored.reply == RawReply(200, {"retry-after": "1"}, REPLY.body, 0.5)
+        assert (stored.state, stored.settled) == ("settled", (1, 2, 3))
+
+
+async def test_a_reply_that_nothing_was_made_of_is_unparsed_until_it_is_read(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        call_id = await buy(store)
+        assert store.unparsed() == [(call_id, "target", SAMPLE.id)]
+        await store.put_completion(SAMPLE, "target", Refusal("no_logprobs", "ask for them"), call_id)
+        assert store.unparsed() == []
+
+
+async def test_what_is_decided_stays_but_unpaid_can_still_be_bought(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        await store.put_completion(SAMPLE, "target", Lost("unpaid", "cap"), None)
+        assert store.outcome(SAMPLE.id, "target") is None
+        await store.put_completion(SAMPLE, "target", COMPLETION, None)
+        await store.put_completion(SAMPLE, "target", Refusal("late", "no"), None)
+        assert store.outcome(SAMPLE.id, "target") == COMPLETION
+
+
+async def test_calls_in_flight_at_a_crash_are_settled_at_their_reservation(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, os
+from blackbox_diff.records import Call
+from blackbox_diff.store import Store
+store = Store.create({str(tmp_path)!r}, {{}})
+asyncio.run(store.reserve_call("target", "a.raw.00000", 1, Call("/c", {{}}), (5, 6, 7)))
+os.kill(os.getpid(), 9)
+"""
+    assert await asyncio.to_thread(run, sys.executable, "-c", code) == -9
+    with Store.open(tmp_path) as store:
+        (call,) = store.calls()
+        assert (call.state, call.settled) == ("unknown", (5, 6, 7))
+        assert store.spent("target").pico == 7
+
+
+async def test_rows_come_in_the_order_of_the_plan_whatever_the_order_of_arrival(tmp_path: Path) -> None:
+    names = ["b.raw.00000", "a.raw.00001", "a.chat.00000", "a.raw.00000"]
+    with Store.create(tmp_path, {}) as store:
+        for name in names:
+            await store.put_completion(Sample(name, SAMPLE.arm, "p", 0), "target", COMPLETION, None)
+        found = [sample.id for sample, _, _ in store.decided()]
+    assert found == ["a.chat.00000", "a.raw.00000", "b.raw.00000", "a.raw.00001"]
+
+
+def test_a_second_process_is_refused_with_the_holders_id(tmp_path: Path) -> None:
+    with (
+        Store.create(tmp_path, {}),
+        pytest.raises(RunFileError, match=f"in use by another process .id {os.getpid()}"),
+    ):
+        Store.open(tmp_path)
+    Store.open(tmp_path).close()
+
+
+def test_a_run_in_progress_can_be_read(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {"a": 1}), Store.open(tmp_path, read_only=True) as reader:
+        assert reader.manifest == {"a": 1}
+        with pytest.raises(RunFileError, match="reading only"):
+            reader.set_state("x", 1)
+
+
+def test_state_survives(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        store.set_state("x", {"y": [1]})
+    with Store.open(tmp_path) as store:
+        assert (store.state("x"), store.state("z", 3)) == ({"y": [1]}, 3)
+
+
+def test_a_newer_format_is_refused_with_advice(tmp_path: Path) -> None:
+    Store.create(tmp_path, {}).close()
+    database = sqlite3.connect(tmp_path / "run.sqlite")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(RunFileError, match=r"format 99.*upgrade"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a database at all" * 100])
+def test_what_is_not_a_run_is_named_as_such(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "run.sqlite").write_bytes(content)
+    with pytest.raises(RunFileError, match="not a run"):
+        Store.open(tmp_path)
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    Store.create(tmp_path, {"first": True}).close()
+    with pytest.raises(RunFileError, match="holds a run already"):
+        Store.create(tmp_path, {})
+    with Store.open(tmp_path) as store:
+        assert store.manifest == {"first": True}
+
+
+async def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if await asyncio.to_thread(run, "mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)):
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        (disk / "ballast").write_bytes(b"\0" * 200_000)
+        bought: list[int] = []
+        body = RawReply(200, {}, os.urandom(20_000), 0.1)
+        with Store.create(disk / "run", {}) as store:
+            with pytest.raises(StorageError, match=r"disk is full.*`resume`") as caught:
+                await fill(store, body, bought)
+            assert "\n" not in str(caught.value)
+        (disk / "ballast").unlink()
+        with Store.open(disk / "run") as store:
+            assert {call.id for call in store.calls() if call.accepted} == set(bought)
+            assert store._read.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+            assert await buy(store, "a.raw.00999") not in bought
+    finally:
+        assert await asyncio.to_thread(run, "umount", str(disk)) == 0
