@@ -57,7 +57,9 @@ def serve(arguments: Sequence[str], *, ready_within_seconds: float = 300.0) -> I
                 process.stdout.close()
 
 
-def _ready_url(process: subprocess.Popen[str], within_seconds: float, log: tempfile._TemporaryFileWrapper[str]) -> str:
+def _ready_url(
+    process: subprocess.Popen[str], within_seconds: float, log: tempfile._TemporaryFileWrapper[str]
+) -> str:
     alarm = Timer(within_seconds, process.kill)
     alarm.start()
     try:

@@ -26,7 +26,9 @@ def reading_options(command: F) -> F:
 @RUN
 @reading_options
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
-@click.option("--json", "as_json", is_flag=True, help="One object a line, the whole ranking unless --top is given.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One object a line, the whole ranking unless --top is given."
+)
 @click.pass_context
 def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top: int, as_json: bool) -> None:
     """The ranking of RUN."""
@@ -69,7 +71,7 @@ def report(run: Path, reference: str | None, metric: str, html: Path | None, mar
     from blackbox_diff.results import read_run, write_reports
 
     results = read_run(run, reference=reference, metric=metric)
-    write_reports(results, html=html, markdown=markdown)
+    write_reports(results, html=html, markdown_file=markdown)
     from rich.console import Console
 
     from blackbox_diff.report.terminal import render

@@ -81,7 +81,7 @@ def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
     """
     from blackbox_diff.audit import start
 
-    return _finish(start(build_config(config, options), run), run, as_json)
+    return finish(start(build_config(config, options), run), run, as_json)
 
 
 @click.command()
@@ -94,7 +94,7 @@ def resume(run: Path, as_json: bool, **options: Any) -> int:
     """Go on with RUN where it stopped; never buys the same sample twice."""
     from blackbox_diff.audit import go_on
 
-    return _finish(go_on(run, {k: v for k, v in options.items() if v is not None}), run, as_json)
+    return finish(go_on(run, {k: v for k, v in options.items() if v is not None}), run, as_json)
 
 
 @click.command()
@@ -108,7 +108,7 @@ def score(run: Path, as_json: bool, **options: Any) -> int:
     from blackbox_diff.cli.options import reference_endpoint
 
     endpoint = reference_endpoint(options)
-    return _finish(add_reference(run, endpoint), run, as_json, reference=endpoint.name)
+    return finish(add_reference(run, endpoint), run, as_json, reference=endpoint.name)
 
 
 @click.command()
@@ -131,7 +131,7 @@ def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as
     click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
 
 
-def _finish(exit_code: int, run: Path, as_json: bool, reference: str | None = None) -> int:
+def finish(exit_code: int, run: Path, as_json: bool, reference: str | None = None) -> int:
     """What a collecting command shows once it has stopped, for whatever reason."""
     from blackbox_diff.results import read_run, summary_object, write_reports
 

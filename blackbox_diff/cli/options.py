@@ -24,9 +24,13 @@ def endpoint_options(side: str, required: bool = False) -> Callable[[F], F]:
         for option in reversed(
             [
                 click.option(f"--{side}-url", metavar="URL", required=required, help=f"Base URL of the {side}."),
-                click.option(f"--{side}-model", metavar="NAME", required=required, help=f"Model name of the {side}."),
+                click.option(
+                    f"--{side}-model", metavar="NAME", required=required, help=f"Model name of the {side}."
+                ),
                 click.option(f"--{side}-key-env", metavar="VAR", help="Environment variable that holds the key."),
-                click.option(f"--{side}-dialect", metavar="NAME", help="Wire dialect; found by the probe by default."),
+                click.option(
+                    f"--{side}-dialect", metavar="NAME", help="Wire dialect; found by the probe by default."
+                ),
                 click.option(f"--{side}-label", metavar="NAME", help="Name in tables; the model's by default."),
                 click.option(f"--{side}-api-version", metavar="V", help="Azure OpenAI only."),
                 click.option(f"--{side}-provider", metavar="NAME", help="OpenRouter only: the provider to pin."),

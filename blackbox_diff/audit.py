@@ -1,0 +1,275 @@
+"""The pipeline: the only module that knows all stages.
+
+prefills -> plan -> client -> store -> wire -> reference -> store;  results reads it back and ranks
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import importlib.metadata
+import platform
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from blackbox_diff.budget import Estimate, Ledger, estimate, prices_for
+from blackbox_diff.bundled import serve
+from blackbox_diff.client import Buyer, Endpoint
+from blackbox_diff.collect import TARGET, Collector, Job, Lane, plan_jobs
+from blackbox_diff.config import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
+from blackbox_diff.errors import ConfigError, NotAuditableError
+from blackbox_diff.limits import Limiter
+from blackbox_diff.plan import arm_samples, interleave, shares
+from blackbox_diff.prefills import draw
+from blackbox_diff.probe import probe, shares_vocabulary
+from blackbox_diff.records import EndpointProfile, Framing, Json, Sample
+from blackbox_diff.report.live import LiveView, Progress, live_view
+from blackbox_diff.store import Store
+from blackbox_diff.wire import dialect
+
+INTERRUPTED = "interrupted"
+FINISHED = "all completions bought and scored"
+EXIT_INTERRUPTED = 130
+LOCAL = "local:"
+TICK = 0.5  # seconds between updates of the progress view
+
+# What a resumed run may be given; everything else decides what was bought.
+RESUMABLE = ("max_cost", "max_calls", "max_output_tokens", "price_in", "price_out", "completions", "concurrency")
+
+
+def start(config: AuditConfig, run: Path) -> int:
+    """A new run in directory `run`; returns an exit code. Raises RunFileError when `run` exists."""
+    if config.reference is None:
+        raise ConfigError("no reference: give --reference-url and --reference-model, or --reference local:SPEC")
+    plan(config, config.framing or ("raw", "chat"))  # a corpus that can't be read fails before any call
+    with Store.create(run, manifest(config)) as store:
+        return asyncio.run(_collect(store, config, [config.reference]))
+
+
+def go_on(run: Path, changes: dict[str, Any]) -> int:
+    """Resume `run`; `changes` may raise caps, completions or concurrency. Returns an exit code."""
+    with Store.open(run) as store:
+        config = changed(read_config(store, run), changes)
+        store.set_state("config", config.model_dump(mode="json"))
+        references = [config.reference] if config.reference else []
+        extra = [parse_endpoint(entry, str(run)) for entry in store.state("references", [])]
+        return asyncio.run(_collect(store, config, [*references, *extra]))
+
+
+def add_reference(run: Path, endpoint: EndpointConfig) -> int:
+    """Score what `run` has bought under one more reference; the target is not called."""
+    with Store.open(run) as store:
+        if endpoint.name in store.references():
+            raise ConfigError(
+                f"--reference-label: {run} has a reference '{endpoint.name}' already: give another label"
+            )
+        config = read_config(store, run)
+        store.set_state("references", [*store.state("references", []), endpoint.model_dump(mode="json")])
+        return asyncio.run(_collect(store, config, [endpoint], buy=False))
+
+
+def probe_endpoint(endpoint: EndpointConfig, purpose: Literal["target", "reference"]) -> EndpointProfile:
+    """What `endpoint` can do. Raises EndpointUsageError for a bad URL, model or key."""
+
+    async def ask() -> EndpointProfile:
+        async with Endpoint(endpoint) as connection:
+            return await probe(connection, endpoint, purpose=purpose)
+
+    return asyncio.run(ask())
+
+
+def estimate_audit(config: AuditConfig) -> Estimate:
+    """Calls, tokens and USD per arm; spends nothing, so unprobed framings are taken as allowed."""
+    samples = plan(config, config.framing or ("raw", "chat"))
+    return estimate(samples, config)
+
+
+def read_config(store: Store, run: Path) -> AuditConfig:
+    """The run's configuration, with what resuming has changed."""
+    data: dict[str, Any] = store.state("config") or store.manifest["config"]
+    return parse_config(data, str(run))
+
+
+def changed(config: AuditConfig, changes: dict[str, Any]) -> AuditConfig:
+    """`config` with caps or sizes replaced. Raises ConfigError for anything else."""
+    data = config.model_dump(mode="json")
+    for name, value in changes.items():
+        if name not in RESUMABLE:
+            raise ConfigError(f"--{name.replace('_', '-')}: can't change in a resumed run; start a new one")
+        table = data["budget"] if name in data["budget"] else data
+        table[name] = value
+    if data["completions"] < config.completions:
+        raise ConfigError(f"--completions: the run was started with {config.completions}; it can only grow")
+    return parse_config(data, "options")
+
+
+def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
+    """Every sample of the fixed design, arms in turn."""
+    arms = config.arms(tuple(framings))
+    each = shares(config.completions, arms)
+    return interleave([arm_samples(arm, each[arm], config.seed, draw) for arm in arms])
+
+
+def manifest(config: AuditConfig) -> dict[str, Any]:
+    """What was asked for, by which versions, when."""
+    packages = ("blackbox-diff", "openai", "httpx2", "pydantic", "numpy", "tiktoken")
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(mode="json"),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+    }
+
+
+async def _collect(
+    store: Store, config: AuditConfig, references: Sequence[EndpointConfig], *, buy: bool = True
+) -> int:
+    """Connect, probe, buy and score until the plan is done or something stops it; returns an exit code."""
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        target = await _target_lane(stack, store, config, probing=buy)
+        lanes = [await _reference_lane(stack, store, config, reference) for reference in references]
+        framings = _framings(config, target.profile)
+        samples = plan(config, framings)
+        store.set_state("planned", len(samples))
+        jobs = _jobs(store, config, target, lanes, samples, buy=buy)
+        collector = Collector(store, config.sampling())
+        with live_view() as view, _interruptible(collector):
+            async with _watched(view, collector, target, len(samples)):
+                await collector.run(jobs, workers=2 * config.concurrency)
+    reason = collector.stop.reason or FINISHED
+    store.set_state("stopped_because", reason)
+    store.set_state("seconds", (store.state("seconds") or 0.0) + time.monotonic() - started)
+    if reason == INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return collector.stop.error.exit_code if collector.stop.error else 0
+
+
+def _jobs(
+    store: Store, config: AuditConfig, target: Lane, lanes: Sequence[Lane], samples: Sequence[Sample], *, buy: bool
+) -> list[Job]:
+    """What is left to do: everything that is not both bought and scored."""
+    if not buy:
+        bought = store.outcomes(TARGET)
+        samples = [sample for sample in samples if sample.id in bought]
+    controls = samples[: len(samples) if config.control is None else config.control]
+    shared = {(TARGET, lane.label): shares_vocabulary(target.profile, lane.profile) for lane in lanes}
+    return list(plan_jobs(target, lanes, samples, controls, shared))
+
+
+def _framings(config: AuditConfig, profile: EndpointProfile) -> tuple[Framing, ...]:
+    """The framings to use. Raises ConfigError for one that the target does not allow."""
+    allowed = profile.framings()
+    missing = [framing for framing in config.framing if framing not in (*allowed, "user")]
+    if missing:
+        raise ConfigError(
+            f"--framing: {profile.model} does not allow {missing[0]}; it allows {', '.join(allowed)}"
+        )
+    return config.framing or allowed
+
+
+async def _target_lane(stack: AsyncExitStack, store: Store, config: AuditConfig, *, probing: bool) -> Lane:
+    endpoint = await stack.enter_async_context(Endpoint(config.target, concurrency=config.concurrency))
+    ledger = Ledger(
+        config.budget, prices_for(config.target, config.budget), store.spent(TARGET), config.target.model
+    )
+    buyer = Buyer(endpoint, store, ledger, Limiter(config.concurrency), TARGET)
+    profile = await _profile(store, buyer, config.target, TARGET, "target")
+    if probing and not profile.auditable:
+        raise NotAuditableError(f"{config.target.url}: {profile.model} {profile.verdict}")
+    return Lane(TARGET, profile, dialect(profile.dialect), buyer)
+
+
+async def _reference_lane(
+    stack: AsyncExitStack, store: Store, config: AuditConfig, reference: EndpointConfig
+) -> Lane:
+    label = reference.name
+    if reference.url.startswith(LOCAL):
+        spec = reference.url.removeprefix(LOCAL)
+        url = await asyncio.to_thread(stack.enter_context, serve(["--model", f"{reference.model}={spec}"]))
+        reference = reference.model_copy(update={"url": url})
+    endpoint = await stack.enter_async_context(Endpoint(reference, concurrency=config.concurrency))
+    buyer = Buyer(endpoint, store, Ledger(Budget()), Limiter(config.concurrency), f"reference:{label}")
+    profile = await _profile(store, buyer, reference, label, "reference")
+    if not profile.can_score:
+        raise NotAuditableError(f"{reference.url}: {profile.model} {profile.verdict}")
+    return Lane(label, profile, dialect(profile.dialect), buyer)
+
+
+async def _profile(
+    store: Store, buyer: Buyer, endpoint: EndpointConfig, label: str, purpose: Literal["target", "reference"]
+) -> EndpointProfile:
+    """The endpoint's profile: probed once per run, and kept in it."""
+    stored: dict[str, Json] = store.state("profiles") or {}
+    if label in stored:
+        return EndpointProfile.model_validate(stored[label] | {"base_url": endpoint.url})
+    profile = await probe(buyer, endpoint, purpose=purpose)
+    store.set_state("profiles", stored | {label: profile.model_dump(mode="json")})
+    return profile
+
+
+@asynccontextmanager
+async def _watched(view: LiveView, collector: Collector, target: Lane, planned: int) -> AsyncIterator[None]:
+    """Show progress on stderr while the block runs."""
+
+    def show() -> None:
+        ledger, limiter = target.buyer.ledger, target.buyer.limiter
+        slowed = f"{int(limiter.limit)} of {limiter.most} calls in flight allowed" if limiter.rate else ""
+        view.update(
+            Progress(
+                bought=collector.bought,
+                planned=planned,
+                scored=collector.scored,
+                refused=collector.refused,
+                failed=collector.failed,
+                cost_usd=None if ledger.prices is None else (ledger.settled.pico or 0) / 1e12,
+                max_cost_usd=ledger.budget.max_cost,
+                output_tokens=ledger.settled.output_tokens,
+                in_flight=limiter.in_flight,
+                throttled=slowed,
+                top=tuple(collector.leaders),
+            )
+        )
+
+    async def tick() -> None:
+        while True:
+            show()
+            await asyncio.sleep(TICK)
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        show()
+
+
+class _interruptible:  # noqa: N801 - reads as the context manager that it is
+    """First SIGINT or SIGTERM: buy nothing more, finish what is paid for. The second: stop at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self.loop = asyncio.get_running_loop()
+        self.task = asyncio.current_task()
+
+    def __enter__(self) -> None:
+        for number in self.SIGNALS:
+            self.loop.add_signal_handler(number, self._interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        for number in self.SIGNALS:
+            self.loop.remove_signal_handler(number)
+
+    def _interrupt(self) -> None:
+        again = self.collector.stop.reason == INTERRUPTED
+        self.collector.stop.because(INTERRUPTED)
+        if again and self.task is not None:
+            self.task.cancel()

@@ -1,0 +1,141 @@
+"""A stored run as findings: what every offline command and every report starts from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from blackbox_diff.analysis import analyse
+from blackbox_diff.errors import InputError, RunFileError, StorageError
+from blackbox_diff.records import Analysis, RunSummary
+from blackbox_diff.report import export, markdown
+from blackbox_diff.report import html as explorer
+from blackbox_diff.store import Store
+
+TARGET = "target"
+UNFINISHED = "not finished (or still running)"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A run's findings under one reference, with the rows they come from."""
+
+    analysis: Analysis
+    summary: RunSummary
+
+
+def read_run(run: Path, *, reference: str | None = None, metric: str = "score") -> Results:
+    """Findings of the run in directory `run`; nothing is changed.
+
+    Raises RunFileError for what is not a run, InputError for a reference or metric it does not have.
+    """
+    with Store.open(run, read_only=True) as store:
+        return results_of(store, str(run), reference=reference, metric=metric)
+
+
+def results_of(store: Store, name: str, *, reference: str | None = None, metric: str = "score") -> Results:
+    """Like read_run, on an open store."""
+    label = choose_reference(store.references(), reference, name)
+    target, control = list(store.scored(TARGET)), list(store.scored(label))
+    analysis = analyse(
+        target, control, label, metric=metric, seed=store.manifest["config"]["seed"], arms=arm_losses(store)
+    )
+    return Results(analysis, summarise(store, name, len(target)))
+
+
+def choose_reference(known: list[str], wanted: str | None, run: str) -> str:
+    """The reference to read: the one asked for, else the run's first."""
+    if not known:
+        raise RunFileError(f"{run}: nothing is scored yet: go on with `blackbox-diff resume {run}`")
+    if wanted is None:
+        return known[0]
+    if wanted not in known:
+        raise InputError(f"--reference: {run} has no scores of '{wanted}'; it has {', '.join(known)}")
+    return wanted
+
+
+def arm_losses(store: Store) -> dict[str, tuple[int, int, int]]:
+    """Arm name -> (refused, failed, unpaid) samples; every arm that was tried is there."""
+    found: dict[str, Counter[str]] = {}
+    for (source, framing, outcome, _), number in store.counts(TARGET).items():
+        found.setdefault(f"{source}/{framing}", Counter())[outcome] += number
+    return {arm: (each["refused"], each["failed"], each["unpaid"]) for arm, each in found.items()}
+
+
+def summarise(store: Store, name: str, scored: int) -> RunSummary:
+    """The run as money and provenance; cost and tokens are those of the target's calls."""
+    config: dict[str, Any] = store.state("config") or store.manifest["config"]
+    spent, outcomes = store.spent(TARGET), Counter[str]()
+    reasons: dict[str, Counter[str]] = {"refused": Counter(), "failed": Counter()}
+    for (_, _, outcome, reason), number in store.counts(TARGET).items():
+        outcomes[outcome] += number
+        if outcome in reasons:
+            reasons[outcome][reason or "unknown"] += number
+    return RunSummary(
+        run=name,
+        target=config["target"]["model"],
+        target_url=config["target"]["url"],
+        references=tuple(store.references()),
+        created=store.manifest["created"],
+        stopped_because=store.state("stopped_because") or UNFINISHED,
+        calls=spent.calls,
+        completions=sum(outcomes.values()) - outcomes["unpaid"],
+        scored=scored,
+        refused=dict(reasons["refused"]),
+        failed=dict(reasons["failed"]),
+        unpaid=outcomes["unpaid"],
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+        cost_usd=spent.usd,
+        max_cost_usd=config["budget"]["max_cost"],
+        seconds=store.state("seconds") or 0.0,
+        settings={key: config[key] for key in ("source", "framing", "max_tokens", "temperature", "seed")},
+        warnings=tuple(store.state("warnings") or ()),
+    )
+
+
+def summary_object(results: Results) -> dict[str, Any]:
+    """What `audit --json` prints."""
+    analysis, summary = results.analysis, results.summary
+    return {
+        "run": summary.run,
+        "calls": summary.calls,
+        "completions": summary.completions,
+        "output_tokens": summary.output_tokens,
+        "cost_usd": summary.cost_usd,
+        "stopped_because": summary.stopped_because,
+        "verdict": asdict(analysis.verdict),
+        "arms": {arm.name: asdict(arm) for arm in analysis.arms},
+        "themes": [export.theme_row(theme) for theme in analysis.themes],
+        "control": None
+        if analysis.control is None
+        else {
+            "name": analysis.control.name,
+            "n": analysis.control.n,
+            "max_score": analysis.control.max_score,
+            "mean_gap": analysis.control.mean_gap,
+        },
+    }
+
+
+def write_reports(results: Results, *, html: Path | None = None, markdown_file: Path | None = None) -> None:
+    """Write the reports asked for. Raises StorageError naming the file that can't be written."""
+    if html is not None:
+        _write(html, explorer.render(results.analysis, results.summary))
+    if markdown_file is not None:
+        _write(markdown_file, markdown.render(results.analysis, results.summary))
+
+
+def export_run(run: Path, file: Path, *, reference: str | None = None, metric: str = "score") -> int:
+    """The ranking of `run` in the format of `file`'s suffix; returns the number of rows."""
+    results = read_run(run, reference=reference, metric=metric)
+    return export.write(file, results.analysis, results.summary)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path}: can't be written: {error.strerror or error}") from None
