@@ -84,6 +84,7 @@ function draw() {
 }
 
 function redraw() {
+  lastWidth = list.clientWidth;
   for (const node of made.values()) node.remove();
   made.clear();
   layOut();
@@ -116,9 +117,10 @@ function drawSoon() {
 
 function resized() {
   if (list.clientWidth === lastWidth) return;
-  lastWidth = list.clientWidth;
+  const kept = made.has(state.selected);
   measured.clear();
   redraw();
+  if (kept) reveal(state.selected);
 }
 
 // Scrolls until `row` stands at the top third; heights that were estimates settle on the way.

@@ -1,0 +1,303 @@
+"""The explorer in a real browser: headless Chromium, file://, the network blocked."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blackbox_diff.report import html
+from tests.report_data import HOSTILE, PHRASE, analysis_of, summary_of
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+
+AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+BIG = 10_000
+ALL = "310 of 312, 2 folded"  # the small report, unfiltered
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("big"), BIG)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("small"), 300, tuple(HOSTILE.values()))
+
+
+def write(directory: Path, n: int, extra: tuple[str, ...] = ()) -> Path:
+    analysis = analysis_of(n, extra=extra)
+    path = directory / "report.html"
+    path.write_text(html.render(analysis, summary_of(analysis)), encoding="utf-8")
+    return path
+
+
+class Opened:
+    """A page with everything it complained about and every request it made."""
+
+    def __init__(self, browser: sync_api.Browser, path: Path, **options: object) -> None:
+        self.context = browser.new_context(offline=True, **options)  # type: ignore[arg-type]
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("html[data-ready]")
+        self.page.wait_for_selector("#chart-scatter canvas")
+        self.page.locator("#search").scroll_into_view_if_needed()
+        self.page.wait_for_selector(".row")
+
+
+@pytest.fixture
+def opened(browser: sync_api.Browser, small: Path) -> Iterator[Opened]:
+    found = Opened(browser, small, viewport={"width": 1280, "height": 900})
+    yield found
+    assert found.complaints == []
+    assert found.requests == [small.as_uri()]
+    found.context.close()
+
+
+@pytest.fixture
+def page(opened: Opened) -> sync_api.Page:
+    return opened.page
+
+
+def shown(page: sync_api.Page) -> str:
+    return page.locator("#shown").inner_text()
+
+
+def ids(page: sync_api.Page) -> list[str]:
+    return page.locator(".row .id").all_inner_texts()
+
+
+def test_opens_from_a_file_with_the_network_blocked_and_no_console_message(page: sync_api.Page) -> None:
+    assert PHRASE in page.locator("h1").inner_text()
+    assert page.locator(".row").count() > 0
+
+
+def test_no_hostile_completion_becomes_an_element_or_runs(page: sync_api.Page) -> None:
+    page.locator("#completions").scroll_into_view_if_needed()
+    page.keyboard.press("j")
+    for _ in HOSTILE:
+        page.keyboard.press("Enter")
+        page.keyboard.press("j")
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("main img, main iframe, main script, .words a, .words b, main [onerror]").count() == 0
+
+
+def test_bidi_and_control_characters_are_shown_as_marks(page: sync_api.Page) -> None:
+    page.fill("#search", "nimda")
+    sync_api.expect(page.locator(".row")).to_have_count(1)
+    assert "⟨U+202E⟩nimda⟨U+202C⟩" in page.locator(".row .words").inner_text()
+
+
+def test_search_narrows_to_what_holds_the_text(page: sync_api.Page) -> None:
+    page.fill("#search", PHRASE.upper())
+    sync_api.expect(page.locator("#shown")).not_to_have_text(ALL)
+    texts = page.locator(".row .words").all_inner_texts()
+    assert texts
+    assert all(PHRASE in text for text in texts)
+    assert page.locator(".row mark").first.inner_text() in PHRASE
+
+
+def test_arm_filter_keeps_one_arm(page: sync_api.Page) -> None:
+    page.select_option("#arm", label="prose/chat")
+    assert all(name.startswith("prose.chat.") for name in ids(page))
+
+
+def test_flag_filter_keeps_flagged_rows(page: sync_api.Page) -> None:
+    page.select_option("#flag", label="loop")
+    assert page.locator(".row").count() == 1
+    assert page.locator(".row .flag").inner_text() == "loop"
+
+
+def test_theme_button_filters_to_the_theme(page: sync_api.Page) -> None:
+    page.locator(".theme button").first.click()
+    assert page.locator("#theme").input_value() == "0"
+    texts = page.locator(".row .words").all_inner_texts()
+    assert texts
+    assert all(PHRASE in text for text in texts)
+
+
+def test_sorting_orders_by_the_metric_both_ways(page: sync_api.Page) -> None:
+    page.select_option("#sort", "ppl_reference")
+    down = [float(text) for text in page.locator(".row .nums dl > div:nth-child(3) dd").all_inner_texts()]
+    page.click("#direction")
+    up = [float(text) for text in page.locator(".row .nums dl > div:nth-child(3) dd").all_inner_texts()]
+    assert down == sorted(down, reverse=True)
+    assert up == sorted(up)
+    assert up[0] < down[0]
+
+
+def test_near_duplicates_are_folded_until_asked_for(page: sync_api.Page) -> None:
+    assert shown(page) == ALL
+    page.uncheck("#fold")
+    assert shown(page) == "312 of 312"
+
+
+def test_highlighted_words_are_marked_and_counted(page: sync_api.Page) -> None:
+    page.fill("#words", "lighthouse, zebra")
+    page.wait_for_selector(".word-counts .chip:nth-child(2)")
+    chips = page.locator(".word-counts .chip").all_inner_texts()
+    assert re.fullmatch(r"lighthouse [1-9]\d* of 312 completions, [1-9]\d* times", chips[0])
+    assert "0 of 312 completions, 0 times" in chips[1]
+
+
+def test_permalink_opens_the_completion(browser: sync_api.Browser, small: Path) -> None:
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto(small.as_uri() + "#prose.chat.00123")
+    page.wait_for_selector(".row.open.selected")
+    assert page.locator(".row.open .id").inner_text() == "prose.chat.00123"
+    box = page.locator(".row.open").bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < 720
+    context.close()
+
+
+def test_permalink_of_a_folded_row_unfolds(page: sync_api.Page) -> None:
+    page.keyboard.press("j")
+    folded = page.evaluate("JSON.parse(document.getElementById('data').textContent).rows.duplicates[3][0]")
+    page.evaluate("id => { location.hash = id }", folded)
+    page.wait_for_selector(".row.open")
+    assert page.locator(".row.open .id").inner_text() == folded
+
+
+def test_keyboard_moves_opens_and_reads_segments(page: sync_api.Page) -> None:
+    for key in ("j", "j", "k", "Enter"):
+        page.keyboard.press(key)
+    assert page.locator(".row.selected.open .rank").inner_text() == "1"
+    page.keyboard.press("ArrowRight")
+    assert "target" in page.locator("#tip").inner_text()
+    page.keyboard.press("Enter")
+    assert page.locator(".row.open").count() == 0
+
+
+def test_slash_searches_and_escape_clears(page: sync_api.Page) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("never sleeps")
+    sync_api.expect(page.locator("#shown")).not_to_have_text(ALL)
+    page.keyboard.press("Escape")
+    sync_api.expect(page.locator("#shown")).to_have_text(ALL)
+    assert page.locator("#search").input_value() == ""
+
+
+def test_question_mark_explains_the_keys(page: sync_api.Page) -> None:
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator("#help").is_visible()
+
+
+def test_hover_tells_a_segments_numbers(page: sync_api.Page) -> None:
+    page.locator(".row .s.g6, .row .s.g5, .row .s.g4").first.hover()
+    assert "likelier under the target" in page.locator("#tip").inner_text()
+
+
+def test_copy_gives_the_row_as_json(browser: sync_api.Browser, small: Path) -> None:
+    opened = Opened(browser, small, permissions=["clipboard-read", "clipboard-write"])
+    for key in ("j", "Enter"):
+        opened.page.keyboard.press(key)
+    opened.page.get_by_text("Copy as JSON").click()
+    opened.page.wait_for_selector(".toast.on")
+    copied = opened.page.evaluate("navigator.clipboard.readText().then(JSON.parse)")
+    assert copied["rank"] == 1
+    assert {"id", "prefill", "completion", "n_tokens", "metrics", "flags", "duplicates"} <= set(copied)
+    opened.context.close()
+
+
+def test_theme_toggle_changes_and_is_kept(page: sync_api.Page) -> None:
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme-toggle")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+
+
+def test_first_screen_is_there_without_javascript(browser: sync_api.Browser, small: Path) -> None:
+    context = browser.new_context(offline=True, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(small.as_uri())
+    assert PHRASE in page.locator("h1").inner_text()
+    assert page.locator(".theme blockquote").count() == 9
+    context.close()
+
+
+def test_narrow_screen_never_scrolls_sideways(browser: sync_api.Browser, small: Path) -> None:
+    opened = Opened(browser, small, viewport={"width": 390, "height": 844})
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == 390
+    opened.context.close()
+
+
+def test_ten_thousand_completions_fit_in_25_megabytes(big: Path) -> None:
+    assert big.stat().st_size < 25e6
+
+
+def test_ten_thousand_completions_paint_within_two_seconds(browser: sync_api.Browser, big: Path) -> None:
+    opened = Opened(browser, big)
+    paint = opened.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert opened.complaints == []
+    assert paint < 2000
+    opened.context.close()
+
+
+def test_search_of_ten_thousand_completions_answers_within_200_ms(browser: sync_api.Browser, big: Path) -> None:
+    opened = Opened(browser, big)
+    took = opened.page.evaluate(
+        """async () => {
+            const search = document.getElementById('search');
+            const shown = document.getElementById('shown');
+            const before = shown.textContent;
+            const start = performance.now();
+            search.value = 'port ellery';
+            search.dispatchEvent(new Event('input'));
+            while (shown.textContent === before) await new Promise((done) => setTimeout(done, 1));
+            document.getElementById('list').offsetHeight;
+            return performance.now() - start;
+        }"""
+    )
+    assert took < 200
+    opened.context.close()
+
+
+def test_only_rows_near_the_window_are_in_the_document(browser: sync_api.Browser, big: Path) -> None:
+    opened = Opened(browser, big)
+    opened.page.evaluate("window.scrollTo({top: document.body.scrollHeight / 2, behavior: 'instant'})")
+    sync_api.expect(opened.page.locator(".row .rank").first).to_have_text(re.compile("[0-9]{4}"))
+    assert 0 < opened.page.locator(".row").count() < 60
+    opened.context.close()
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: npm install --no-save axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(browser: sync_api.Browser, small: Path, scheme: str) -> None:
+    context = browser.new_context(offline=True, color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(small.as_uri())
+    page.wait_for_selector("#chart-scatter canvas")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document).then((result) => result.violations)")
+    serious = [
+        f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+    context.close()
