@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import random
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -138,9 +140,8 @@ def texts_with_segments(draw: st.DrawFn) -> tuple[str, list[Segment]]:
     size = len(encoded(text))
     ends = sorted({*draw(st.lists(st.integers(1, max(1, size)), max_size=8)), size} - {0})
     value = st.one_of(st.none(), st.floats(-20, 0))
-    starts = [0, *ends[:-1]]
-    pairs = [(start, end) for start, end in zip(starts, ends, strict=True) if end <= size]
-    return text, [Segment(start, end, draw(value), draw(value)) for start, end in pairs]
+    ends = [end for end in ends if end <= size]
+    return text, [Segment(start, end, draw(value), draw(value)) for start, end in pairwise([0, *ends])]
 
 
 @given(texts_with_segments())
@@ -172,8 +173,6 @@ def test_a_boundary_inside_a_character_merges_its_segments() -> None:
 
 
 def test_the_peak_moves_out_to_whole_characters() -> None:
-    import random
-
     row = ranked(0, "a東b", random.Random(0), peak=Span(2, 3))
     analysis: Analysis = replace(analysis_of(3), ranking=(row,))
     assert payload(analysis)["rows"]["peak"] == [[1, 2]]
