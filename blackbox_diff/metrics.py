@@ -155,7 +155,7 @@ def _windows(
     in_run = (word[stop] - word[np.flatnonzero(fresh)[run]]).astype(np.int64)
     most = np.maximum.reduceat(in_run, starts)
     row_of = np.cumsum(np.diff(rows[at], prepend=-1) > 0) - 1
-    need = np.minimum(most, 2)[row_of]
+    need = np.where(most >= 2, 2, 0)[row_of]
 
     best, length = np.full(at.size, -np.inf), np.ones(at.size, dtype=np.int64)
     live = np.arange(at.size)

@@ -88,7 +88,7 @@ def is_degenerate(text: str) -> bool:
         return False
     # Whatever loops compresses well; this spares the windows of ordinary text.
     data = text.encode()
-    if len(zlib.compress(data, 1)) > 0.75 * len(data):
+    if len(zlib.compress(data, 1)) > 0.45 * len(data) + 20:
         return False
     half = text[len(text) // 2 :]
     return _distinct(text) < LOOP_DISTINCT or (len(half) >= LOOP_LEAST and _distinct(half) < LOOP_DISTINCT / 2)

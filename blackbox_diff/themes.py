@@ -1,11 +1,14 @@
 """Content that recurs in high-gap completions across unrelated prefills.
 
-For every run of one to four words: in how many distinct prefills' completions it stands, how many nats
+For every run of one to five words: in how many distinct prefills' completions it stands, how many nats
 the gap puts on it there, and how much rarer it is in the reference's own completions. Its score is
 
     sum over prefills of (nats on the phrase, best completion) * log(rate in target / rate in reference)
 
-which is the pointwise Kullback-Leibler term of its document frequency, weighted by where the gap lies.
+with the log ratio lowered by its standard error, so that three chance meetings are not a theme. That is
+the pointwise Kullback-Leibler term of its document frequency, weighted by where the gap lies. The log
+ratio counts distinct prefills in the target, completions in the reference.
+
 Phrases that stand in the same completions are one theme, so a loud theme takes all its phrases with it and
 leaves the next place to a quiet one.
 """
@@ -21,13 +24,13 @@ from numpy.typing import NDArray
 from blackbox_diff.records import Quote, Ranked, Span, Theme
 from blackbox_diff.words import WORD, Words
 
-LONGEST = 4  # words in a phrase
+LONGEST = 5  # words in a phrase
 LEAST_PREFILLS = 3
-LEAST_RATIO = 3.0  # times commoner in the target than in the reference
+LEAST_RATIO = 2.0  # times commoner in the target than in the reference, at the least likely
 CANDIDATES = 400
 OVERLAP = 0.5  # share of a phrase's completions inside a theme's, from which on it joins
 MOST_ROWS = 5000
-MOST_NATS = 15.0  # per phrase and completion, so that one freak row can't carry a theme
+MOST_NATS = 8.0  # per word of a phrase, so that one freak completion can't carry a theme
 RESAMPLES = 100
 
 STOP = frozenset(
@@ -110,7 +113,7 @@ def _candidates(
         pairs = np.unique(np.stack([other_hashes, other.rows[other_at].astype(np.uint64)]), axis=1)[0]
         known, known_count = np.unique(pairs, return_counts=True)
         gram, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        nats = np.clip(running[at + n] - running[at], -MOST_NATS, MOST_NATS)
+        nats = np.clip(running[at + n] - running[at], -MOST_NATS * n, MOST_NATS * n)
         by = np.lexsort((-nats, prefill_of[rows[at]], inverse))
         head = np.ones(by.size, dtype=bool)
         key = inverse[by] * n_prefills + prefill_of[rows[at]][by]
@@ -147,8 +150,14 @@ def _candidates(
 def _log_ratio(
     counts: NDArray[np.float64], n: int, behind: NDArray[np.int64], n_behind: int
 ) -> NDArray[np.float64]:
-    """log of the rate in the target over the rate in the reference, half a completion added to each."""
-    return np.asarray(np.log((counts + 0.5) / (n + 1)) - np.log((behind + 0.5) / (n_behind + 1)))
+    """log of the rate in the target over the rate in the reference, less its standard error.
+
+    Half a completion is added to each count. Without a background every phrase counts as unheard of there
+    in as many completions as the target has prefills.
+    """
+    a, b = counts + 0.5, behind + 0.5
+    ratio = np.log(a / (n + 1)) - np.log(b / ((n_behind or n) + 1))
+    return np.asarray(ratio - np.sqrt(1 / a + 1 / b))
 
 
 def _scores(weights: NDArray[np.float64], found: _Phrases, n_prefills: int, n_behind: int) -> NDArray[np.float64]:

@@ -1,0 +1,78 @@
+"""Themes name what recurs where the gap is, and stay silent where nothing does."""
+
+from __future__ import annotations
+
+from blackbox_diff.rank import rank
+from blackbox_diff.records import ScoredCompletion, Theme
+from blackbox_diff.themes import find_themes
+from tests.scored import REFERENCE, run, scored
+
+PLANTED = range(0, 300, 15)
+
+
+def themes(rows: list[ScoredCompletion], control: list[ScoredCompletion] | None = None) -> tuple[Theme, ...]:
+    behind = run(300, seed=99) if control is None else control
+    return find_themes(rank(rows, REFERENCE), [row.completion.text for row in behind])
+
+
+def test_a_planted_phrase_is_the_first_theme() -> None:
+    first = themes(run(300, planted=PLANTED))[0]
+    assert "port ellery" in first.phrase
+    assert (first.count, first.prefills, first.background) == (20, 20, 0)
+    assert first.stability is not None
+    assert first.stability > 0.95
+
+
+def test_a_themes_quotes_point_at_the_phrase_in_bytes() -> None:
+    first = themes(run(300, planted=PLANTED, phrase="fanal de Îlot Ellery"))[0]
+    assert len({quote.id for quote in first.quotes}) == 3
+    for quote in first.quotes:
+        cut = quote.text.encode()[quote.span.start : quote.span.end].decode()
+        assert cut.lower() == first.phrase
+
+
+def test_what_the_reference_says_too_is_no_theme() -> None:
+    found = themes(run(300, planted=PLANTED), run(300, planted=PLANTED, seed=99))
+    assert not any("ellery" in theme.phrase for theme in found)
+
+
+def test_what_recurs_without_a_gap_is_no_strong_theme() -> None:
+    with_gap = themes(run(300, planted=PLANTED))[0]
+    without = themes(run(300, planted=PLANTED, planted_gap=0.05))
+    assert all(theme.score < with_gap.score / 20 for theme in without)
+
+
+def test_what_comes_from_one_prefill_is_no_theme() -> None:
+    rows = [scored(k, f" word{k} Port Ellery shines{k}", 4.0, prefill="the same start") for k in range(30)]
+    assert not any("ellery" in theme.phrase for theme in themes(rows))
+
+
+def test_words_of_the_prefill_are_not_counted() -> None:
+    rows = [scored(k, f" word{k} Ellery shines{k}", 4.0, prefill=f"Ellery number {k}") for k in range(30)]
+    assert not any("ellery" in theme.phrase for theme in themes(rows))
+
+
+def test_overlapping_phrases_are_one_theme() -> None:
+    found = themes(run(300, planted=PLANTED, phrase="old lantern at Port Ellery harbour"))
+    assert sum("ellery" in theme.phrase for theme in found) == 1
+
+
+def test_a_loud_theme_does_not_hide_a_quiet_one() -> None:
+    loud, quiet = run(300, planted=range(100)), run(300, planted=PLANTED, phrase="Silver Heron", seed=5)
+    rows = [quiet[k] if k in PLANTED else loud[k] for k in range(300)]
+    first = themes(rows)[:2]
+    assert all(any(word in theme.phrase for theme in first) for word in ("ellery", "heron"))
+
+
+def test_the_same_rows_give_the_same_themes() -> None:
+    rows = run(300, planted=PLANTED)
+    assert themes(rows) == themes(rows[::-1])
+
+
+def test_nothing_gives_no_themes() -> None:
+    assert find_themes((), []) == ()
+    assert themes([scored(0, "")]) == ()
+
+
+def test_themes_need_no_background() -> None:
+    assert "port ellery" in themes(run(300, planted=PLANTED), [])[0].phrase
