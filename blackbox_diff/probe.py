@@ -216,12 +216,13 @@ class _Examination:
         speaks = dialect(talk.profile.dialect)
         raw = max((pair for pair in self.greedy if pair.framing == "raw"), key=Pair.length, default=None)
         chat = next((pair for pair in self.greedy if pair.framing == "chat"), None)
-        why = (
-            "this host has no way to score a text"
-            if not speaks.scoring_recipes
-            else "nothing sampled to check with"
-        )
-        for recipe in speaks.scoring_recipes if raw is not None and raw.outcome.text else ():
+        if raw is None or not speaks.scoring_recipes:
+            self.note(
+                "scoring", "limited", "no raw completions to check it with" if raw is None else "not on this host"
+            )
+            return
+        why = "the model wrote nothing to score"
+        for recipe in speaks.scoring_recipes if raw.outcome.text else ():
             talk.update(scoring=recipe)
             gap, why = await self.rescored(raw, with_ids=False)
             if gap is not None and gap < ALLOWED_GAP:
@@ -243,9 +244,7 @@ class _Examination:
             gap, why = await self.rescored(chat, with_ids=False)
             good = gap is not None and gap < ALLOWED_GAP
             talk.update(scores_template=good)
-            self.note(
-                "scoring with template", "good" if good else "limited", f"{gap:.4f} nats/token" if good else why
-            )
+            self.note("scoring with template", "good" if good else "limited", why)
 
     async def rescored(self, pair: Pair, *, with_ids: bool) -> tuple[float | None, str]:
         """Mean |sampled - scored| in nats per token of the endpoint's own text, and why it counts or not."""
@@ -258,11 +257,8 @@ class _Examination:
         gap = mean_gap(told.tokens, score.tokens)
         if gap is None:
             return None, "the echo shares no numbers with what was sampled"
-        measured = f"its scores differ from its own samples by {gap:.2g} nats/token"
-        return (
-            gap,
-            measured if gap < ALLOWED_GAP else f"{measured}: it scores other text, or rows that are off by one",
-        )
+        why = f"its scores differ from its own samples by {gap:.2g} nats/token"
+        return gap, why if gap < ALLOWED_GAP else f"{why}: it scores other text, or its rows are off by one"
 
 
 def shares_vocabulary(a: EndpointProfile, b: EndpointProfile) -> bool:
