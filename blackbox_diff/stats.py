@@ -15,6 +15,7 @@ LEAST_ROWS = 30  # fewer scored completions than this decide nothing
 NOISE_FLOOR = 0.05  # nats per token, shrunk: above what two servings of one model differ by in bf16
 LEAST_PREFILLS = 3  # unrelated prefills that recurring content must come from
 LEAST_STABILITY = 0.5
+LEAST_STRENGTH = 6.0  # a theme's score per prefill: e.g. 3 nats on a phrase 7 times commoner than in the reference
 ALPHA = 0.01
 
 Floats = NDArray[np.float64]
@@ -121,14 +122,12 @@ def decide(scores: Floats, control: Floats | None, themes: Sequence[Theme], *, n
     p = null_p_value(scores, control, seed=seed)
     floor = max(NOISE_FLOOR, top_mean(control) or 0.0)
     differs = statistic > floor and p is not None and p <= ALPHA
-    best = next(
-        (t for t in themes if t.prefills >= LEAST_PREFILLS and (t.stability or 0.0) >= LEAST_STABILITY), None
-    )
+    best = next(filter(_carries, themes), None)
     if differs and best is not None:
         return Verdict(
             "finding",
-            f"Finding: the best ten score {statistic:.2f} nats per token where the control's score {floor:.2f} at "
-            f"most, and content recurs across {best.prefills} unrelated prefills.",
+            f"Finding: the best ten score {statistic:.2f} nats per token against a floor of {floor:.2f}, and the "
+            f"same content recurs across {best.prefills} unrelated prefills.",
             statistic,
             p,
             name,
@@ -136,8 +135,8 @@ def decide(scores: Floats, control: Floats | None, themes: Sequence[Theme], *, n
     if differs:
         return Verdict(
             "undecided",
-            f"Undecided: the target differs from the reference (best ten {statistic:.2f} against {floor:.2f}), "
-            "but nothing recurs across unrelated prefills.",
+            f"Undecided: the target differs from the reference (best ten {statistic:.2f} against a floor "
+            f"of {floor:.2f}), but no strong theme recurs across unrelated prefills.",
             statistic,
             p,
             name,
@@ -149,4 +148,14 @@ def decide(scores: Floats, control: Floats | None, themes: Sequence[Theme], *, n
         statistic,
         p,
         name,
+    )
+
+
+def _carries(theme: Theme) -> bool:
+    """Whether a theme is wide, stable and strong enough to carry a finding."""
+    return (
+        theme.prefills >= LEAST_PREFILLS
+        and theme.stability is not None
+        and theme.stability >= LEAST_STABILITY
+        and theme.score >= LEAST_STRENGTH * theme.prefills
     )
