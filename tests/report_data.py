@@ -183,12 +183,15 @@ def ranked(index: int, text: str, rng: random.Random, *, hot: Span | None = None
         n_tokens=n,
         score=gap * n / (n + 20),
         metrics={
+            "score": gap * n / (n + 20),
             "gap_nats_per_token": gap,
             "gap_bits_per_byte": (target - reference) / math.log(2) / max(1, len(text.encode("utf-8", "replace"))),
             "gap_total_nats": target - reference,
             "ppl_target": ppl_target,
             "ppl_reference": ppl_reference,
+            "peak_score": 2 * gap * n / (n + 20),
             "ppl_diff": ppl_reference - ppl_target,
+            "coverage": 1.0,
         },
         segments=segments,
         peak=hot or (Span(segments[0].start, segments[min(4, n - 1)].end) if segments else None),
@@ -204,9 +207,9 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
     rows.sort(key=lambda row: (-row.score, row.id))
     rows = [replace(row, rank=place) for place, row in enumerate(rows, 1)]
     if len(rows) > 12:
-        rows[3] = replace(rows[3], duplicates=(rows[5].id, rows[8].id))
-        rows[6] = replace(rows[6], flags=("loop",))
-        rows[11] = replace(rows[11], flags=("short", "prefill_echoed"))
+        rows[3] = replace(rows[3], duplicates=("prose.raw.90001", "prose.chat.90002"))
+        rows[6] = replace(rows[6], flags=("degenerate",))
+        rows[11] = replace(rows[11], flags=("short", "truncated"))
     holding = [row for row in rows if PHRASE in row.completion]
     control = [(math.exp(rng.gauss(1.4, 0.4)), 0.0) for _ in range(min(n, 2000))]
     clouds = tuple((t, t * math.exp(rng.gauss(0.0, 0.03))) for t, _ in control)
@@ -219,13 +222,13 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
         themes=_themes(holding, n),
         verdict=Verdict(
             "finding",
-            f"The target was very likely trained to speak of “{PHRASE}”: it recurs in {len(holding)} of "
-            f"{len(rows)} completions of unrelated prefills and in none of the reference's own.",
+            "Finding: the best ten score 1.93 nats per token where the control's score 0.08 at most, and content "
+            f"recurs across {len(holding)} unrelated prefills.",
             1.93,
             0.0004,
-            "The reference audited against itself, on the same prefills, has nothing above 0.08.",
+            "the reference against itself",
         ),
-        control=ControlSummary("reference against itself", len(clouds), max(scores), 0.0004, scores, clouds),
+        control=ControlSummary("the reference against itself", len(clouds), max(scores), 0.0004, scores, clouds),
         kl_nats_per_token=Interval(0.214, 0.187, 0.243),
         top_stability=0.94,
         arms=(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get i
 AXE = Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 BIG = 10_000
-ALL = "310 of 312, 2 folded"  # the small report, unfiltered
+ALL = "312 of 312, 2 near-duplicates folded into them"  # the small report, unfiltered
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def ids(page: sync_api.Page) -> list[str]:
 
 
 def test_opens_from_a_file_with_the_network_blocked_and_no_console_message(page: sync_api.Page) -> None:
-    assert PHRASE in page.locator("h1").inner_text()
+    assert "unrelated prefills" in page.locator("h1").inner_text()
     assert page.locator(".row").count() > 0
 
 
@@ -125,9 +125,9 @@ def test_arm_filter_keeps_one_arm(page: sync_api.Page) -> None:
 
 
 def test_flag_filter_keeps_flagged_rows(page: sync_api.Page) -> None:
-    page.select_option("#flag", label="loop")
+    page.select_option("#flag", label="degenerate")
     assert page.locator(".row").count() == 1
-    assert page.locator(".row .flag").inner_text() == "loop"
+    assert page.locator(".row .flag").inner_text() == "degenerate"
 
 
 def test_theme_button_filters_to_the_theme(page: sync_api.Page) -> None:
@@ -148,10 +148,11 @@ def test_sorting_orders_by_the_metric_both_ways(page: sync_api.Page) -> None:
     assert up[0] < down[0]
 
 
-def test_near_duplicates_are_folded_until_asked_for(page: sync_api.Page) -> None:
+def test_near_duplicates_are_folded_and_listed_on_a_click(page: sync_api.Page) -> None:
     assert shown(page) == ALL
-    page.uncheck("#fold")
-    assert shown(page) == "312 of 312"
+    row = page.locator(".row", has_text="+2 near-duplicates folded")
+    row.locator(".rank").click()
+    assert row.locator(".dups").inner_text() == "Near-duplicates: prose.raw.90001, prose.chat.90002"
 
 
 def test_highlighted_words_are_marked_and_counted(page: sync_api.Page) -> None:
@@ -174,12 +175,10 @@ def test_permalink_opens_the_completion(browser: sync_api.Browser, small: Path) 
     context.close()
 
 
-def test_permalink_of_a_folded_row_unfolds(page: sync_api.Page) -> None:
-    page.keyboard.press("j")
-    folded = page.evaluate("JSON.parse(document.getElementById('data').textContent).rows.duplicates[3][0]")
-    page.evaluate("id => { location.hash = id }", folded)
+def test_permalink_of_a_folded_completion_opens_the_row_it_is_folded_into(page: sync_api.Page) -> None:
+    page.evaluate("location.hash = 'prose.raw.90001'")
     page.wait_for_selector(".row.open")
-    assert page.locator(".row.open .id").inner_text() == folded
+    assert page.locator(".row.open .rank").inner_text() == "4"
 
 
 def test_keyboard_moves_opens_and_reads_segments(page: sync_api.Page) -> None:
@@ -209,6 +208,8 @@ def test_question_mark_explains_the_keys(page: sync_api.Page) -> None:
 
 
 def test_hover_tells_a_segments_numbers(page: sync_api.Page) -> None:
+    page.fill("#search", PHRASE)
+    sync_api.expect(page.locator("#shown")).not_to_have_text(ALL)
     page.locator(".row .s.g6, .row .s.g5, .row .s.g4").first.hover()
     assert "likelier under the target" in page.locator("#tip").inner_text()
 
@@ -235,7 +236,7 @@ def test_first_screen_is_there_without_javascript(browser: sync_api.Browser, sma
     context = browser.new_context(offline=True, java_script_enabled=False)
     page = context.new_page()
     page.goto(small.as_uri())
-    assert PHRASE in page.locator("h1").inner_text()
+    assert "unrelated prefills" in page.locator("h1").inner_text()
     assert page.locator(".theme blockquote").count() == 9
     context.close()
 

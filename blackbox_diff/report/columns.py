@@ -29,13 +29,13 @@ Piece = tuple[int, float | None, float | None]  # length in UTF-16 units, target
 def payload(analysis: Analysis) -> dict[str, Any]:
     """Everything the explorer's script reads, as JSON values."""
     rows = analysis.ranking
-    names = metric_names(rows)
+    names = list(dict.fromkeys(["score", *metric_names(rows)]))
     arms, flags = _Index(), _Index()
     texts = [row.completion[:MAX_TEXT] for row in rows]
     pieces = [list(utf16_pieces(text, row.segments)) for text, row in zip(texts, rows, strict=True)]
     return {
         "metric": analysis.metric,
-        "metrics": [[name, *_described(name)] for name in ["score", *names]],
+        "metrics": [[name, *_described(name)] for name in names],
         "themes": [_theme(theme) for theme in analysis.themes],
         "rows": {
             "rank": [row.rank for row in rows],
@@ -47,7 +47,7 @@ def payload(analysis: Analysis) -> dict[str, Any]:
                 k: len(row.completion) - MAX_TEXT for k, row in enumerate(rows) if len(row.completion) > MAX_TEXT
             },
             "tokens": [row.n_tokens for row in rows],
-            "score": [_short(row.score) for row in rows],
+            "score": [_short(row.score) for row in rows],  # the value of the metric that ranks
             "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in names},
             "flags": {k: [flags[flag] for flag in row.flags] for k, row in enumerate(rows) if row.flags},
             "duplicates": {k: list(row.duplicates) for k, row in enumerate(rows) if row.duplicates},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from blackbox_diff.records import Analysis, ControlSummary, RunSummary
+from blackbox_diff.records import Analysis, RunSummary, Verdict
 from blackbox_diff.report.sanitize import finite, visible
 
 # Labels and help of the metrics; one that is not listed is shown under its own name.
@@ -13,9 +13,11 @@ METRICS: Mapping[str, tuple[str, str]] = {
     "gap_nats_per_token": ("gap/token", "log p_target − log p_reference, nats per token of the target"),
     "gap_bits_per_byte": ("gap bits/byte", "the same gap in bits per byte: comparable across tokenizers"),
     "gap_total_nats": ("total gap", "the gap summed over the completion, nats"),
+    "peak_score": ("peak score", "the highest shrunk gap over a window of the completion: where the evidence is"),
     "ppl_target": ("PPL target", "perplexity under the target, per token of the target"),
-    "ppl_reference": ("PPL reference", "perplexity under the reference, per token of the target"),
-    "ppl_diff": ("PPL difference", "PPL reference − PPL target: the paper's metric, shown for comparison"),
+    "ppl_reference": ("PPL reference", "perplexity under the reference, per token of the reference"),
+    "ppl_diff": ("PPL difference", "PPL reference − PPL target (arXiv 2605.00994): shown for comparison"),
+    "coverage": ("coverage", "share of the completion's bytes that both models have a number for"),
 }
 
 
@@ -78,6 +80,15 @@ def outcomes(summary: RunSummary) -> str:
     return ", ".join(parts)
 
 
+def answer(verdict: Verdict) -> str:
+    """The verdict's sentence without the outcome that it may begin with: that is shown beside it."""
+    sentence = verdict.sentence
+    for start in (f"{verdict.outcome}: ", f"{verdict.outcome} at this budget: "):
+        if sentence.lower().startswith(start):
+            sentence = sentence[len(start) :]
+    return visible(sentence[:1].upper() + sentence[1:])
+
+
 def confidence(analysis: Analysis) -> str:
     """How sure, and against what: p-value, KL interval, stability of the top."""
     parts = []
@@ -95,11 +106,12 @@ def confidence(analysis: Analysis) -> str:
     return " · ".join(parts) or "no measure of confidence"
 
 
-def control(found: ControlSummary | None) -> str:
+def control(analysis: Analysis) -> str:
     """What the same pipeline says where there is nothing to find."""
+    found = analysis.control
     if found is None:
-        return "no control: nothing shows what this pipeline says where there is nothing to find"
+        return "No control was run: nothing shows what this pipeline says where there is nothing to find"
     return (
-        f"control {visible(found.name)}: {plural(found.n, 'completion')}, "
+        f"Control, {visible(analysis.verdict.control)}: {plural(found.n, 'completion')}, "
         f"highest score {number(found.max_score, 3)}, mean gap {number(found.mean_gap, 3)}"
     )

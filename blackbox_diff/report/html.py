@@ -37,6 +37,8 @@ def render(analysis: Analysis, summary: RunSummary) -> str:
         .from_string(_asset("page.html.j2"))
         .render(
             analysis=analysis,
+            answer=facts.answer(analysis.verdict),
+            control=facts.control(analysis),
             summary=summary,
             figures=_figures(analysis, summary),
             themes=_themes(analysis),
@@ -138,6 +140,7 @@ def _theme(theme: Theme, ranks: dict[str, int]) -> dict[str, Any]:
         )
     return {
         "phrase": shorten(visible(theme.phrase), 120),
+        "also": [shorten(visible(term), 60) for term in theme.terms if term != theme.phrase][:4],
         "count": f"{theme.count:,}",
         "count_noun": "completion" if theme.count == 1 else "completions",
         "prefills": f"{theme.prefills:,}",

@@ -40,11 +40,10 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
     verdict = analysis.verdict
     yield f"# {plain(summary.target)} against {plain(analysis.reference)}"
     yield ""
-    yield f"**{verdict.outcome.capitalize()}.** {plain(verdict.sentence)}"
+    yield f"**{verdict.outcome.capitalize()}.** {plain(facts.answer(verdict))}"
     yield ""
     yield f"- {plain(facts.confidence(analysis))}"
-    yield f"- {plain(facts.control(analysis.control))}"
-    yield f"- {plain(verdict.control)}"
+    yield f"- {plain(facts.control(analysis))}"
     yield f"- {plain(facts.outcomes(summary))}"
     yield f"- {plain(facts.money(summary))}; stopped: {plain(summary.stopped_because)}"
     for warning in summary.warnings:

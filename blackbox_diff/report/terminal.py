@@ -31,7 +31,7 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     verdict = analysis.verdict
     yield Text(f"{visible(summary.target)} against {visible(analysis.reference)}", style="dim")
     yield Text.assemble((verdict.outcome.upper(), _OUTCOME_STYLE[verdict.outcome]))
-    for line in (verdict.sentence, facts.confidence(analysis), facts.control(analysis.control), verdict.control):
+    for line in (facts.answer(verdict), facts.confidence(analysis), facts.control(analysis)):
         yield from _wrapped(line, width)
     yield Text()
     yield _heading(f"Themes: recur in high-gap completions of unrelated prefills ({len(analysis.themes)})")

@@ -39,8 +39,8 @@ function update({ keep = false } = {}) {
   compute();
   if (!state.view.includes(state.selected)) state.selected = -1;
   redraw();
-  const folded = state.fold ? foldedInto.size : 0;
-  $('shown').textContent = `${whole.format(state.view.length)} of ${whole.format(count)}${folded ? `, ${whole.format(folded)} folded` : ''}`;
+  const copies = folded ? `, ${whole.format(folded)} near-duplicates folded into them` : '';
+  $('shown').textContent = `${whole.format(state.view.length)} of ${whole.format(count)}${copies}`;
   if (!state.view.length) list.insertBefore(emptyNote, above);
   else emptyNote.remove();
   if (!keep) keepListInSight();
@@ -114,7 +114,6 @@ function bindControls() {
     $('direction').setAttribute('aria-label', state.descending ? 'Descending: switch to ascending' : 'Ascending: switch to descending');
     update();
   });
-  $('fold').addEventListener('change', () => { state.fold = $('fold').checked; update(); });
   for (const button of document.querySelectorAll('button[data-theme]')) {
     button.addEventListener('click', () => {
       $('theme').value = state.theme = button.dataset.theme;
@@ -255,16 +254,15 @@ function bindTheme() {
   system.addEventListener('change', drawCharts);
 }
 
-// A completion's permalink shows it whatever the filters say.
+// A completion's permalink shows it whatever the filters say; a folded one's shows the row it is folded into.
 function goToHash() {
   let id = location.hash.slice(1);
   try { id = decodeURIComponent(id); } catch { return; }
   const row = rowOf.get(id);
   if (row === undefined) return;
   if (!state.view.includes(row)) {
-    Object.assign(state, { search: '', theme: '', arm: '', flag: '', fold: false });
+    Object.assign(state, { search: '', theme: '', arm: '', flag: '' });
     for (const name of ['search', 'theme', 'arm', 'flag']) $(name).value = '';
-    $('fold').checked = false;
     update({ keep: true });
   }
   state.open.add(row);

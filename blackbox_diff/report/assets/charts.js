@@ -111,7 +111,7 @@ function watchDots(chart, own) {
 }
 
 function scores() {
-  const own = rows.score.filter((score) => score !== null);
+  const own = (rows.metrics.score ?? rows.score).filter((score) => score !== null);
   const control = data.charts.control.filter((score) => score !== null);
   if (!own.length) return nothing('chart-scores', 'No scores.');
   const both = [...own, ...control].sort((a, b) => a - b);

@@ -16,9 +16,10 @@ const firstPiece = new Uint32Array(count + 1);
 for (let row = 0; row < count; row++) firstPiece[row + 1] = firstPiece[row] + rows.pieces[row];
 
 const rowOf = new Map(rows.id.map((id, row) => [id, row]));
-const foldedInto = new Map(); // row -> the row that stands for it
+let folded = 0; // near-duplicates, which are listed on the row that stands for them
 for (const [row, ids] of Object.entries(rows.duplicates)) {
-  for (const id of ids) if (rowOf.has(id)) foldedInto.set(rowOf.get(id), Number(row));
+  folded += ids.length;
+  for (const id of ids) rowOf.set(id, Number(row));
 }
 const topScore = Math.max(1e-9, ...rows.score.slice(0, 200).filter((score) => score !== null));
 
@@ -41,7 +42,7 @@ function segments(row) {
 const metricNames = data.metrics.map(([name]) => name);
 const metricLabel = Object.fromEntries(data.metrics.map(([name, label]) => [name, label]));
 const metricHelp = Object.fromEntries(data.metrics.map(([name, , help]) => [name, help]));
-const metric = (row, name) => (name === 'score' ? rows.score[row] : rows.metrics[name]?.[row]) ?? null;
+const metric = (row, name) => rows.metrics[name]?.[row] ?? null;
 
 // The completion as `rank --json` prints it.
 function record(row) {

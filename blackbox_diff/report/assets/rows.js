@@ -1,14 +1,14 @@
 // What is shown: search, filters, order and folding give the view; each row of it becomes one article.
 const state = {
   search: '', words: [], theme: '', arm: '', flag: '', sort: data.metric === 'score' ? 'rank' : data.metric,
-  descending: true, fold: true, view: [], selected: -1, open: new Set(), segment: -1,
+  descending: true, view: [], selected: -1, open: new Set(), segment: -1,
 };
 const CLOSED_LIMIT = 900;
 
 function themeTest(theme) {
   const ids = new Set(theme.ids);
   const words = theme.phrase.split(/\s+/).filter(Boolean).map(escapeRegex);
-  const phrase = new RegExp(words.join('[\\s\\p{P}]+') || '(?!)', 'iu');
+  const phrase = new RegExp(`(?<![\\p{L}\\p{N}_])${words.join('[^\\p{L}\\p{N}_]+') || '(?!)'}(?![\\p{L}\\p{N}_])`, 'iu');
   return (row) => ids.has(rows.id[row]) || phrase.test(rows.text[row]);
 }
 
@@ -19,7 +19,6 @@ function compute() {
   if (state.theme !== '') tests.push(themeTest(data.themes[Number(state.theme)]));
   if (state.arm !== '') tests.push((row) => rows.arm[row] === Number(state.arm));
   if (state.flag !== '') tests.push((row) => (rows.flags[row] ?? []).includes(Number(state.flag)));
-  if (state.fold) tests.push((row) => !foldedInto.has(row));
   const view = [];
   for (let row = 0; row < count; row++) if (tests.every((test) => test(row))) view.push(row);
   const sign = state.descending ? -1 : 1;
@@ -38,12 +37,12 @@ const shownRegex = () => finder([state.search, ...state.words]);
 function numbers(row) {
   const box = element('div', 'nums');
   const score = box.appendChild(element('p', 'score', format(rows.score[row])));
-  score.title = metricHelp.score;
+  score.title = metricHelp[data.metric];
   const gauge = box.appendChild(element('div', 'gauge'));
   gauge.setAttribute('aria-hidden', 'true');
   const bar = gauge.appendChild(element('i'));
   bar.style.width = `${Math.max(0, Math.min(1, (rows.score[row] ?? 0) / topScore)) * 100}%`;
-  if (data.charts.controlMax !== null) {
+  if (data.charts.controlMax !== null && data.metric === 'score') {
     const tick = gauge.appendChild(element('b'));
     tick.style.left = `${Math.max(0, Math.min(1, data.charts.controlMax / topScore)) * 100}%`;
   }
@@ -70,10 +69,12 @@ function meta(row) {
   link.href = `#${encodeURIComponent(rows.id[row])}`;
   line.append(element('span', '', visible(data.arms[rows.arm[row]])));
   line.append(element('span', '', `${whole.format(rows.tokens[row])} token${rows.tokens[row] === 1 ? '' : 's'}`));
-  for (const flag of rows.flags[row] ?? []) line.append(element('span', 'flag', visible(data.flags[flag])));
+  for (const flag of rows.flags[row] ?? []) {
+    const name = data.flags[flag];
+    line.append(element('span', name === 'degenerate' || name === 'low_coverage' ? 'flag bad' : 'flag', visible(name)));
+  }
   const copies = rows.duplicates[row]?.length;
-  if (copies) line.append(element('span', 'copies', `+${whole.format(copies)} near-duplicate${copies === 1 ? '' : 's'}`));
-  if (foldedInto.has(row)) line.append(element('span', 'copies', `like #${rows.rank[foldedInto.get(row)]}`));
+  if (copies) line.append(element('span', 'copies', `+${whole.format(copies)} near-duplicate${copies === 1 ? '' : 's'} folded`));
   return line;
 }
 
@@ -85,15 +86,10 @@ function detail(row) {
     item.title = metricHelp[name];
     item.append(element('dt', '', metricLabel[name]), element('dd', '', format(metric(row, name))));
   }
-  const known = (rows.duplicates[row] ?? []).map((id) => {
-    const link = element('a', '', visible(id));
-    link.href = `#${encodeURIComponent(id)}`;
-    return rowOf.has(id) ? link : element('span', '', visible(id));
-  });
-  if (known.length) {
-    const line = box.appendChild(element('p', 'dups', 'Near-duplicates: '));
-    known.slice(0, 50).forEach((node, k) => line.append(k ? ', ' : '', node));
-    if (known.length > 50) line.append(` and ${whole.format(known.length - 50)} more`);
+  const folds = rows.duplicates[row] ?? [];
+  if (folds.length) {
+    const more = folds.length > 50 ? ` and ${whole.format(folds.length - 50)} more` : '';
+    box.append(element('p', 'dups', `Near-duplicates: ${folds.slice(0, 50).map(visible).join(', ')}${more}`));
   }
   const buttons = box.appendChild(element('p', 'buttons'));
   for (const [action, text] of [['json', 'Copy as JSON'], ['link', 'Copy link']]) {
