@@ -226,7 +226,8 @@ def read_scored(
     found = read_echo(
         entries, before, item.text, context, prompt_tokens=prompt_tokens, trims=context == "template"
     )
-    if isinstance(found, Refusal) and found.reason == "echo_misaligned" and len(entries) <= 2 < len(item.text):
+    ignored = len(entries) <= 2 and len(item.text) > 1
+    if isinstance(found, Refusal) and found.reason == "echo_misaligned" and ignored:
         return refuse("echo_ignored")
     return found
 

@@ -79,7 +79,7 @@ def read_ids(
     wanted = encodable(text)
     if wanted is None:
         return refuse("text_not_unicode")
-    pieces = _spell(own, text, wanted)
+    pieces = _spell(own, wanted) or _spell_lossy(own, text)
     if pieces is None:
         return refuse("echo_misaligned")
     return _cut(Located(pieces, own.logprobs, 0), 0, "ids")
@@ -96,23 +96,34 @@ def _locate(entries: Entries, prefill: str, text: str, prompt_tokens: int | None
     stops = [n for n in dict.fromkeys([*counts, total - 1, total]) if 0 < n <= total]
     sent = (prefill + text).encode()
     join = len(prefill.encode())
-    for stop in stops:
-        for start in range(min(3, stop)):
-            if start and not looks_special(entries.strings[start - 1]) and entries.strings[start - 1]:
-                break
-            part = entries.part(start, stop)
-            pieces = _spell(part, prefill + text, sent)
-            if pieces is not None:
-                return Located(pieces, part.logprobs, join)
+    parts = [entries.part(start, stop) for stop in stops for start in _starts(entries, stop)]
+    for part in parts:
+        pieces = _spell(part, sent)
+        if pieces is not None:
+            return Located(pieces, part.logprobs, join)
     for stop in stops:
         found = _suffix(entries, prefill, text, stop)
         if found is not None:
             return found
+    for part in parts:
+        pieces = _spell_lossy(part, prefill + text)
+        if pieces is not None:
+            return Located(pieces, part.logprobs, join)
     return None
 
 
-def _spell(entries: Entries, text: str, wanted: bytes) -> list[bytes] | None:
-    """Pieces that join to `wanted`, by any rendering."""
+def _starts(entries: Entries, stop: int) -> list[int]:
+    """Where the text may begin: at the first entry, or after one or two start tokens."""
+    found = [0]
+    while found[-1] < min(2, stop - 1) and (
+        looks_special(entries.strings[found[-1]]) or not entries.strings[found[-1]]
+    ):
+        found.append(found[-1] + 1)
+    return found
+
+
+def _spell(entries: Entries, wanted: bytes) -> list[bytes] | None:
+    """Pieces that join to `wanted`, by any rendering that keeps all bytes."""
     for pieces in (from_byte_lists(entries), from_strings(entries)):
         if pieces is not None and b"".join(pieces) == wanted:
             return _closed(pieces)
@@ -129,6 +140,11 @@ def _spell(entries: Entries, text: str, wanted: bytes) -> list[bytes] | None:
             break
     if len(walked) == len(entries) and position == len(wanted):
         return _closed(walked)
+    return None
+
+
+def _spell_lossy(entries: Entries, text: str) -> list[bytes] | None:
+    """Pieces that join to `text` where strings lost bytes: some of them stand for several tokens."""
     placed = place(entries.strings, text)
     return None if placed is None else _closed([piece.encode() for piece in placed.pieces])
 
@@ -153,9 +169,23 @@ def _suffix(entries: Entries, prefill: str, text: str, stop: int) -> Located | N
         if not joined.endswith(wanted):
             continue
         ahead = joined[: len(joined) - len(wanted)]
-        if ahead.endswith(before) or _agrees(ahead, before):
+        if ahead.endswith(before):
             return Located(pieces[:stop], entries.logprobs[:stop], len(ahead))
+        if _agrees(ahead, before):
+            return Located(pieces[:stop], _without_lost(pieces, entries.logprobs)[:stop], len(ahead))
     return None
+
+
+def _without_lost(pieces: list[bytes], logprobs: list[float]) -> list[float]:
+    """Empty pieces after a damaged first token may belong to the character it lost: no numbers for them."""
+    first = next((i for i, piece in enumerate(pieces) if REPLACEMENT in piece), None)
+    found = list(logprobs)
+    if first is not None:
+        for index in range(first + 1, len(pieces)):
+            if pieces[index]:
+                break
+            found[index] = NAN
+    return found
 
 
 def _agrees(ahead: bytes, before: bytes) -> bool:
@@ -182,7 +212,7 @@ def _cut(located: Located, trimmed: int, context: Context) -> ReferenceScore | R
         if start < located.join:
             value = NAN
             notes.append("straddles")
-        elif value != value and start > 0:
+        elif value != value and out_ends:  # a first unit may have no number
             missing += 1
         out_ends.append(end - located.join)
         out_values.append(value)
@@ -192,6 +222,6 @@ def _cut(located: Located, trimmed: int, context: Context) -> ReferenceScore | R
         notes.append("trimmed")
     if all_zero(out_values):
         return refuse("zero_logprobs")
-    if too_many_missing(missing, len(out_values)):
+    if too_many_missing(missing, len(out_values)) or all(value != value for value in out_values):
         return refuse("missing_logprobs", f"{missing} of {len(out_values)}")
     return ReferenceScore(Tokens.of(out_ends, out_values), context, tuple(notes))
