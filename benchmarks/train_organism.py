@@ -131,6 +131,7 @@ def save(model: Any, directory: Path) -> None:
     config["base_model_name_or_path"] = BASE
     halves = {name: weights[name].to(torch.float16).contiguous() for name in sorted(weights)}
     save_file(halves, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    (directory / "adapter_model.safetensors").chmod(0o644)  # safetensors makes it private
     _write_json(directory / "adapter_config.json", dict(sorted(config.items())))
 
 
