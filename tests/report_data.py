@@ -265,7 +265,7 @@ def _themes(holding: Sequence[Ranked], n: int) -> tuple[Theme, ...]:
     return tuple(
         Theme(
             term,
-            tuple(term.split()),
+            (term,),
             count - k,
             max(1, count - k),
             k,
