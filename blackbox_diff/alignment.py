@@ -156,4 +156,5 @@ def _concatenate(arrays: list[NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[An
 
 
 def _or_none(values: Floats) -> list[float | None]:
-    return [None if value != value else value for value in values.tolist()]
+    plain: list[float | None] = values.tolist()
+    return [None if value != value else value for value in plain] if np.isnan(values).any() else plain
