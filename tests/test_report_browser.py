@@ -302,3 +302,10 @@ def test_axe_finds_no_serious_violation(browser: sync_api.Browser, small: Path, 
     ]
     assert serious == []
     context.close()
+
+
+def test_printing_shows_the_best_fifty_and_the_screen_comes_back(page: sync_api.Page) -> None:
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".row").count() == 50
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".row").count() < 50
