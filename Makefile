@@ -13,7 +13,7 @@ demo: $(LOCAL)  ## audit a finetuned model on this machine
 demo-cross: $(LOCAL)  ## the same, judged by a model of another family
 	$(BIN)/blackbox-diff demo --reference cross
 
-test: $(DEV)
+test: $(DEV) | node_modules/axe-core
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(DEV)
@@ -27,6 +27,10 @@ check: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The accessibility checker, for one test that is skipped with the reason where npm is missing.
+node_modules/axe-core:
+	-command -v npm >/dev/null && npm install --no-save --silent --no-audit --no-fund axe-core
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
