@@ -35,6 +35,7 @@ INTERRUPTED = "interrupted"
 FINISHED = "all completions bought and scored"
 EXIT_INTERRUPTED = 130
 LOCAL = "local:"
+LOCAL_SECONDS = 600.0  # a model on this machine may be slow, and asking again would make it slower
 TICK = 0.5  # seconds between updates of the progress view
 
 # What a resumed run may be given; everything else decides what was bought.
@@ -191,7 +192,7 @@ async def _reference_lane(
     if reference.url.startswith(LOCAL):
         spec = reference.url.removeprefix(LOCAL)
         url = await asyncio.to_thread(stack.enter_context, serve(["--model", f"{reference.model}={spec}"]))
-        reference = reference.model_copy(update={"url": url})
+        reference = reference.model_copy(update={"url": url, "timeout_seconds": LOCAL_SECONDS})
     endpoint = await stack.enter_async_context(Endpoint(reference, concurrency=config.concurrency))
     buyer = Buyer(endpoint, store, Ledger(Budget()), Limiter(config.concurrency), f"reference:{label}")
     profile = await _profile(store, buyer, reference, label, "reference")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
+from typing import IO
 
 from blackbox_diff.errors import ConfigError
 
@@ -57,9 +58,7 @@ def serve(arguments: Sequence[str], *, ready_within_seconds: float = 300.0) -> I
                 process.stdout.close()
 
 
-def _ready_url(
-    process: subprocess.Popen[str], within_seconds: float, log: tempfile._TemporaryFileWrapper[str]
-) -> str:
+def _ready_url(process: subprocess.Popen[str], within_seconds: float, log: IO[str]) -> str:
     alarm = Timer(within_seconds, process.kill)
     alarm.start()
     try:

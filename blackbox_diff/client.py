@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import openai
+import openai._types as openai_types
 
 from blackbox_diff import retry
 from blackbox_diff.budget import Cost, Ledger
@@ -68,8 +69,10 @@ class Endpoint:
             "OpenAI-Organization": openai.Omit(),
             "OpenAI-Project": openai.Omit(),
         }
-        if key is None or azure:
-            headers["Authorization"] = openai.Omit()
+        # The SDK believes that a request needs no key only if that request itself leaves the header out.
+        self._options: openai_types.RequestOptions = (
+            {"headers": {"Authorization": openai.Omit()}} if key is None or azure else {}
+        )
         if key is not None and azure:
             headers["api-key"] = key
         self._client = openai.AsyncOpenAI(
@@ -101,14 +104,16 @@ class Endpoint:
         if call.url is not None and _origin(call.url) != self._origin:
             raise EndpointUsageError(f"{call.url}: not on the endpoint's host, which alone gets the key")
         return await self._attempt(
-            lambda: self._client.post(call.url or call.path, cast_to=httpx2.Response, body=dict(call.body))
+            lambda: self._client.post(
+                call.url or call.path, cast_to=httpx2.Response, body=dict(call.body), options=self._options
+            )
         )
 
     async def get(self, path: str) -> RawReply:
         """Like post, for a GET of `path` under the base URL, or of an absolute URL on the same host."""
         if "://" in path and _origin(path) != self._origin:
             raise EndpointUsageError(f"{path}: not on the endpoint's host, which alone gets the key")
-        return await self._attempt(lambda: self._client.get(path, cast_to=httpx2.Response))
+        return await self._attempt(lambda: self._client.get(path, cast_to=httpx2.Response, options=self._options))
 
     async def _attempt(self, send: Callable[[], Awaitable[httpx2.Response]]) -> RawReply:
         started = time.monotonic()

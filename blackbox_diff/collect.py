@@ -33,6 +33,12 @@ TARGET = "target"
 LEADERS = 3
 
 
+def framing_for(profile: EndpointProfile, wanted: Framing) -> Framing:
+    """The framing an endpoint is asked in: a reference without a chat template continues plain text."""
+    allowed = profile.framings()
+    return wanted if wanted in allowed or not allowed else allowed[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One endpoint in use. `label` is "target", or the reference's name: the origin of its completions."""
@@ -41,10 +47,6 @@ class Lane:
     profile: EndpointProfile
     dialect: Dialect
     buyer: Buyer
-
-    def framing(self, wanted: Framing) -> Framing:
-        """The framing this endpoint can be sampled in: a reference without a template continues plain text."""
-        return wanted if wanted in self.profile.framings() else self.profile.framings()[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Collector:
         self.scored += origin == TARGET
 
     async def _complete(self, lane: Lane, sample: Sample) -> Completion | Refusal | Lost:
-        framing = lane.framing(sample.arm.framing)
+        framing = framing_for(lane.profile, sample.arm.framing)
         seed = sample.seed if lane.profile.seed else None
         call = lane.dialect.sample(lane.profile, sample.prefill, framing, self.sampling, seed)
         bought = await lane.buyer.buy(call, sample.id, self.sampling.max_tokens)
@@ -137,7 +139,9 @@ class Collector:
     async def _score(self, job: Job, completion: Completion, scorer: Lane) -> None:
         sample, origin = job.sample, job.lane.label
         shared = scorer.label in job.share_ids
-        item = reference.item(sample.prefill, scorer.framing(sample.arm.framing), completion, share_ids=shared)
+        item = reference.item(
+            sample.prefill, framing_for(scorer.profile, sample.arm.framing), completion, share_ids=shared
+        )
         score, call_id = await reference.score(scorer.buyer, scorer.dialect, scorer.profile, item, sample.id)
         await self.store.put_score(sample.id, origin, scorer.label, score, call_id)
         if origin == TARGET and isinstance(score, ReferenceScore):

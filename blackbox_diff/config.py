@@ -121,7 +121,9 @@ class AuditConfig(_Frozen):
         if not self.source:
             raise ValueError("source: give at least one, such as 'prose'")
         if self.target.url.startswith("local:"):
-            raise ValueError("target.url: 'local:' is for references; start `python -m local_server` for a local target")
+            raise ValueError(
+                "target.url: 'local:' is for references; start `python -m local_server` for a local target"
+            )
         return self
 
     def sampling(self) -> Sampling:
@@ -161,5 +163,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -35,7 +35,7 @@ def demo(out: Path, organism: str, reference: str, completions: int) -> int:
 @endpoint_options("target", required=True)
 @click.option("--purpose", type=click.Choice(["target", "reference"]), default="target", show_default=True)
 @JSON
-def probe(purpose: str, as_json: bool, **options: Any) -> int:
+def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any) -> int:
     """Find out what an endpoint can do, in about ten tiny calls."""
     from blackbox_diff.audit import probe_endpoint
     from blackbox_diff.config import EndpointConfig, parse_endpoint
