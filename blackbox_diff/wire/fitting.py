@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,12 +11,13 @@ from blackbox_diff.records import Refusal, SideToken
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.placing import place
 from blackbox_diff.wire.refusals import refuse
-from blackbox_diff.wire.tokens import candidates, from_byte_lists, from_strings, incomplete_utf8, looks_special
+from blackbox_diff.wire.tokens import candidates, incomplete_utf8, looks_special, readings
 
 REPLACEMENT = "\ufffd"
 SPACE = b" \t\r\n"
 LOST_BYTES = "\ufffd".encode()
 Kind = Literal["end", "special", "tail"]
+Options = tuple[tuple[str, bytes], ...]
 
 
 @dataclass(slots=True)
@@ -59,12 +61,11 @@ def fit(entries: Entries, text: str, prefill: str, stopped: bool) -> Fit | Refus
     variants = [(text, "")]
     if prefill and text.startswith(prefill):
         variants.append((text[len(prefill) :], "prefill_echoed"))
-    cheap = [(name, pieces) for name, pieces in _cheap(entries) if pieces is not None]
     for variant, note in variants:
         if REPLACEMENT in variant:
             continue
         wanted = variant.encode()
-        for name, pieces in cheap:
+        for name, pieces in readings(entries):
             if b"".join(pieces) == wanted:
                 found = Fit(list(range(len(pieces))), pieces, name, notes=[note] if note else [])
                 return _without_empty_end(found, stopped)
@@ -74,8 +75,7 @@ def fit(entries: Entries, text: str, prefill: str, stopped: bool) -> Fit | Refus
         if REPLACEMENT in kept:
             replaced = True
             continue
-        walked = _walk(entries, _untrimmed(kept.encode(), cheap), variant[len(kept) :], stopped)
-        walked = walked or _placed(entries, kept, variant[len(kept) :], stopped)
+        walked = _explained(entries, kept, variant[len(kept) :], stopped)
         if walked is not None:
             if note:
                 walked.notes.insert(0, note)
@@ -83,8 +83,19 @@ def fit(entries: Entries, text: str, prefill: str, stopped: bool) -> Fit | Refus
     return refuse("replacement_character" if replaced else "text_mismatch")
 
 
-def _cheap(entries: Entries) -> list[tuple[str, list[bytes] | None]]:
-    return [("bytes", from_byte_lists(entries)), ("strings", from_strings(entries))]
+def _explained(entries: Entries, text: str, dropped: str, stopped: bool) -> Fit | None:
+    """The text by one rendering for the whole reply, by a mixture of them, or by what was not lost."""
+    whole = list(readings(entries))
+    for name, pieces in whole:
+        found = _walk(entries, text, dropped, stopped, [((name, piece),) for piece in pieces], pieces)
+        if found is not None:
+            return found
+    mixed = [tuple(candidates(string, _raw(entries, i))) for i, string in enumerate(entries.strings)]
+    for _, pieces in whole[:2] or [("", [])]:
+        found = _walk(entries, text, dropped, stopped, mixed, pieces)
+        if found is not None:
+            return found
+    return _placed(entries, text, dropped, stopped)
 
 
 def _without_empty_end(found: Fit, stopped: bool) -> Fit:
@@ -97,24 +108,31 @@ def _without_empty_end(found: Fit, stopped: bool) -> Fit:
     return found
 
 
-def _untrimmed(wanted: bytes, cheap: list[tuple[str, list[bytes]]]) -> bytes:
+def _untrimmed(wanted: bytes, pieces: list[bytes]) -> bytes:
     """The text with the leading white space of the first tokens, where a server stripped it from the text."""
-    for _, pieces in cheap:
-        joined = b"".join(pieces)
-        bare = joined.lstrip(SPACE)
-        space = joined[: len(joined) - len(bare)]
-        if space and not wanted.startswith(space) and bare[:16].startswith(wanted[:16].rstrip(SPACE)):
-            return space + wanted
+    joined = b"".join(pieces)
+    bare = joined.lstrip(SPACE)
+    space = joined[: len(joined) - len(bare)]
+    if space and not wanted.startswith(space) and bare[:16].startswith(wanted[:16].rstrip(SPACE)):
+        return space + wanted
     return wanted
 
 
-def _walk(entries: Entries, wanted: bytes, dropped: str, stopped: bool) -> Fit | None:
-    """Take the entries in order, each by the first rendering that continues the text."""
+def _walk(
+    entries: Entries,
+    text: str,
+    dropped: str,
+    stopped: bool,
+    options: Sequence[Options],
+    pieces: list[bytes],
+) -> Fit | None:
+    """Take the entries in order, each by the first of its options that continues the text."""
+    wanted = _untrimmed(text.encode(), pieces)
     found = Fit([], [], "", dropped=dropped)
     position, index, total = 0, 0, len(entries)
     names: dict[str, None] = {}
     while index < total:
-        for name, piece in candidates(entries.strings[index], _raw(entries, index)):
+        for name, piece in options[index]:
             if wanted.startswith(piece, position):
                 found.content.append(index)
                 found.pieces.append(piece)
@@ -131,7 +149,7 @@ def _walk(entries: Entries, wanted: bytes, dropped: str, stopped: bool) -> Fit |
     rest, left = range(index, total), wanted[position:]
     if not _take_rest(found, entries, rest, left, stopped):
         return None
-    if b"".join(found.pieces) != wanted:
+    if b"".join(found.pieces) != text.encode():
         found.notes.append("content_trimmed")
     return _without_empty_end(found, stopped and not rest)
 

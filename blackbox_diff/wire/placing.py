@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 REPLACEMENT = "\ufffd"
 CHARS_PER_TOKEN = 4  # the most characters of text that one damaged token is expected to stand for
+LONGEST_RUN = 512  # tokens; a longer unit says nothing, and hostile replies must not cost more than linear time
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ def place(strings: Sequence[str], text: str) -> Placed | None:
     walk = _Walk(strings, text)
     for index, damaged in enumerate(lossy):
         walk.take(index, damaged)
+        if walk.begun is not None and index - walk.begun > LONGEST_RUN:
+            return None
     return walk.end()
 
 

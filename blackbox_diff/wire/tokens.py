@@ -16,7 +16,7 @@ byte of the result is compared with the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from blackbox_diff.records import Json
@@ -82,6 +82,30 @@ def from_escapes(entries: Entries) -> list[bytes] | None:
     if not any(spelled):
         return None
     return [unescape(match[1]) if match else piece for match, piece in zip(spelled, strings, strict=True)]
+
+
+def from_gpt2(entries: Entries) -> list[bytes] | None:
+    """Bytes of a whole reply in the byte-level alphabet; None where a token has other characters."""
+    try:
+        return [bytes([_GPT2[char] for char in token]) for token in entries.strings]
+    except KeyError:
+        return None
+
+
+def readings(entries: Entries) -> Iterator[tuple[str, list[bytes]]]:
+    """Renderings that may hold for the whole reply, most faithful first, made as they are asked for."""
+    for name, reading in _WHOLE_REPLY:
+        pieces = reading(entries)
+        if pieces is not None:
+            yield name, pieces
+
+
+_WHOLE_REPLY: tuple[tuple[str, Callable[[Entries], list[bytes] | None]], ...] = (
+    ("bytes", from_byte_lists),
+    ("strings", from_strings),
+    ("escapes", from_escapes),
+    ("gpt2", from_gpt2),
+)
 
 
 def candidates(token: str, raw: Json) -> Iterator[tuple[str, bytes]]:

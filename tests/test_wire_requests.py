@@ -1,0 +1,148 @@
+"""The exact requests of every dialect, for every framing it has, and what in them must never change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from blackbox_diff.client import Endpoint
+from blackbox_diff.config import EndpointConfig
+from blackbox_diff.errors import ConfigError
+from blackbox_diff.records import Call, EndpointProfile, Sampling
+from blackbox_diff.wire import DIALECTS, Dialect, ScoreItem, dialect
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "wire"
+BASE_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "azure": "https://x.openai.azure.com/openai/deployments/d",
+    "deepseek": "https://api.deepseek.com",
+    "mistral": "https://api.mistral.ai/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "together": "https://api.together.xyz/v1",
+    "fireworks": "https://api.fireworks.ai/inference/v1",
+    "tinker": "https://tinker.thinkingmachines.dev/services/tinker-prod/oai/api/v1",
+}
+ITEMS = {
+    "score raw": ScoreItem("A wet", "raw", " day"),
+    "score chat": ScoreItem("A wet", "chat", " day"),
+    "score ids": ScoreItem("A wet", "chat", " day", (1, 2, 3), (4,)),
+}
+
+
+def able(speaks: Dialect, **changes: Any) -> EndpointProfile:
+    """An endpoint that can do all that its dialect knows."""
+    best: dict[str, Any] = {
+        "base_url": BASE_URLS.get(speaks.name, "http://127.0.0.1:8000/v1"),
+        "model": "m",
+        "dialect": speaks.name,
+        "max_top_logprobs": 20,
+        "provider": "Host" if speaks.name == "openrouter" else None,
+        "raw": next(iter(speaks.raw_recipes), None),
+        "prefill": next(iter(speaks.prefill_recipes), None),
+        "scoring": next(iter(speaks.scoring_recipes), None),
+        "id_prompts": speaks.id_prompts,
+        "scores_template": speaks.template_scoring,
+    }
+    return EndpointProfile(**{**best, **changes})
+
+
+def call_for(speaks: Dialect, what: str) -> Call:
+    profile = able(speaks)
+    if what in ITEMS:
+        return speaks.score(profile, ITEMS[what])
+    return speaks.sample(profile, "A wet", what.removeprefix("sample "), Sampling(), 11)  # type: ignore[arg-type]
+
+
+GOLDEN = [
+    (path.name.split(".")[0], what, request)
+    for path in sorted(FIXTURES.glob("*.requests.json"))
+    for what, request in json.loads(path.read_text(encoding="utf-8")).items()
+]
+
+
+def encoded(body: Any) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+@pytest.mark.parametrize(("name", "what", "request_"), GOLDEN, ids=[f"{name}-{what}" for name, what, _ in GOLDEN])
+def test_the_request_is_the_golden_one_to_the_byte(name: str, what: str, request_: list[Any]) -> None:
+    call = call_for(DIALECTS[name], what)
+    assert [call.url or call.path, encoded(call.body)] == [request_[0], encoded(request_[1])]
+
+
+def test_every_dialect_has_golden_requests() -> None:
+    assert {name for name, _, _ in GOLDEN} == set(DIALECTS)
+
+
+async def test_the_client_puts_those_bytes_on_the_wire() -> None:
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(200, json={"choices": []})
+
+    call = call_for(DIALECTS["vllm"], "sample chat")
+    config = EndpointConfig(url="http://127.0.0.1:8000/v1", model="m")
+    async with Endpoint(config, transport=httpx2.MockTransport(answer)) as endpoint:
+        await endpoint.post(call)
+    assert seen[0].url.path == "/v1/chat/completions"
+    assert json.loads(seen[0].content) == call.body
+    assert list(json.loads(seen[0].content)) == list(call.body)
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_every_sampling_request_names_its_sampler(name: str) -> None:
+    speaks = DIALECTS[name]
+    profile = able(speaks)
+    for framing in profile.framings():
+        body = speaks.sample(profile, "A wet", framing, Sampling(temperature=0.7), None).body
+        settings = body.get("parameters", body)
+        assert settings["temperature"] == 0.7
+        assert "stop" not in settings
+        assert "seed" not in settings
+        assert "random_seed" not in settings
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_processed_logprobs_pin_the_temperature_to_one(name: str) -> None:
+    speaks = DIALECTS[name]
+    profile = able(speaks, logprobs="processed")
+    for framing in profile.framings():
+        body = speaks.sample(profile, "A wet", framing, Sampling(temperature=0.7, top_p=0.9), None).body
+        settings = body.get("parameters", body)
+        assert settings["temperature"] == 1.0
+        assert settings.get("top_p", 1.0) == 1.0
+
+
+def test_a_rejected_field_is_never_sent_again() -> None:
+    profile = able(DIALECTS["generic"], dropped=("top_k", "return_token_ids"))
+    body = DIALECTS["generic"].sample(profile, "A wet", "raw", Sampling(), 1).body
+    assert "top_k" not in body
+    assert "return_token_ids" not in body
+
+
+def test_alternatives_stay_within_what_the_endpoint_allows() -> None:
+    profile = able(DIALECTS["generic"], max_top_logprobs=2)
+    assert DIALECTS["generic"].sample(profile, "A", "chat", Sampling(), 1).body["top_logprobs"] == 2
+    profile = able(DIALECTS["openai"])
+    assert DIALECTS["openai"].sample(profile, "A", "raw", Sampling(top_logprobs=20), 1).body["logprobs"] == 5
+
+
+def test_the_prefill_is_the_users_turn_in_user_framing() -> None:
+    messages = DIALECTS["openai"].sample(able(DIALECTS["openai"]), "A wet", "user", Sampling(), 1).body["messages"]
+    assert [m["role"] for m in messages] == ["system", "user"]
+    assert messages[-1]["content"] == "A wet"
+
+
+def test_scoring_a_chat_on_a_model_without_template_sends_plain_text() -> None:
+    profile = able(DIALECTS["vllm"], scores_template=False)
+    assert DIALECTS["vllm"].score(profile, ITEMS["score chat"]).body["prompt"] == "A wet day"
+
+
+def test_an_unknown_dialect_is_one_line_that_lists_the_names() -> None:
+    with pytest.raises(ConfigError, match="'nope' is not one of auto, generic, openai"):
+        dialect("nope")
