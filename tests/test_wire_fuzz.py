@@ -1,0 +1,130 @@
+"""Mutated replies give a completion or a refusal: no exception, NaN only as missing, no positive logprob."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blackbox_diff.records import Completion, RawReply, ReferenceScore, Refusal
+from blackbox_diff.wire import DIALECTS, ScoreItem, error_of, usage
+from tests.test_wire_requests import able
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "wire"
+SEEDS = [path.read_bytes() for path in sorted(FIXTURES.glob("*/*.response.*"))]
+VALUES: list[Any] = [
+    None, True, False, 0, -0.0, 1, -1, 2**70, -9999.0, -100.0, 3.5, 1e308, -3.4e38, float("nan"),
+    float("inf"), float("-inf"), "", "x", "\ufffd", "\ud800", "<|im_end|>", "bytes:\\xe2\\x80", "\\xf0\\x9f", "Ġa", "é",
+    "token_id:7",    "token_id:x", "￿", "<0xE2>", [], {}, [None], [[1, 2]], [256], [-1], {"a": 1}, [239, 191, 189], "stop", "length",
+    [[]], {"content": []}, "9" * 400, -1e-9, 1e-7,
+]  # fmt: skip
+
+
+ITEMS = (ScoreItem("I", "raw", " ❤️ 🧑‍🚀 "), ScoreItem("東", "raw", "京は"), ScoreItem("Hello", "chat", "!"))
+
+
+def nodes(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to every node of a JSON value."""
+    found = [path]
+    if isinstance(value, dict):
+        for key in value:
+            found += nodes(value[key], (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found += nodes(item, (*path, index))
+    return found
+
+
+def mutate(value: Any, paths: list[tuple[Any, ...]], rng: random.Random) -> None:
+    """One structure-aware change in place: replace, drop, repeat, or swap a node."""
+    path = rng.choice(paths)
+    if not path:
+        return
+    parent = value
+    try:
+        for step in path[:-1]:
+            parent = parent[step]
+        kind = rng.random()
+        if kind < 0.6:
+            parent[path[-1]] = rng.choice(VALUES)
+        elif kind < 0.75:
+            del parent[path[-1]]
+        elif isinstance(parent, list):
+            parent.insert(rng.randrange(len(parent) + 1), parent[path[-1]])
+        else:
+            parent[rng.choice(("text", "logprobs", "content", "token", "usage", "choices"))] = parent[path[-1]]
+    except (KeyError, IndexError, TypeError):
+        return  # an earlier change removed this node
+
+
+def mutated(rng: random.Random, parsed: list[tuple[str, list[tuple[Any, ...]]]]) -> bytes:
+    text, paths = rng.choice(parsed)
+    if rng.random() < 0.1:
+        data = bytearray(text.encode())
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(data[: rng.randrange(1, len(data) + 1)] if rng.random() < 0.3 else data)
+    value = json.loads(text)
+    for _ in range(rng.randrange(1, 5)):
+        mutate(value, paths, rng)
+    return json.dumps(value).encode()
+
+
+def check(found: Completion | ReferenceScore | Refusal) -> None:
+    if isinstance(found, Refusal):
+        assert found.reason.replace("_", "").isalpha()
+        return
+    values, ends = found.tokens.logprobs, found.tokens.ends
+    assert len(values) == len(ends)
+    assert (np.diff(ends, prepend=0) > 0).all()
+    assert (values[~np.isnan(values)] <= 0).all()
+    assert np.isfinite(values[~np.isnan(values)]).all()
+    if isinstance(found, Completion):
+        assert (int(ends[-1]) if len(ends) else 0) == len(found.text.encode())
+        if np.isnan(values).any():
+            assert {"missing_logprobs", "merged_characters", "cut_run"} & set(found.notes)
+
+
+def fuzz(count: int, seed: int) -> dict[str, int]:
+    rng = random.Random(seed)
+    parsed = []
+    for data in SEEDS:
+        try:
+            value = json.loads(data)
+        except ValueError:
+            continue
+        parsed.append((data.decode(), nodes(value)))
+    speakers = [(speaks, able(speaks)) for speaks in DIALECTS.values()]
+    tally = {"completion": 0, "score": 0, "refusal": 0}
+    for _ in range(count):
+        body = mutated(rng, parsed)
+        speaks, profile = rng.choice(speakers)
+        reply = RawReply(rng.choice((200, 200, 200, 200, 400, 500)), {}, body, 0.1)
+        usage(reply)
+        error_of(reply)
+        prefill = rng.choice(("", "The capital of France is", "東京は"))
+        framing = rng.choice(("raw", "chat", "user"))
+        sample = speaks.read_sample(reply, call=None, profile=profile, prefill=prefill, framing=framing)  # type: ignore[arg-type]
+        check(sample)
+        item = rng.choice(ITEMS)
+        score = speaks.read_score(reply, call=None, profile=profile, item=item)  # type: ignore[arg-type]
+        check(score)
+        tally["completion" if isinstance(sample, Completion) else "refusal"] += 1
+        tally["score"] += isinstance(score, ReferenceScore)
+    return tally
+
+
+def test_mutated_replies_are_read_or_refused() -> None:
+    tally = fuzz(5_000, seed=1)
+    assert tally["completion"] > 500, tally
+    assert tally["refusal"] > 500, tally
+    assert tally["score"] > 20, tally
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_mutated_replies_are_read_or_refused() -> None:
+    assert sum(fuzz(100_000, seed=2).values()) >= 100_000
