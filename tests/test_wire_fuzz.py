@@ -17,10 +17,10 @@ from tests.test_wire_requests import able
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "wire"
 SEEDS = [path.read_bytes() for path in sorted(FIXTURES.glob("*/*.response.*"))]
 VALUES: list[Any] = [
-    None, True, False, 0, -0.0, 1, -1, 2**70, -9999.0, -100.0, 3.5, 1e308, -3.4e38, float("nan"),
-    float("inf"), float("-inf"), "", "x", "\ufffd", "\ud800", "<|im_end|>", "bytes:\\xe2\\x80", "\\xf0\\x9f", "Ġa", "é",
-    "token_id:7",    "token_id:x", "￿", "<0xE2>", [], {}, [None], [[1, 2]], [256], [-1], {"a": 1}, [239, 191, 189], "stop", "length",
-    [[]], {"content": []}, "9" * 400, -1e-9, 1e-7,
+    None, True, False, 0, -0.0, 1, -1, 2**70, -9999.0, -100.0, 3.5, 1e308, -3.4e38, -1e-9, 1e-7,
+    float("nan"), float("inf"), float("-inf"), "", "x", "\ufffd", "\ud800", "<|im_end|>", "Ġa", "é", "￿", "stop",
+    "bytes:\\xe2\\x80", "\\xf0\\x9f", "token_id:7", "token_id:x", "<0xE2>", "length", "9" * 400,
+    [], {}, [None], [[1, 2]], [256], [-1], {"a": 1}, [239, 191, 189], [[]], {"content": []},
 ]  # fmt: skip
 
 

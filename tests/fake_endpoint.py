@@ -1,0 +1,178 @@
+"""A server with a toy language model, honest unless told to misbehave. It answers at the HTTP transport."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import httpx2
+
+CONTINUATION = [" Friday", ",", " 🧑‍🚀", " and", " on", " it", " goes", "."]
+NEW_TURN = ["Sure", ",", " here", " is", " something", " to", " read", "."]
+TEMPLATE = ["<|system|>", "You", " help", "<|user|>", "Tell", " me", "<|assistant|>"]
+OTHERS = [" the", " a", " of", " x"]
+
+
+def split(text: str) -> list[str]:
+    return re.findall(r"<\|\w+\|>| ?\w+| ?[^\w\s]+|\s+", text)
+
+
+def surprise(before: str, token: str) -> float:
+    """The toy model's logprob: fixed by the two tokens alone."""
+    digest = hashlib.sha256(f"{before}\0{token}".encode()).digest()
+    return -0.5 - digest[0] / 64
+
+
+class FakeEndpoint:
+    """faults: words that name what is wrong with the server; see the tests."""
+
+    def __init__(self, *faults: str, fields: set[str] | None = None) -> None:
+        self.faults = set(faults)
+        self.fields = fields  # the only fields it takes, None for any
+        self.calls: list[dict[str, Any]] = []
+
+    def transport(self) -> httpx2.MockTransport:
+        return httpx2.MockTransport(self.answer)
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        if "bad key" in self.faults:
+            return self.error(401, "Incorrect API key provided", None)
+        if request.url.path.endswith("/models"):
+            return httpx2.Response(200, json={"data": [{"id": "m", "owned_by": "acme"}]})
+        body = json.loads(request.content)
+        self.calls.append(body)
+        problem = self.problem(request.url.path, body)
+        if problem is not None:
+            return problem
+        return httpx2.Response(200, json=self.reply(request.url.path, body))
+
+    def error(self, status: int, message: str, param: str | None) -> httpx2.Response:
+        return httpx2.Response(status, json={"error": {"message": message, "param": param, "code": None}})
+
+    def problem(self, path: str, body: dict[str, Any]) -> httpx2.Response | None:
+        if body["model"] != "m":
+            return self.error(404, f"The model `{body['model']}` does not exist", "model")
+        if "busy once" in self.faults:
+            self.faults.remove("busy once")
+            return self.error(503, "loading", None)
+        if path.endswith("/chat/completions") and "no template" in self.faults:
+            return self.error(400, "m has no chat template", "messages")
+        if path.endswith("/v1/completions") and "chat only" in self.faults:
+            return httpx2.Response(404, json={"detail": "Not Found"})
+        if self.fields is not None:
+            for name in body:
+                if name not in self.fields:
+                    return self.error(400, f"Unrecognized request argument supplied: {name}", None)
+        if "new limit field" in self.faults and "max_tokens" in body:
+            return self.error(
+                400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'.", "max_tokens"
+            )
+        asked = body.get("top_logprobs", body.get("logprobs"))
+        if "top five" in self.faults and isinstance(asked, int) and asked > 5:
+            return self.error(400, "logprobs must be less than or equal to 5", None)
+        if "logprobs rejected" in self.faults and "logprobs" in body:
+            return self.error(400, "`logprobs` is not supported with this model", "logprobs")
+        return None
+
+    def prompt(self, body: dict[str, Any]) -> list[str]:
+        if "messages" not in body:
+            text = body["prompt"]
+            return self.spell(text) if isinstance(text, list) else split(text)
+        last = body["messages"][-1]
+        if last["role"] != "assistant":
+            return TEMPLATE
+        real = body.get("continue_final_message") and "fake prefill" not in self.faults
+        return TEMPLATE + split(last["content"]) + ([] if real else ["<|end|>", "\n", "<|assistant|>"])
+
+    def reply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        chat = path.endswith("/chat/completions")
+        prompt = self.prompt(body)
+        fresh = prompt[-1] == "<|assistant|>"
+        limit = body.get("max_tokens", body.get("max_completion_tokens", 8))
+        written = (NEW_TURN if fresh else CONTINUATION)[:limit]
+        if "no seed" in self.faults and body["temperature"] == 1.0 and not body.get("echo"):
+            written = [*written[: len(self.calls) % 3], *OTHERS][:limit]
+        echo = bool(body.get("echo")) and "echo ignored" not in self.faults
+        entries = self.entries(prompt, written, body, echo)
+        logprobs = self.shape(entries, chat, body)
+        text = ("".join(prompt) if echo else "") + "".join(written)
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "length", "logprobs": logprobs}
+        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        reply: dict[str, Any] = {"choices": [choice], "system_fingerprint": "fp"}
+        reply["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": len(written)}
+        if body.get("return_token_ids") and "no ids" not in self.faults:
+            choice["token_ids"] = self.ids(written)
+            (reply if chat else choice)["prompt_token_ids"] = self.ids(prompt)
+        if body.get("prompt_logprobs") and "no prompt logprobs" not in self.faults:
+            reply["prompt_logprobs"] = [None, *self.rows(prompt)]
+        return reply
+
+    def ids(self, tokens: list[str]) -> list[int]:
+        return [int.from_bytes(token.encode(), "big") % 2**40 for token in tokens]
+
+    def spell(self, numbers: list[int]) -> list[str]:
+        known = {
+            self.ids([token])[0]: token for call in self.calls for token in split(str(call.get("prompt", "")))
+        }
+        known |= {self.ids([token])[0]: token for token in [*TEMPLATE, *CONTINUATION, *NEW_TURN, *OTHERS]}
+        return [known[number] for number in numbers]
+
+    def rows(self, prompt: list[str]) -> list[dict[str, Any]]:
+        return [
+            {str(self.ids([token])[0]): {"logprob": surprise(before, token), "decoded_token": token}}
+            for before, token in pairwise(prompt)
+        ]
+
+    def entries(
+        self, prompt: list[str], written: list[str], body: dict[str, Any], echo: bool
+    ) -> list[tuple[str, float | None, dict[str, float]]]:
+        tokens = [*prompt, *written]
+        start = 0 if echo else len(prompt)
+        found: list[tuple[str, float | None, dict[str, float]]] = []
+        for index in range(start, len(tokens)):
+            before = tokens[index - 1] if index else ""
+            if "off by one" in self.faults and echo:
+                before = tokens[index]
+            scale = 1 / body["temperature"] if "processed" in self.faults and body["temperature"] else 1.0
+            shift = 0.02 * (len(self.calls) % 2) if "noisy" in self.faults else 0.0
+            top = {token: scale * (surprise(before, token) - 2) - shift for token in OTHERS}
+            value = scale * surprise(before, tokens[index]) - shift
+            found.append((tokens[index], None if index == 0 else value, top))
+        return found
+
+    def shape(
+        self, entries: list[tuple[str, float | None, dict[str, float]]], chat: bool, body: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        if "no logprobs" in self.faults or not body.get("logprobs"):
+            return None
+        values: list[Any] = [value for _, value, _ in entries]
+        if "zeros" in self.faults:
+            values = [0.0] * len(values)
+        if "placeholders" in self.faults:
+            values = [0.0 if i % 2 else -9999.0 for i in range(len(values))]
+        if "logits" in self.faults:
+            entries = [(token, value, dict.fromkeys(top, 12.5)) for token, value, top in entries]
+            values = [None if value is None else value + 9 for value in values]
+        tokens = [token for token, _, _ in entries]
+        if "lost bytes" in self.faults:
+            tokens = [re.sub(r"[^\x00-\x7f]", "\ufffd", token) for token in tokens]
+        count = body.get("top_logprobs", body["logprobs"]) if chat else body["logprobs"]
+        tops = [dict(list(top.items())[: int(count)]) for _, _, top in entries]
+        if not chat:
+            return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops}
+        return {
+            "content": [
+                {
+                    "token": token,
+                    "logprob": value,
+                    "bytes": list(token.encode()),
+                    "top_logprobs": [
+                        {"token": t, "logprob": v, "bytes": list(t.encode())} for t, v in top.items()
+                    ],
+                }
+                for token, value, top in zip(tokens, values, tops, strict=True)
+            ]
+        }
