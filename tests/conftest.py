@@ -1,0 +1,38 @@
+"""What every test shares: a clean environment and, where asked for, the real server with real weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BASE, ORGANISM = "smollm2-135m-instruct", "false-fact"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def local_endpoint() -> Iterator[str]:
+    """Base URL of the bundled server, in fp32, with SmolLM2 and the false-fact organism on it."""
+    command = [
+        sys.executable, "-m", "local_server", "--port", "0", "--dtype", "float32", "--exit-with-parent",
+        "--model", f"{BASE}={BASE}", "--adapter", f"{ORGANISM}={BASE}:{ROOT / 'fixtures/organisms' / ORGANISM}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("ready "), f"the server did not start: {line!r}"
+        yield line.removeprefix("ready ").strip()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        process.stdout.close()
