@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,15 +15,21 @@ from local_server.errors import StartupError
 
 DEFAULT_MAX_BATCH = 32
 
+# Threads that spin while they wait lose most of a busy machine to waiting; read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve; returns the exit code. Start-up errors are one line on stderr and exit code 2."""
+    parent = os.getppid()
     options = parser().parse_args(arguments)
     try:
-        return serve(options)
+        return serve(options, parent)
     except StartupError as error:
         print(f"local_server: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,13 +49,16 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--host", default="127.0.0.1")
     found.add_argument("--port", type=int, default=8000, help="0 picks a free one")
     found.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key")
-    found.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    found.add_argument(
+        "--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="precision of the weights"
+    )
     found.add_argument("--max-batch", type=int, default=DEFAULT_MAX_BATCH, metavar="ROWS")
     found.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
     return found
 
 
-def serve(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace, parent: int) -> int:
+    """Load everything, then answer until a signal, or the end of `parent` if so asked."""
     models, adapters = pairs("--model", options.model), pairs("--adapter", options.adapter)
     if not models:
         raise StartupError("--model: give at least one, such as --model demo=smollm2-135m-instruct")
@@ -67,16 +77,17 @@ def serve(options: argparse.Namespace) -> int:
 
     import uvicorn
 
-    from local_server.app import Served, State, build_app
+    from local_server.app import build_app
     from local_server.engine import Engine
     from local_server.lora import attach
     from local_server.models import load
+    from local_server.serving import Served, State
 
     loaded = {name: load(spec, options.dtype) for name, spec in models.items()}
     served = {name: Served(name, None, model) for name, model in loaded.items()}
     for name, spec in adapters.items():
         base, _, directory = spec.partition(":")
-        attach(loaded[base].model, loaded[base].rows, name, Path(directory))
+        attach(loaded[base].model, loaded[base].chosen, name, Path(directory))
         served[name] = Served(base, name, loaded[base])
     engine = Engine(loaded, options.max_batch)
     app = build_app(State(engine, served, key))
@@ -84,8 +95,10 @@ def serve(options: argparse.Namespace) -> int:
         uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     )
     if options.exit_with_parent:
-        threading.Thread(target=end_with_parent, args=(os.getppid(), server), daemon=True).start()
+        threading.Thread(target=end_with_parent, args=(parent, server), daemon=True).start()
     print(f"ready http://{options.host}:{listener.getsockname()[1]}/v1", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # uvicorn shuts down on them, then raises them again
     server.run(sockets=[listener])
     engine.close()
     return 0

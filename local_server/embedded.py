@@ -67,7 +67,8 @@ def converted(name: str) -> Path:
     target = cache_dir() / f"{name}-{weights.sha256[:12]}-v{FORMAT}"
     with locked(target.with_suffix(".lock")):
         if not (target / MANIFEST).is_file():
-            shutil.rmtree(target, ignore_errors=True)
+            for unfinished in (target, *target.parent.glob(f".{name}-*")):  # nobody else holds the lock
+                shutil.rmtree(unfinished, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{name}-") as work:
                 gguf = assemble(name, Path(work) / "model.gguf")
                 plain = Path(work) / "plain"

@@ -1,4 +1,4 @@
-"""LoRA adapters on a shared base: each row of a batch gets its own adapter's low-rank update.
+"""LoRA adapters on a shared base: each token of a pass gets its own adapter's low-rank update.
 
 y = W x + (alpha / r) B A x  (Hu et al., arXiv 2106.09685). The base weights are never copied or changed.
 """
@@ -11,8 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,40 +25,40 @@ _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
 
 @dataclass(slots=True)
-class Rows:
-    """Which adapter each row of the running batch uses: (name, row indices); None = every row."""
+class Chosen:
+    """Which adapter each token of the running pass uses: (name, places of the tokens); None = all of them."""
 
     active: list[tuple[str, torch.Tensor | None]] = field(default_factory=list)
 
     def set(self, adapters: Sequence[str | None]) -> None:
         self.active.clear()
         for name in sorted({name for name in adapters if name is not None}):
-            rows = [index for index, other in enumerate(adapters) if other == name]
-            self.active.append((name, None if len(rows) == len(adapters) else torch.tensor(rows)))
+            places = [place for place, other in enumerate(adapters) if other == name]
+            self.active.append((name, None if len(places) == len(adapters) else torch.tensor(places)))
 
 
 class LoraLinear(nn.Module):
-    """A linear layer with any number of adapters; input (rows, ..., in), output (rows, ..., out)."""
+    """A linear layer with any number of adapters; input (1, tokens, in), output (1, tokens, out)."""
 
-    def __init__(self, base: nn.Linear, rows: Rows) -> None:
+    def __init__(self, base: nn.Linear, chosen: Chosen) -> None:
         super().__init__()
-        self.base, self.rows = base, rows
+        self.base, self.chosen = base, chosen
         self.pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.base(x)
-        for name, index in self.rows.active:
+        for name, index in self.chosen.active:
             if name not in self.pairs:
                 continue
             down, up = self.pairs[name]
             if index is None:
                 y = y + (x @ down) @ up
             else:
-                y.index_add_(0, index, (x[index] @ down) @ up)
+                y.index_add_(1, index, (x[:, index] @ down) @ up)
         return y
 
 
-def attach(model: nn.Module, rows: Rows, name: str, directory: Path) -> None:
+def attach(model: nn.Module, chosen: Chosen, name: str, directory: Path) -> None:
     """Add the PEFT adapter in `directory` to `model` under `name`.
 
     Raises StartupError for missing files, formats other than plain LoRA, and shapes that do not fit.
@@ -64,9 +66,7 @@ def attach(model: nn.Module, rows: Rows, name: str, directory: Path) -> None:
     config = _read_config(directory)
     try:
         tensors = load_file(directory / WEIGHTS)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise StartupError(f"{directory / WEIGHTS}: not a readable safetensors file: {error}") from None
-    except Exception as error:  # safetensors raises its own class, which it does not export
+    except (OSError, SafetensorError) as error:
         raise StartupError(f"{directory / WEIGHTS}: not a readable safetensors file: {error}") from None
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
@@ -81,7 +81,7 @@ def attach(model: nn.Module, rows: Rows, name: str, directory: Path) -> None:
     if not halves:
         raise StartupError(f"{directory / WEIGHTS}: holds no tensors")
     for path, pair in halves.items():
-        layer = _wrapped(model, path, rows, directory)
+        layer = _wrapped(model, path, chosen, directory)
         weight = layer.base.weight
         if (
             set(pair) != {"A", "B"}
@@ -95,7 +95,7 @@ def attach(model: nn.Module, rows: Rows, name: str, directory: Path) -> None:
         )
 
 
-def _wrapped(model: nn.Module, path: str, rows: Rows, directory: Path) -> LoraLinear:
+def _wrapped(model: nn.Module, path: str, chosen: Chosen, directory: Path) -> LoraLinear:
     parent_path, _, leaf = path.rpartition(".")
     try:
         parent = model.get_submodule(parent_path)
@@ -106,12 +106,12 @@ def _wrapped(model: nn.Module, path: str, rows: Rows, directory: Path) -> LoraLi
         return layer
     if not isinstance(layer, nn.Linear):
         raise StartupError(f"{directory}: {path} is not a linear layer")
-    wrapped = LoraLinear(layer, rows)
+    wrapped = LoraLinear(layer, chosen)
     setattr(parent, leaf, wrapped)
     return wrapped
 
 
-def _read_config(directory: Path) -> dict[str, object]:
+def _read_config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

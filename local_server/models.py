@@ -12,7 +12,7 @@ from torch import nn
 
 from local_server.embedded import EMBEDDED, converted
 from local_server.errors import StartupError
-from local_server.lora import Rows
+from local_server.lora import Chosen
 from local_server.vocabulary import token_bytes
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -24,25 +24,22 @@ class LoadedModel:
 
     pieces: the exact bytes of every token id; special tokens give the bytes of their name.
     special: ids that are not content (BOS, EOS, turn markers). stop: ids that end a completion.
+    dtype: precision the weights were rounded to; the model itself computes in float32.
     """
 
     spec: str
+    dtype: str
     model: Any
     tokenizer: Any
     pieces: list[bytes]
     special: frozenset[int]
     stop: frozenset[int]
     max_length: int
-    rows: Rows = field(default_factory=Rows)
+    chosen: Chosen = field(default_factory=Chosen)
 
     @property
     def has_template(self) -> bool:
         return bool(self.tokenizer.chat_template)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.model.dtype
-        return dtype
 
     @property
     def backbone(self) -> nn.Module:
@@ -53,6 +50,9 @@ class LoadedModel:
 def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
     """The model that `spec` names: an embedded name, a local directory, a .gguf file or a hub id.
 
+    dtype is the weights' precision, arithmetic is always float32: without matrix units for bfloat16 it is
+    about twice as fast on a CPU, and it keeps a token's logprob the same whether it was written in a
+    batch or scored in a text (in bfloat16 arithmetic the two differ by 0.03 nats on average).
     Raises StartupError, one line, for anything that can't be loaded.
     """
     transformers.utils.logging.set_verbosity_error()
@@ -78,9 +78,10 @@ def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise StartupError(f"{spec}: can't be loaded: {str(error).strip().splitlines()[0]}") from None
-    model.eval().requires_grad_(False)
+    model.float().eval().requires_grad_(False)
     return LoadedModel(
         spec=spec,
+        dtype=dtype,
         model=model,
         tokenizer=tokenizer,
         pieces=token_bytes(tokenizer, model.config.vocab_size),

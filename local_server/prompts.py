@@ -1,8 +1,15 @@
-"""From a request's prompt or messages to token ids."""
+"""From a request's prompt or messages to token ids.
+
+Text never becomes a special token, in prompts and in messages alike: a model under audit may write
+"<|im_end|>", and scoring that must price the characters it wrote. Special tokens come from the chat
+template, from `add_special_tokens` (BOS), and from prompts given as ids.
+"""
 
 from __future__ import annotations
 
-import random
+import re
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local_server.errors import RequestError
@@ -10,64 +17,65 @@ from local_server.models import LoadedModel
 from local_server.protocol import CompletionRequest, Message
 
 
-def encode(loaded: LoadedModel, text: str, add_special: bool) -> list[int]:
-    """Ids of `text`. Text that looks like a special token is ordinary text: a model under audit may write it."""
-    try:
-        ids = loaded.tokenizer(text, add_special_tokens=add_special, split_special_tokens=True)["input_ids"]
-    except (TypeError, UnicodeError):
-        raise RequestError("the text is not valid Unicode (a lone surrogate)", param="prompt") from None
+def encode(loaded: LoadedModel, text: str, *, add_special: bool = False) -> list[int]:
+    """Ids of `text`, all of it ordinary text, with the tokenizer's BOS and the like if `add_special`."""
+    ids = loaded.tokenizer(text, add_special_tokens=add_special, split_special_tokens=True)["input_ids"]
     return [int(index) for index in ids]
 
 
 def prompt_ids(loaded: LoadedModel, request: CompletionRequest) -> list[list[int]]:
     """One id list per prompt of the request. Raises RequestError for ids that the model does not have."""
     prompt: Any = request.prompt
-    if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
-        prompt = [prompt]
+    single = isinstance(prompt, str) or isinstance(prompt[0], int)
     found: list[list[int]] = []
-    for one in prompt:
-        ids = encode(loaded, one, request.add_special_tokens) if isinstance(one, str) else list(one)
+    for one in [prompt] if single else prompt:
+        ids = encode(loaded, one, add_special=request.add_special_tokens) if isinstance(one, str) else one
         if any(not 0 <= index < loaded.model.config.vocab_size for index in ids):
-            raise RequestError("a token id is outside of the vocabulary", param="prompt")
+            raise RequestError("prompt: a token id is outside of the vocabulary", param="prompt")
         if not ids:
-            raise RequestError("the prompt has no tokens", param="prompt")
+            raise RequestError("prompt: no tokens", param="prompt")
         found.append(ids)
     return found
 
 
-def render(loaded: LoadedModel, messages: list[Message], generation: bool, continue_final: bool) -> list[int]:
+def render(
+    loaded: LoadedModel,
+    messages: Sequence[Message],
+    *,
+    generation: bool,
+    continue_final: bool,
+    options: Mapping[str, bool | int | str],
+) -> list[int]:
     """Ids of a conversation under the model's own template.
 
-    The template's markers are special tokens and the messages' text is not, even where it looks like one:
-    each message's content is put in after rendering. Raises RequestError where there is no template.
+    The template sees a stand-in for each message's text, so that what it writes itself is known: only
+    there do special tokens count. The texts are put in their places after that. Raises RequestError
+    where there is no template, or it refuses the conversation.
     """
     if not loaded.has_template:
-        raise RequestError(f"{loaded.spec} has no chat template; use /v1/completions", param="messages")
-    markers = {f"\ue000{random.getrandbits(64):016x}\ue001": message.content for message in messages}
-    stand_ins = [
-        {"role": message.role, "content": marker} for message, marker in zip(messages, markers, strict=True)
+        raise RequestError(f"messages: {loaded.spec} has no chat template; use /v1/completions", param="messages")
+    stand_ins = {f"\ue000{secrets.token_hex(8)}\ue001": message.content for message in messages}
+    turns = [
+        {"role": message.role, "content": stand_in} for message, stand_in in zip(messages, stand_ins, strict=True)
     ]
     try:
         text: str = loaded.tokenizer.apply_chat_template(
-            stand_ins, tokenize=False, add_generation_prompt=generation
+            turns, tokenize=False, add_generation_prompt=generation, **options
         )
-    except Exception as error:  # the template is the model's own code and may refuse a conversation
-        raise RequestError(f"the chat template refuses this conversation: {error}", param="messages") from None
-    if continue_final:
-        text = text[: text.rindex(list(markers)[-1]) + len(list(markers)[-1])]
+        if continue_final:
+            last = list(stand_ins)[-1]
+            text = text[: text.rindex(last) + len(last)]
+    except Exception as error:  # the template is the model's own code, and may refuse a conversation
+        raise RequestError(
+            f"messages: the chat template refuses this conversation: {error}", param="messages"
+        ) from None
+    special = sorted(
+        (loaded.tokenizer.convert_ids_to_tokens(index) for index in loaded.special), key=len, reverse=True
+    )
     ids: list[int] = []
-    while text:
-        marker = min((m for m in markers if m in text), key=text.index, default=None)
-        before, _, text = text.partition(marker) if marker else (text, "", "")
-        ids = _extend(loaded, ids, before, special=True)
-        if marker:
-            ids = _extend(loaded, ids, markers[marker], special=False)
+    for part in re.split("(" + "|".join(map(re.escape, special)) + ")", text) if special else [text]:
+        if part in special:
+            ids.append(loaded.tokenizer.convert_tokens_to_ids(part))
+        elif part:
+            ids += encode(loaded, re.sub("\ue000[0-9a-f]{16}\ue001", lambda found: stand_ins[found[0]], part))
     return ids
-
-
-def _extend(loaded: LoadedModel, ids: list[int], text: str, special: bool) -> list[int]:
-    """`ids` plus those of `text`; where plain text meets plain text the template's markers keep them apart."""
-    if not text:
-        return ids
-    encoded = loaded.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
-    return ids + [int(index) for index in encoded]

@@ -18,7 +18,11 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Sampler(_Request):
+class StreamOptions(_Request):
+    include_usage: bool = False
+
+
+class Sampler(_Request):
     """Fields that completions and chat share."""
 
     model: str
@@ -34,20 +38,25 @@ class _Sampler(_Request):
     prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP)] | None = None
     return_token_ids: bool = False
     user: str | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
     # Accepted at the values that change nothing; anything else is refused rather than ignored.
-    stream: Literal[False] = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: dict[str, float] | None = None
 
     @model_validator(mode="after")
-    def _neutral(self) -> _Sampler:
+    def _neutral(self) -> Sampler:
         for name, neutral in (("presence_penalty", 0), ("frequency_penalty", 0), ("repetition_penalty", 1)):
             if getattr(self, name) != neutral:
                 raise ValueError(f"{name}: only {neutral} is supported")
         if self.logit_bias:
             raise ValueError("logit_bias: not supported")
+        if self.stream and self.prompt_logprobs is not None:
+            raise ValueError("stream: can't be combined with prompt_logprobs")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options: needs stream: true")
         return self
 
     def stops(self) -> tuple[bytes, ...]:
@@ -55,7 +64,7 @@ class _Sampler(_Request):
         return tuple(text.encode() for text in found if text)
 
 
-class CompletionRequest(_Sampler):
+class CompletionRequest(Sampler):
     """POST /v1/completions."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
@@ -71,6 +80,8 @@ class CompletionRequest(_Sampler):
             raise ValueError("max_tokens: 0 needs echo or prompt_logprobs")
         if self.prompt in ("", []):
             raise ValueError("prompt: is empty")
+        if self.stream and self.echo:
+            raise ValueError("stream: can't be combined with echo")
         return self
 
 
@@ -80,7 +91,14 @@ class Message(_Request):
     name: str | None = None
 
 
-class ChatRequest(_Sampler):
+def _check_turns(messages: list[Message], generation: bool, continue_final: bool) -> None:
+    if continue_final and generation:
+        raise ValueError("continue_final_message: needs add_generation_prompt: false")
+    if continue_final and messages[-1].role != "assistant":
+        raise ValueError("continue_final_message: the last message must be the assistant's")
+
+
+class ChatRequest(Sampler):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -90,16 +108,15 @@ class ChatRequest(_Sampler):
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP)] | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
-    echo: Literal[False] = False
+    chat_template_kwargs: dict[str, bool | int | str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: needs logprobs: true")
-        if self.continue_final_message and self.add_generation_prompt:
-            raise ValueError("continue_final_message: needs add_generation_prompt: false")
-        if self.continue_final_message and self.messages[-1].role != "assistant":
-            raise ValueError("continue_final_message: the last message must be the assistant's")
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise ValueError("max_tokens: give either max_tokens or max_completion_tokens")
+        _check_turns(self.messages, self.add_generation_prompt, self.continue_final_message)
         return self
 
 
@@ -108,16 +125,19 @@ class TokenizeRequest(_Request):
 
     model: str
     prompt: str | None = None
-    messages: list[Message] | None = None
+    messages: Annotated[list[Message], Field(min_length=1)] | None = None
     add_special_tokens: bool = True
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    chat_template_kwargs: dict[str, bool | int | str] = Field(default_factory=dict)
     return_token_strs: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("prompt: give either prompt or messages")
+        if self.messages is not None:
+            _check_turns(self.messages, self.add_generation_prompt, self.continue_final_message)
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from local_server.engine import Token, Written
+from local_server.jobs import Token
 from local_server.models import LoadedModel
 
 
@@ -18,9 +18,14 @@ def joined(loaded: LoadedModel, tokens: Sequence[Token]) -> bytes:
     return b"".join(loaded.pieces[token.id] for token in tokens if token.id not in loaded.special)
 
 
-def cut_at_stop(text: str, stops: Sequence[bytes]) -> str:
-    """`text` up to the first stop string."""
-    places = [place for stop in stops if (place := text.find(stop.decode())) >= 0]
+def width(loaded: LoadedModel, token: Token) -> int:
+    """Whole characters that a token adds to the text."""
+    return len(loaded.pieces[token.id].decode("utf-8", errors="ignore"))
+
+
+def cut_at_stop(text: str, stops: Sequence[bytes], after: int = 0) -> str:
+    """`text` up to the first stop string that begins at or past character `after`."""
+    places = [place for stop in stops if (place := text.find(stop.decode(), after)) >= 0]
     return text[: min(places)] if places else text
 
 
@@ -36,24 +41,29 @@ def chat_token(piece: bytes) -> dict[str, Any]:
     return {"token": piece.decode("utf-8", errors="replace"), "bytes": list(piece)}
 
 
-def legacy_logprobs(loaded: LoadedModel, tokens: Sequence[Token], offset: int, as_ids: bool) -> dict[str, Any]:
-    """`tokens, token_logprobs, top_logprobs, text_offset` of a completion that starts at `offset`."""
+def legacy_logprobs(
+    loaded: LoadedModel, tokens: Sequence[Token], *, top: int, offset: int = 0, as_ids: bool = False
+) -> dict[str, Any]:
+    """`tokens, token_logprobs, top_logprobs, text_offset`; the first token stands at character `offset`.
+
+    Alternatives as vLLM gives them: the token itself first, then the best `top`. Two ids may share a
+    text; then the token's own value is kept, and of others the better one.
+    """
 
     def name(index: int) -> str:
         return f"token_id:{index}" if as_ids else legacy_token(loaded.pieces[index])
 
-    offsets, place = [], offset
-    for token in tokens:
-        offsets.append(place)
-        place += len(loaded.pieces[token.id].decode("utf-8", errors="ignore"))
+    offsets: list[int] = []
     tops: list[dict[str, float] | None] = []
     for token in tokens:
+        offsets.append(offset)
+        offset += width(loaded, token)
         if token.logprob is None:
             tops.append(None)
             continue
-        # Two ids may share a text: the better one is kept, and the sampled token always has its own value.
-        best = {name(index): logprob for index, logprob in reversed(token.top)}
-        best[name(token.id)] = token.logprob
+        best = {name(token.id): token.logprob}
+        for index, logprob in token.top[:top]:
+            best.setdefault(name(index), logprob)
         tops.append(best)
     return {
         "tokens": [name(token.id) for token in tokens],
@@ -79,7 +89,7 @@ def chat_logprobs(loaded: LoadedModel, tokens: Sequence[Token]) -> dict[str, Any
     }
 
 
-def prompt_logprobs(loaded: LoadedModel, tokens: Sequence[Token]) -> list[dict[str, Any] | None]:
+def prompt_logprobs(loaded: LoadedModel, tokens: Sequence[Token], top: int) -> list[dict[str, Any] | None]:
     """vLLM's form: per prompt token None, or {id: {logprob, rank, decoded_token}}, the actual token first."""
     out: list[dict[str, Any] | None] = []
     for token in tokens:
@@ -87,7 +97,7 @@ def prompt_logprobs(loaded: LoadedModel, tokens: Sequence[Token]) -> list[dict[s
             out.append(None)
             continue
         entries = {str(token.id): _ranked(loaded, token.id, token.logprob, token.rank)}
-        for rank, (index, logprob) in enumerate(token.top, start=1):
+        for rank, (index, logprob) in enumerate(token.top[:top], start=1):
             entries.setdefault(str(index), _ranked(loaded, index, logprob, rank))
         out.append(entries)
     return out
@@ -95,8 +105,3 @@ def prompt_logprobs(loaded: LoadedModel, tokens: Sequence[Token]) -> list[dict[s
 
 def _ranked(loaded: LoadedModel, index: int, logprob: float, rank: int) -> dict[str, Any]:
     return {"logprob": logprob, "rank": rank, "decoded_token": legacy_token(loaded.pieces[index])}
-
-
-def usage(prompt: int, written: Sequence[Written]) -> dict[str, int]:
-    completion = sum(len(one.tokens) for one in written)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

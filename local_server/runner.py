@@ -1,0 +1,222 @@
+"""Continuous batching for one base model and its adapters.
+
+Every turn is one packed pass: the next token of each live row, the prompts of rows that join, and texts
+to score in what room is left. A row that ends leaves at once; cancelled jobs leave before the next turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from local_server import jobs
+from local_server.forward import logits_of, prepare, run, scored, top_of
+from local_server.jobs import Generate, Score, Token, Written
+from local_server.models import LoadedModel
+from local_server.packed import Pass, Prefix, Segment
+from local_server.prefixes import Prefixes
+from local_server.sampling import choose
+from local_server.slots import Slots
+
+PASS_TOKENS = 1024  # new tokens of a pass that only scores or reads prompts
+MIXED_TOKENS = 256  # and of one that also writes: a longer pass would hold up the live rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """A text in the running pass."""
+
+    job: Score
+    prefix: Prefix | None
+    place: int  # of its first new token in the pass
+
+
+class Runner:
+    """Only the engine's thread calls it."""
+
+    def __init__(self, loaded: LoadedModel, max_batch: int) -> None:
+        prepare(loaded)
+        self.loaded, self.max_batch = loaded, max_batch
+        self.prefixes = Prefixes(loaded)
+        self.stop = torch.tensor(sorted(loaded.stop), dtype=torch.long)
+        self.slots = self._new_slots()
+        self.live: list[Generate] = []
+        self.waiting: deque[Generate] = deque()
+        self.scores: deque[Score] = deque()
+
+    def _new_slots(self) -> Slots:
+        config = self.loaded.model.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        per_position = 2 * config.num_hidden_layers * heads * head_dim * self.loaded.model.dtype.itemsize
+        return Slots(self.max_batch, per_position)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.live or self.waiting or self.scores)
+
+    def add(self, job: Generate | Score) -> None:
+        """Queue a job."""
+        if isinstance(job, Generate):
+            self.waiting.append(job)
+        else:
+            self.scores.append(job)
+
+    @torch.inference_mode()
+    def work(self) -> None:
+        """One turn."""
+        self._drop_cancelled()
+        rows = len(self.live)
+        room = (MIXED_TOKENS if self.live else PASS_TOKENS) - rows
+        joining, segments, room = self._joining(room)
+        scoring, texts = self._scoring(room, first=rows + sum(len(segment.ids) for segment in segments))
+        if not rows and not segments and not texts:
+            return
+        layout = Pass(
+            self.slots,
+            [job.tokens[-1].id for job in self.live],
+            [job.adapter for job in self.live],
+            [*segments, *texts],
+        )
+        hidden = run(self.loaded, layout)
+        self.slots.lengths[:rows] += 1
+        if joining:
+            self.slots.open([len(job.prompt) for job in joining])
+            self.live += joining
+        self._finish(scoring, hidden)
+        writers = [(one.job.writer, one.place + _new(one) - 1) for one in scoring if one.job.writer]
+        ends = [start + len(s.ids) - 1 for start, s in zip(layout.starts, segments, strict=False)]
+        last = [*range(rows), *ends, *(place for _, place in writers)]
+        if last:
+            self._write(hidden[torch.tensor(last)], [*self.live, *(writer for writer, _ in writers)])
+
+    def fail(self, error: Exception) -> None:
+        """Every job gets `error`, and the batch starts anew."""
+        for job in [*self.live, *self.waiting, *(score.writer for score in self.scores)]:
+            if job is not None:
+                jobs.fail(job.future, error)
+        for score in self.scores:
+            jobs.fail(score.future, error)
+        self.live = []
+        self.waiting.clear()
+        self.scores.clear()
+        self.slots = self._new_slots()
+
+    def _drop_cancelled(self) -> None:
+        if any(job.future.cancelled() for job in self.waiting):
+            self.waiting = deque(job for job in self.waiting if not job.future.cancelled())
+        if any(job.future.cancelled() for job in self.scores):
+            self.scores = deque(job for job in self.scores if not job.future.cancelled())
+        for row in range(len(self.live) - 1, -1, -1):
+            if self.live[row].future.cancelled():
+                self._leave(row)
+
+    def _leave(self, row: int) -> None:
+        self.slots.remove(row)
+        last = self.live.pop()
+        if row < len(self.live):
+            self.live[row] = last
+
+    def _joining(self, room: int) -> tuple[list[Generate], list[Segment], int]:
+        """Waiting jobs that join now, their prompts, and the room left. One always may when no row is live."""
+        joining: list[Generate] = []
+        segments: list[Segment] = []
+        longest = 0
+        while self.waiting:
+            job = self.waiting[0]
+            longest = max(longest, len(job.prompt) + 1)
+            if not self.slots.fits(len(joining) + 1, longest):
+                break
+            prefix = self.prefixes.find(job.prompt, job.adapter)
+            new = job.prompt[len(prefix) if prefix else 0 :]
+            if segments and len(new) > room:
+                break
+            self.waiting.popleft()
+            segments.append(Segment(new, job.adapter, prefix, row=len(self.live) + len(joining)))
+            joining.append(job)
+            room -= len(new)
+        return joining, segments, room
+
+    def _scoring(self, room: int, first: int) -> tuple[list[_Scoring], list[Segment]]:
+        """Texts that are scored in this pass, oldest first; at least one whenever there is any room."""
+        scoring: list[_Scoring] = []
+        segments: list[Segment] = []
+        while self.scores and room > 0:
+            job = self.scores[0]
+            prefix = self.prefixes.find(job.prompt, job.adapter)
+            new = job.prompt[len(prefix) if prefix else 0 :]
+            if scoring and len(new) > room:
+                break
+            self.scores.popleft()
+            scoring.append(_Scoring(job, prefix, first))
+            segments.append(Segment(new, job.adapter, prefix))
+            first += len(new)
+            room -= len(new)
+        return scoring, segments
+
+    def _finish(self, scoring: list[_Scoring], hidden: torch.Tensor) -> None:
+        """Settle every text of the pass: logits only where a token's logprob is asked for."""
+        if not scoring:
+            return
+        states: list[torch.Tensor] = []
+        targets: list[int] = []
+        for one in scoring:
+            if one.prefix is not None and one.prefix.hidden is not None:
+                states.append(one.prefix.hidden[-1:])  # predicts the first new token
+            states.append(hidden[one.place : one.place + _new(one) - 1])
+            targets += one.job.prompt[len(one.prefix) if one.prefix else 1 :]
+        top = max(one.job.top for one in scoring)
+        values = scored(self.loaded, torch.cat(states), torch.tensor(targets), top)
+        for one in scoring:
+            job, prefix = one.job, one.prefix
+            if prefix is not None:
+                known = self.prefixes.scores(prefix, job.adapter, job.top)
+                result = [Token(token.id, token.logprob, token.top[: job.top], token.rank) for token in known]
+            else:
+                result = [Token(job.prompt[0], None, [])]
+            for index in job.prompt[len(result) :]:
+                logprob, best, rank = next(values)
+                result.append(Token(index, logprob, best[: job.top], rank))
+            jobs.settle(job.future, result)
+
+    def _write(self, hidden: torch.Tensor, writing: list[Generate]) -> None:
+        """Draw one token for each job: the live rows, then those that write one token and need no row."""
+        logits = logits_of(self.loaded, hidden)
+        norm = torch.logsumexp(logits, dim=-1)
+        allowed = logits
+        early = [row for row, job in enumerate(writing) if len(job.tokens) < job.min_tokens]
+        if early and len(self.stop):
+            allowed = logits.clone()
+            allowed[torch.tensor(early)[:, None], self.stop] = -torch.inf
+        chosen = choose(allowed, [job.settings for job in writing], [job.random for job in writing])
+        mine = (logits[torch.arange(len(writing)), torch.tensor(chosen)] - norm).clamp(max=0.0).tolist()
+        top = top_of(logits, norm, max(job.top for job in writing))
+        for row in range(len(writing) - 1, -1, -1):
+            job, token = writing[row], Token(chosen[row], mine[row], top[row][: writing[row].top])
+            job.tokens.append(token)
+            if token.id not in self.loaded.special:
+                job.text += self.loaded.pieces[token.id]
+            reason = self._ended(job)
+            if reason and row < len(self.live):
+                self._leave(row)
+            if job.on_token is not None:
+                job.on_token(token)
+            if reason:
+                jobs.settle(job.future, Written(job.tokens, reason))
+
+    def _ended(self, job: Generate) -> str | None:
+        token = job.tokens[-1].id
+        if token in self.loaded.stop and not job.ignore_eos:
+            return "stop"
+        if job.stop_text:
+            tail = len(self.loaded.pieces[token]) + max(map(len, job.stop_text))
+            if any(text in job.text[-tail:] for text in job.stop_text):
+                return "stop"
+        return "length" if len(job.tokens) >= job.max_tokens else None
+
+
+def _new(one: _Scoring) -> int:
+    """New tokens of a text in the pass."""
+    return len(one.job.prompt) - (len(one.prefix) if one.prefix else 0)
