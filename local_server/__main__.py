@@ -92,7 +92,9 @@ def serve(options: argparse.Namespace, parent: int) -> int:
     engine = Engine(loaded, options.max_batch)
     app = build_app(State(engine, served, key))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=120
+        )
     )
     if options.exit_with_parent:
         threading.Thread(target=end_with_parent, args=(parent, server), daemon=True).start()

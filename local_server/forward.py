@@ -28,10 +28,12 @@ def run(loaded: LoadedModel, layout: Pass) -> torch.Tensor:
 
 @torch.inference_mode()
 def prepare(loaded: LoadedModel) -> None:
-    """Switch the model to packed passes, and check that it says the same as before on a short text.
+    """Switch the model to packed passes, once, and check that it says the same as before on a short text.
 
     Raises StartupError for an architecture that does not (recurrent state, attention of its own).
     """
+    if loaded.model.config._attn_implementation == packed.NAME:
+        return
     ids = [int(index) for index in loaded.tokenizer(SELF_CHECK, add_special_tokens=True)["input_ids"]]
     expected = loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
     loaded.model.set_attn_implementation(packed.NAME)
@@ -58,7 +60,7 @@ def prepare(loaded: LoadedModel) -> None:
 
 def logits_of(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits (rows, vocabulary) of hidden states (rows, hidden)."""
-    logits: torch.Tensor = loaded.model.lm_head(hidden)
+    logits: torch.Tensor = loaded.head(hidden)
     cap = getattr(loaded.model.config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
 
@@ -70,7 +72,7 @@ def scored(
 
     hidden: (rows, hidden); targets: (rows,). Logits are made in chunks and dropped at once.
     """
-    chunk = max(1, CHUNK_LOGITS // loaded.model.lm_head.weight.shape[0])
+    chunk = max(1, CHUNK_LOGITS // loaded.model.config.vocab_size)
     for start in range(0, len(hidden), chunk):
         wanted = targets[start : start + chunk]
         logits = logits_of(loaded, hidden[start : start + chunk])

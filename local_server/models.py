@@ -43,8 +43,15 @@ class LoadedModel:
 
     @property
     def backbone(self) -> nn.Module:
-        backbone: nn.Module = self.model.model
+        """The model without its output layer."""
+        backbone: nn.Module = self.model.base_model
         return backbone
+
+    @property
+    def head(self) -> nn.Module:
+        """From hidden states to logits."""
+        head: nn.Module = self.model.get_output_embeddings()
+        return head
 
 
 def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:

@@ -1,0 +1,139 @@
+"""Tiny random models with a byte-level tokenizer, adapters on them, and servers that serve them.
+
+Import the fixtures a module needs: `from tests.server_fixtures import tiny_model, tiny_server  # noqa: F401`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+ROOT = Path(__file__).parent.parent
+KEY = "sk-local-test"
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MERGES = ("t h", "th e", "Ġ the", "i n", "e r", "o n", "a n", "an d", "Ġ and")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer() -> Any:
+    """256 bytes, a few merges and three special tokens, as a Hugging Face tokenizer with a chat template."""
+    vocabulary = {char: index for index, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = [tuple(merge.split()) for merge in MERGES]
+    for left, right in merges:
+        vocabulary.setdefault(left + right, len(vocabulary))
+    vocabulary.setdefault("Ġthe", len(vocabulary))
+    merges = [(left, right) for left, right in merges if left in vocabulary and right in vocabulary]
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=SPECIAL[0], additional_special_tokens=list(SPECIAL[1:])
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+SHAPE = {
+    "vocab_size": 288, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+}  # fmt: skip
+
+
+def save_model(directory: Path, config: Any, seed: int = 0) -> Path:
+    """A random model of `config`, with confident enough logits that errors show, saved in `directory`."""
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(6)
+    model.save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of three layers."""
+    config = transformers.LlamaConfig(**SHAPE, eos_token_id=265, tie_word_embeddings=True)
+    return save_model(tmp_path_factory.mktemp("tiny"), config)
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Gemma 3 whose sliding layers see eight tokens."""
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    config = transformers.Gemma3TextConfig(**SHAPE, head_dim=8, sliding_window=8, layer_types=kinds)
+    return save_model(tmp_path_factory.mktemp("gemma"), config)
+
+
+def save_adapter(directory: Path, *, seed: int, hidden: int = 32, rank: int = 4, **config: object) -> Path:
+    """A random LoRA on the query and value projections of a tiny model, in PEFT's format."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for layer in range(3):
+        for name, out in (("q_proj", 32), ("v_proj", 16)):
+            key = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+            tensors[f"{key}.lora_A.weight"] = torch.randn(rank, hidden, generator=generator)
+            tensors[f"{key}.lora_B.weight"] = torch.randn(out, rank, generator=generator)
+    save_file(tensors, directory / "adapter_model.safetensors")
+    settings = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 8,
+        "target_modules": ["q_proj", "v_proj"], "base_model_name_or_path": "tiny",
+    }  # fmt: skip
+    (directory / "adapter_config.json").write_text(json.dumps(settings | config))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two adapters for the tiny Llama."""
+    return {
+        name: save_adapter(tmp_path_factory.mktemp(name), seed=seed) for seed, name in enumerate(("one", "two"))
+    }
+
+
+@contextmanager
+def running(arguments: Sequence[str], **environment: str) -> Iterator[str]:
+    """`python -m local_server ARGUMENTS` on a free port; yields its base URL and ends it with SIGTERM."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local_server", *arguments, "--port", "0", "--exit-with-parent"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environment,
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("ready http://127.0.0.1:"), f"the server did not start: {line!r}"
+        yield line.removeprefix("ready ").strip()
+    finally:
+        process.terminate()
+        code = process.wait(timeout=30)
+        process.stdout.close()
+    assert code == 0
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[str]:
+    """Base URL of a server with the tiny model and its adapters, in float32, behind a key."""
+    adapters = [part for name, path in tiny_adapters.items() for part in ("--adapter", f"{name}=tiny:{path}")]
+    arguments = ["--model", f"tiny={tiny_model}", *adapters, "--dtype", "float32", "--max-batch", "4"]
+    with running([*arguments, "--api-key-env", "LOCAL_TEST_KEY"], LOCAL_TEST_KEY=KEY) as url:
+        yield url
