@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,15 @@ def mutate(value: Any, paths: list[tuple[Any, ...]], rng: random.Random) -> None
             parent = parent[step]
         kind = rng.random()
         if kind < 0.6:
-            parent[path[-1]] = rng.choice(VALUES)
+            parent[path[-1]] = deepcopy(rng.choice(VALUES))
         elif kind < 0.75:
             del parent[path[-1]]
         elif isinstance(parent, list):
-            parent.insert(rng.randrange(len(parent) + 1), parent[path[-1]])
+            parent.insert(rng.randrange(len(parent) + 1), deepcopy(parent[path[-1]]))
         else:
-            parent[rng.choice(("text", "logprobs", "content", "token", "usage", "choices"))] = parent[path[-1]]
+            parent[rng.choice(("text", "logprobs", "content", "token", "usage", "choices"))] = deepcopy(
+                parent[path[-1]]
+            )
     except (KeyError, IndexError, TypeError):
         return  # an earlier change removed this node
 

@@ -281,3 +281,9 @@ def test_content_in_parts_is_joined() -> None:
 
 def test_a_completion_is_a_completion() -> None:
     assert isinstance(read(many([-1.0, -2.0])), Completion)
+
+
+def test_white_space_of_a_token_cut_inside_a_character_is_a_tail() -> None:
+    body = chat("Hi there. ", [entry("Hi"), entry(" there"), entry(".")], usage={"completion_tokens": 5})
+    found = done(body)
+    assert (found.text, [(side.text, side.kind) for side in found.side]) == ("Hi there.", [(" ", "tail")])

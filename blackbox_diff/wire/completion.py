@@ -94,7 +94,7 @@ def _hidden(entries: Entries, found: Fit, meta: Meta) -> set[int] | Refusal:
     if entries.own_ids:
         odd = [index for index in found.content if not entries.strings[index].isascii()]
         merged = {index for index in odd if _merged(entries, index)}
-    cut = found.cut_tail or REPLACEMENT in found.dropped
+    cut = found.cut_tail or bool(found.dropped)
     if not merged and not cut and absent > max(SLACK, 0.05 * generated):
         return refuse("entries_missing", f"{len(entries)} entries for {generated} tokens")
     return merged

@@ -47,7 +47,7 @@ class Fit:
         for index, kind in sorted(self.aside):
             logprob = entries.logprobs[index]
             tokens.append(SideToken(entries.strings[index], None if math.isnan(logprob) else logprob, kind))
-        if self.dropped.strip(REPLACEMENT) != self.dropped and not self.cut_tail:
+        if self.dropped and not self.cut_tail:
             tokens.append(SideToken(self.dropped, None, "tail"))
         return tokens
 
@@ -161,9 +161,11 @@ def _raw(entries: Entries, index: int) -> object:
 def _take_rest(found: Fit, entries: Entries, rest: range, left: bytes, stopped: bool) -> bool:
     """Set the entries that the text does not hold aside; False if they can't be explained."""
     if left:
-        if not rest:  # a server that cuts at a stop string may leave white space that no entry spells
-            found.dropped = left.decode() + found.dropped
-            return not left.strip(SPACE) and stopped
+        if (
+            not rest
+        ):  # white space that no entry spells: before a stop string, or of a token cut inside a character
+            found.dropped = left.decode("utf-8", "replace") + found.dropped
+            return not left.strip(SPACE)
         first = next(iter(candidates(entries.strings[rest[0]], _raw(entries, rest[0]))), ("", b""))[1]
         if stopped and first.startswith(left) and len(rest) <= 8:
             found.aside += [(index, "tail") for index in rest]
