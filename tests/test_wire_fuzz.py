@@ -57,9 +57,8 @@ def mutate(value: Any, paths: list[tuple[Any, ...]], rng: random.Random) -> None
         elif isinstance(parent, list):
             parent.insert(rng.randrange(len(parent) + 1), deepcopy(parent[path[-1]]))
         else:
-            parent[rng.choice(("text", "logprobs", "content", "token", "usage", "choices"))] = deepcopy(
-                parent[path[-1]]
-            )
+            name = rng.choice(("text", "logprobs", "content", "token", "usage", "choices"))
+            parent[name] = deepcopy(parent[path[-1]])
     except (KeyError, IndexError, TypeError):
         return  # an earlier change removed this node
 
