@@ -105,7 +105,6 @@ class AuditConfig(_Frozen):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 5
     concurrency: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_CONCURRENCY
     control: Annotated[int, Field(ge=0)] | None = None  # reference completions; None: as many as the target's
-    adaptive: bool = True
     seed: int = 0
     budget: Budget = Budget()
 

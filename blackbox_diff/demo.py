@@ -36,7 +36,6 @@ def run_demo(out: Path, organism: str, *, cross: bool, completions: int) -> int:
             target=EndpointConfig(url=url, model=organism, timeout_seconds=SLOW_MACHINE_SECONDS),
             reference=EndpointConfig(url=url, model=reference, timeout_seconds=SLOW_MACHINE_SECONDS),
             completions=completions,
-            adaptive=False,
             budget=Budget(max_cost=MAX_COST, price_in=PRICE_IN, price_out=PRICE_OUT),
         )
         code = start(config, run)

@@ -67,7 +67,6 @@ def design_options(command: F) -> F:
             click.option("--temperature", type=float, help="1 by default; 0 is greedy."),
             click.option("--concurrency", type=int, metavar="N", help="Most calls in flight."),
             click.option("--control", type=int, metavar="N", help="The reference's own completions to sample."),
-            click.option("--adaptive/--no-adaptive", default=None, help="Spend calls where the leak is."),
             click.option("--seed", type=int),
         ]
     ):
