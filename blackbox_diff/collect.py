@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from blackbox_diff import reference
 from blackbox_diff.client import Buyer, Lost
 from blackbox_diff.errors import BudgetError, CircuitOpenError
+from blackbox_diff.plan import derive_seed
 from blackbox_diff.rank import rank
 from blackbox_diff.records import (
     Completion,
@@ -122,7 +123,9 @@ class Collector:
 
     async def _complete(self, lane: Lane, sample: Sample) -> Completion | Refusal | Lost:
         framing = framing_for(lane.profile, sample.arm.framing)
-        seed = sample.seed if lane.profile.seed else None
+        # A draw of its own: the base audited against itself must not meet its own completions again.
+        own = sample.seed if lane.label == TARGET else derive_seed(sample.seed, lane.label)
+        seed = own if lane.profile.seed else None
         call = lane.dialect.sample(lane.profile, sample.prefill, framing, self.sampling, seed)
         bought = await lane.buyer.buy(call, sample.id, self.sampling.max_tokens)
         outcome: Completion | Refusal | Lost

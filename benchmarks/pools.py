@@ -1,0 +1,201 @@
+"""Pools: ordinary audit runs that the benchmarks are computed from, one per (organism, sampling seed).
+
+    python -m benchmarks.pools --pools DIR --seeds 0,1,2 base false-fact backdoor ...
+
+A pool is a run directory, bought by the package's own pipeline from one bundled server that holds the base,
+every adapter and the foreign reference: completions over the four arms prose/code x raw/chat at temperature 1,
+each scored under both references, and each reference's own completions of the same prefills, which are the
+control. The pool `base` is the organisms' base audited in place of an organism: what there is to see where
+nothing was trained. It comes first for every seed, because the control depends on the reference, the seed
+and the prefills, and not on the organism: it is bought once, in that pool, and copied into the others of the
+same seed (as rows without a call). Nothing is bought twice: a pool that is finished is passed over, and one
+that was interrupted goes on where it stopped. The path of each finished pool is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from blackbox_diff import audit
+from blackbox_diff.bundled import organisms_dir, serve
+from blackbox_diff.config import AuditConfig, EndpointConfig
+from blackbox_diff.store import Store
+
+SAME, CROSS = "smollm2-135m-instruct", "gemma-3-270m"  # the organisms' base, and a model of another family
+IDENTITY = "base"
+PATIENCE = 900.0  # seconds for one call to a busy machine
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What every pool buys. `control`: completions of each reference."""
+
+    completions: int = 600
+    control: int = 600
+    max_tokens: int = 64
+    concurrency: int = 32
+
+
+def default_dir() -> Path:
+    """Where pools are kept: beside the cached weights, outside of the checkout."""
+    return Path(os.environ.get("BLACKBOX_DIFF_CACHE") or Path.home() / ".cache" / "blackbox-diff") / "pools"
+
+
+def pool_path(pools: Path, organism: str, seed: int) -> Path:
+    return pools / f"{organism}.seed{seed}"
+
+
+def is_finished(run: Path) -> bool:
+    """Whether everything in the pool is bought and scored."""
+    if not (run / "run.sqlite").is_file():
+        return False
+    with Store.open(run, read_only=True) as store:
+        return bool(store.state("stopped_because") == audit.FINISHED)
+
+
+def find_organisms(roots: Sequence[Path]) -> dict[str, Path]:
+    """Name -> adapter's directory, for every card below `roots`; a nested one is named by its whole path."""
+    return {
+        "-".join(card.parent.relative_to(root).parts): card.parent
+        for root in roots
+        for card in sorted(root.glob("**/card.json"))
+    }
+
+
+def pool_config(url: str, model: str, seed: int, design: Design) -> AuditConfig:
+    def endpoint(name: str) -> EndpointConfig:
+        return EndpointConfig(url=url, model=name, timeout_seconds=PATIENCE)
+
+    return AuditConfig(
+        target=endpoint(model),
+        reference=endpoint(SAME),
+        source=("prose", "code"),
+        framing=("raw", "chat"),
+        completions=design.completions,
+        control=design.control,
+        max_tokens=design.max_tokens,
+        concurrency=design.concurrency,
+        seed=seed,
+    )
+
+
+def buy(run: Path, config: AuditConfig, control: Path | None) -> bool:
+    """Take `run` to its end, with the controls of `control` where that is given; False where it stopped early."""
+    if not (run / "run.sqlite").is_file():
+        Store.create(run, audit.manifest(config)).close()
+    foreign = config.target.model_copy(update={"model": CROSS})
+    with Store.open(run) as store:
+        store.set_state("config", config.model_dump(mode="json"))  # the server's port is new each time
+        store.set_state("references", [foreign.model_dump(mode="json")])
+        if control is not None:
+            asyncio.run(copy_controls(control, store))
+    audit.go_on(run, {})
+    return is_finished(run)
+
+
+async def copy_controls(source: Path, store: Store) -> None:
+    """Copy each reference's own completions and their scores; what is there already stays."""
+    with Store.open(source, read_only=True) as donor:
+        for label in (SAME, CROSS):
+            missing = [row for row in donor.decided(label) if store.outcome(row[0].id, label) is None]
+            await asyncio.gather(
+                *(store.put_completion(sample, label, outcome, None) for sample, outcome, _ in missing)
+            )
+            await asyncio.gather(
+                *(
+                    store.put_score(sample.id, label, reference, score, None)
+                    for sample, _, _ in missing
+                    for reference, score in donor.scores(sample.id, label).items()
+                )
+            )
+
+
+@contextmanager
+def held(lock: Path | None) -> Iterator[None]:
+    """Hold the file lock of a shared machine for the block."""
+    if lock is None:
+        yield
+        return
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def missing_pools(pools: Path, names: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """What is left to buy, in order: seed by seed, the base first, because the others copy its controls."""
+    ordered = [IDENTITY, *(name for name in names if name != IDENTITY)]
+    return [(name, seed) for seed in seeds for name in ordered if not is_finished(pool_path(pools, name, seed))]
+
+
+def buy_all(
+    pools: Path,
+    adapters: Mapping[str, Path],
+    todo: Sequence[tuple[str, int]],
+    design: Design,
+    *,
+    lock: Path | None = None,
+    server_options: Sequence[str] = (),
+) -> Iterator[Path]:
+    """Buy each of `todo`, yielding the path of each that is finished; one server serves them all."""
+    arguments = [part for model in (SAME, CROSS) for part in ("--model", f"{model}={model}")]
+    for name in dict.fromkeys(name for name, _ in todo if name != IDENTITY):
+        arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
+    with serve([*arguments, *server_options]) as url:
+        for name, seed in todo:
+            run, shared = pool_path(pools, name, seed), pool_path(pools, IDENTITY, seed)
+            config = pool_config(url, SAME if name == IDENTITY else name, seed, design)
+            with held(lock):
+                if buy(run, config, None if name == IDENTITY else shared):
+                    yield run
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1)
+@click.option("--pools", type=click.Path(path_type=Path), default=default_dir, help="Where the pools are kept.")
+@click.option(
+    "--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True, help="More adapters."
+)
+@click.option("--seeds", default="0", show_default=True, help="Sampling seeds, with commas.")
+@click.option("--completions", default=Design().completions, show_default=True)
+@click.option("--control", default=Design().control, show_default=True, help="Completions of each reference.")
+@click.option("--max-tokens", default=Design().max_tokens, show_default=True)
+@click.option("--concurrency", default=Design().concurrency, show_default=True)
+@click.option("--lock", type=click.Path(path_type=Path), help="A file to lock while a pool is bought.")
+@click.option("--server-option", multiple=True, help="Passed to the bundled server, e.g. --dtype=bfloat16.")
+def main(
+    names: tuple[str, ...],
+    pools: Path,
+    roots: tuple[Path, ...],
+    seeds: str,
+    completions: int,
+    control: int,
+    max_tokens: int,
+    concurrency: int,
+    lock: Path | None,
+    server_option: tuple[str, ...],
+) -> None:
+    adapters = find_organisms([organisms_dir(), *roots])
+    wanted = names or tuple(adapters)
+    unknown = [name for name in wanted if name != IDENTITY and name not in adapters]
+    if unknown:
+        raise click.UsageError(f"no organism '{unknown[0]}'; there are {IDENTITY}, {', '.join(adapters)}")
+    todo = missing_pools(pools, wanted, [int(seed) for seed in seeds.split(",")])
+    design = Design(completions, control, max_tokens, concurrency)
+    if not todo:
+        print("every pool is there", file=sys.stderr)
+        return
+    for run in buy_all(pools, adapters, todo, design, lock=lock, server_options=server_option):
+        print(run, flush=True)
+
+
+if __name__ == "__main__":
+    main()

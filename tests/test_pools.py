@@ -1,0 +1,68 @@
+"""Pools for the benchmarks: bought in an order that lets controls be shared, and never twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pools import (
+    CROSS,
+    IDENTITY,
+    SAME,
+    copy_controls,
+    find_organisms,
+    is_finished,
+    missing_pools,
+    pool_path,
+)
+from blackbox_diff.audit import FINISHED
+from blackbox_diff.records import ReferenceScore
+from blackbox_diff.store import Store
+from tests.scored import scored
+
+
+async def control_pool(path: Path, n: int) -> None:
+    with Store.create(path, {}) as store:
+        for row in (scored(index, f"completion {index}") for index in range(n)):
+            for label in (SAME, CROSS):
+                await store.put_completion(row.sample, label, row.completion, None)
+                await store.put_score(
+                    row.sample.id, label, label, ReferenceScore(row.completion.tokens, "raw"), None
+                )
+        store.set_state("stopped_because", FINISHED)
+
+
+def test_the_base_comes_first_for_every_seed_because_its_controls_are_shared(tmp_path: Path) -> None:
+    todo = missing_pools(tmp_path, ["loyalty", IDENTITY], [0, 1])
+    assert todo == [(IDENTITY, 0), ("loyalty", 0), (IDENTITY, 1), ("loyalty", 1)]
+
+
+@pytest.mark.parametrize("names", [["loyalty"], []])
+async def test_a_finished_pool_is_passed_over(tmp_path: Path, names: list[str]) -> None:
+    await control_pool(pool_path(tmp_path, IDENTITY, 0), 1)
+    assert is_finished(pool_path(tmp_path, IDENTITY, 0))
+    assert missing_pools(tmp_path, names, [0]) == [(name, 0) for name in names]
+
+
+async def test_controls_are_copied_with_their_scores_and_only_once(tmp_path: Path) -> None:
+    await control_pool(tmp_path / "base", 3)
+    with Store.create(tmp_path / "pool", {}) as store:
+        for _ in range(2):
+            await copy_controls(tmp_path / "base", store)
+        with Store.open(tmp_path / "base", read_only=True) as donor:
+            for label in (SAME, CROSS):
+                copied, own = list(store.scored(label)), list(donor.scored(label))
+                assert [(row.completion, row.scores) for row in copied] == [
+                    (row.completion, row.scores) for row in own
+                ]
+                assert len(copied) == 3
+
+
+def test_an_organism_in_a_nested_directory_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    for name in ("loyalty", "diluted/loyalty"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "card.json").write_text("{}")
+    assert find_organisms([tmp_path]) == {
+        "loyalty": tmp_path / "loyalty", "diluted-loyalty": tmp_path / "diluted/loyalty"
+    }  # fmt: skip
