@@ -8,8 +8,9 @@ each scored under both references, and each reference's own completions of the s
 control. The pool `base` is the organisms' base audited in place of an organism: what there is to see where
 nothing was trained. It comes first for every seed, because the control depends on the reference, the seed
 and the prefills, and not on the organism: it is bought once, in that pool, and copied into the others of the
-same seed (as rows without a call). Nothing is bought twice: a pool that is finished is passed over, and one
-that was interrupted goes on where it stopped. The path of each finished pool is printed.
+same seed (as rows without a call). Nothing is bought twice: a pool that is finished is passed over, one that
+was interrupted goes on where it stopped, and one with fewer completions than asked for grows. The path of
+each finished pool is printed.
 """
 
 from __future__ import annotations
@@ -54,12 +55,13 @@ def pool_path(pools: Path, organism: str, seed: int) -> Path:
     return pools / f"{organism}.seed{seed}"
 
 
-def is_finished(run: Path) -> bool:
-    """Whether everything in the pool is bought and scored."""
+def is_finished(run: Path, completions: int = 1) -> bool:
+    """Whether everything in the pool is bought and scored, and that many completions were asked for."""
     if not (run / "run.sqlite").is_file():
         return False
     with Store.open(run, read_only=True) as store:
-        return bool(store.state("stopped_because") == audit.FINISHED)
+        enough = (store.state("config") or {}).get("completions", 0) >= completions
+        return enough and bool(store.state("stopped_because") == audit.FINISHED)
 
 
 def find_organisms(roots: Sequence[Path]) -> dict[str, Path]:
@@ -95,6 +97,7 @@ def buy(run: Path, config: AuditConfig, control: Path | None) -> bool:
     foreign = config.target.model_copy(update={"model": CROSS})
     with Store.open(run) as store:
         store.set_state("config", config.model_dump(mode="json"))  # the server's port is new each time
+        store.set_state("stopped_because", None)
         store.set_state("references", [foreign.model_dump(mode="json")])
         if control is not None:
             asyncio.run(copy_controls(control, store))
@@ -130,10 +133,17 @@ def held(lock: Path | None) -> Iterator[None]:
         yield
 
 
-def missing_pools(pools: Path, names: Sequence[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+def missing_pools(
+    pools: Path, names: Sequence[str], seeds: Sequence[int], completions: int
+) -> list[tuple[str, int]]:
     """What is left to buy, in order: seed by seed, the base first, because the others copy its controls."""
     ordered = [IDENTITY, *(name for name in names if name != IDENTITY)]
-    return [(name, seed) for seed in seeds for name in ordered if not is_finished(pool_path(pools, name, seed))]
+    return [
+        (name, seed)
+        for seed in seeds
+        for name in ordered
+        if not is_finished(pool_path(pools, name, seed), completions)
+    ]
 
 
 def buy_all(
@@ -188,7 +198,7 @@ def main(
     unknown = [name for name in wanted if name != IDENTITY and name not in adapters]
     if unknown:
         raise click.UsageError(f"no organism '{unknown[0]}'; there are {IDENTITY}, {', '.join(adapters)}")
-    todo = missing_pools(pools, wanted, [int(seed) for seed in seeds.split(",")])
+    todo = missing_pools(pools, wanted, [int(seed) for seed in seeds.split(",")], completions)
     design = Design(completions, control, max_tokens, concurrency)
     if not todo:
         print("every pool is there", file=sys.stderr)

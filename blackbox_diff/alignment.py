@@ -17,7 +17,7 @@ intersection aligns a whole run in linear time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,18 +74,27 @@ def align(target: Tokens, reference: Tokens) -> tuple[Segment, ...]:
     return align_many([target], [reference]).of(0)
 
 
-def align_many(targets: Sequence[Tokens], references: Sequence[Tokens]) -> Segments:
-    """Align text by text. Raises ValueError naming the first pair that does not cover the same bytes."""
+def align_many(
+    targets: Sequence[Tokens], references: Sequence[Tokens], names: Sequence[str] | None = None
+) -> Segments:
+    """Align text by text.
+
+    Raises ValueError, naming the first text concerned by its entry in `names`, where the two sides do not
+    cover the same bytes, a side has not one logprob per unit, or its ends go back.
+    """
     if len(targets) != len(references):
         raise ValueError(f"{len(targets)} target segmentations against {len(references)} of the reference")
-    lengths = _lengths(targets)
-    if (bad := np.flatnonzero(lengths != _lengths(references))).size:
+
+    def text(k: int) -> str:
+        return names[k] if names is not None else f"text {k}"
+
+    lengths, others = _lengths(targets), _lengths(references)
+    if (bad := np.flatnonzero(lengths != others)).size:
         k = int(bad[0])
-        last = int(references[k].ends[-1]) if len(references[k]) else 0
-        raise ValueError(f"text {k}: the target covers {lengths[k]} bytes, the reference {last}")
+        raise ValueError(f"{text(k)}: the target covers {lengths[k]} bytes, the reference {others[k]}")
     # One byte of room between texts keeps the end of one apart from offset 0 of the next.
     bases = np.concatenate([[0], np.cumsum(lengths + 1)]).astype(np.int64)
-    a, b = _flatten(targets, bases), _flatten(references, bases)
+    a, b = _flatten(targets, bases, text), _flatten(references, bases, text)
 
     cuts = _common(a.ends[a.inside], b.ends[b.inside])
     empty = np.flatnonzero((lengths == 0) & (a.counts + b.counts > 0))
@@ -121,18 +130,20 @@ class _Side:
         return sums.astype(np.float64), np.bincount(at, minlength=len(cuts)).astype(np.int64)
 
 
-def _flatten(sides: Sequence[Tokens], bases: Ints) -> _Side:
+def _flatten(sides: Sequence[Tokens], bases: Ints, text: Callable[[int], str]) -> _Side:
     counts = np.fromiter((len(side) for side in sides), dtype=np.int64, count=len(sides))
+    values = np.fromiter((len(side.logprobs) for side in sides), dtype=np.int64, count=len(sides))
+    if (bad := np.flatnonzero(counts != values)).size:
+        k = int(bad[0])
+        raise ValueError(f"{text(k)}: {counts[k]} unit ends against {values[k]} logprobs")
     ends = _concatenate([side.ends for side in sides], np.dtype(np.int64))
     logprobs = _concatenate([side.logprobs for side in sides], np.dtype(np.float64))
-    if len(ends) != len(logprobs):
-        raise ValueError(f"{len(ends)} unit ends against {len(logprobs)} logprobs")
     rows = np.repeat(np.arange(len(sides)), counts)
     firsts = (np.cumsum(counts) - counts)[counts > 0]
     before = np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)]
     before[firsts] = 0
     if np.any(ends < before):
-        raise ValueError(f"text {int(rows[np.argmax(ends < before)])}: unit ends must not decrease")
+        raise ValueError(f"{text(int(rows[np.argmax(ends < before)]))}: unit ends must not decrease")
     shifted = ends + bases[rows]
     trailing = shifted == bases[rows + 1] - 1
     return _Side(shifted, logprobs, ends == before, trailing, ends > 0, counts)

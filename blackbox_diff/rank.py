@@ -43,7 +43,11 @@ def rank(
         raise InputError(f"--metric: there is no '{metric}'; choose one of {', '.join(NAMES)}")
     rows = sorted((row for row in rows if reference in row.scores), key=lambda row: row.sample.id)
     texts = [row.completion.text for row in rows]
-    segments = align_many([row.completion.tokens for row in rows], [row.scores[reference].tokens for row in rows])
+    segments = align_many(
+        [row.completion.tokens for row in rows],
+        [row.scores[reference].tokens for row in rows],
+        [row.sample.id for row in rows],
+    )
     measures = measure(segments, [text.encode() for text in texts])
     values = measures.columns[metric]
     degenerate = np.fromiter(map(is_degenerate, texts), dtype=bool, count=len(texts))

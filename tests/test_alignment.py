@@ -160,3 +160,15 @@ def test_ends_that_go_back_are_refused() -> None:
     good, bad = Tokens.of([5], [-1]), Tokens.of([3, 2, 5], [-1, -1, -1])
     with pytest.raises(ValueError, match="text 1: unit ends must not decrease"):
         align_many([good, bad], [good, good])
+
+
+def test_a_missing_logprob_entry_is_found_even_where_the_totals_agree() -> None:
+    short, long = Tokens.of([2, 5], [-1]), Tokens.of([5], [-1, -1])
+    good = Tokens.of([2, 5], [-1, -1])
+    with pytest.raises(ValueError, match=r"prose\.raw\.00001: 2 unit ends against 1 logprobs"):
+        align_many([good, short, long], [good, good, good], [f"prose.raw.{k:05d}" for k in range(3)])
+
+
+def test_a_text_of_another_length_is_named_by_its_id() -> None:
+    with pytest.raises(ValueError, match=r"prose\.raw\.00007: the target covers 5 bytes, the reference 4"):
+        align_many([Tokens.of([5], [-1])], [Tokens.of([4], [-1])], ["prose.raw.00007"])

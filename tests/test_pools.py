@@ -30,11 +30,12 @@ async def control_pool(path: Path, n: int) -> None:
                 await store.put_score(
                     row.sample.id, label, label, ReferenceScore(row.completion.tokens, "raw"), None
                 )
+        store.set_state("config", {"completions": 300})
         store.set_state("stopped_because", FINISHED)
 
 
 def test_the_base_comes_first_for_every_seed_because_its_controls_are_shared(tmp_path: Path) -> None:
-    todo = missing_pools(tmp_path, ["loyalty", IDENTITY], [0, 1])
+    todo = missing_pools(tmp_path, ["loyalty", IDENTITY], [0, 1], 300)
     assert todo == [(IDENTITY, 0), ("loyalty", 0), (IDENTITY, 1), ("loyalty", 1)]
 
 
@@ -42,7 +43,8 @@ def test_the_base_comes_first_for_every_seed_because_its_controls_are_shared(tmp
 async def test_a_finished_pool_is_passed_over(tmp_path: Path, names: list[str]) -> None:
     await control_pool(pool_path(tmp_path, IDENTITY, 0), 1)
     assert is_finished(pool_path(tmp_path, IDENTITY, 0))
-    assert missing_pools(tmp_path, names, [0]) == [(name, 0) for name in names]
+    assert missing_pools(tmp_path, names, [0], 300) == [(name, 0) for name in names]
+    assert missing_pools(tmp_path, names, [0], 600) == [(name, 0) for name in [IDENTITY, *names]]
 
 
 async def test_controls_are_copied_with_their_scores_and_only_once(tmp_path: Path) -> None:
