@@ -35,8 +35,8 @@ def analyse(
     null = rank(control, reference, with_segments=0)
     themes = find_themes(ordered, [row.completion.text for row in control], seed=seed)
     name = "the reference against itself"
-    scores = _column([row for row in ranking if "degenerate" not in row.flags], "score")
-    verdict = decide(scores, _column(null, "score") if null else None, themes, name=name, seed=seed)
+    floor = _column(_sound(null), "score") if null else None
+    verdict = decide(_column(_sound(ranking), "score"), floor, themes, name=name, seed=seed)
     totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
     with np.errstate(divide="ignore", invalid="ignore"):
         tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])
@@ -52,6 +52,11 @@ def analyse(
         arms=_arms(ranking, target, reference, arms or {}),
         calls_to_finding=_progress(target, ranking),
     )
+
+
+def _sound(rows: Sequence[Ranked]) -> list[Ranked]:
+    """Rows that are no loops: those say how well a model predicts a loop, the target's as the control's."""
+    return [row for row in rows if "degenerate" not in row.flags]
 
 
 def _score(row: Ranked) -> float:

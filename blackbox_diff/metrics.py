@@ -49,12 +49,13 @@ class Measures:
     """Columns over m completions.
 
     columns: name -> (m,) float64, NaN where undefined.
-    tokens: (m,) target units inside compared segments.
+    tokens, compared: (m,) target units and bytes inside compared segments.
     peaks: (m, 2) byte span of the peak; (-1, -1) where there is none.
     """
 
     columns: dict[str, Floats]
     tokens: Ints
+    compared: Ints
     peaks: Ints
 
     def of(self, row: int) -> dict[str, float | None]:
@@ -97,7 +98,7 @@ def measure(segments: Segments, texts: Sequence[bytes]) -> Measures:
         "ppl_diff": ppl_reference - ppl_target,
         "coverage": coverage,
     }
-    return Measures(columns, n.astype(np.int64), peaks)
+    return Measures(columns, n.astype(np.int64), compared.astype(np.int64), peaks)
 
 
 def _exp(values: Floats) -> Floats:

@@ -12,11 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.alignment import align_many
+from blackbox_diff.calibration import COLUMNS, Bulk, aligned
 from blackbox_diff.errors import InputError
-from blackbox_diff.metrics import NAMES, Measures, measure
+from blackbox_diff.metrics import NAMES as OWN
+from blackbox_diff.metrics import Measures, measure
 from blackbox_diff.records import Ranked, ScoredCompletion
 from blackbox_diff.words import WORD, Words, mix
+
+NAMES = (*OWN, *COLUMNS)  # what can be ranked by
 
 SHORT_TOKENS = 10
 LOW_COVERAGE = 0.8
@@ -43,12 +46,10 @@ def rank(
         raise InputError(f"--metric: there is no '{metric}'; choose one of {', '.join(NAMES)}")
     rows = sorted((row for row in rows if reference in row.scores), key=lambda row: row.sample.id)
     texts = [row.completion.text for row in rows]
-    segments = align_many(
-        [row.completion.tokens for row in rows],
-        [row.scores[reference].tokens for row in rows],
-        [row.sample.id for row in rows],
-    )
+    segments = aligned(rows, reference)
     measures = measure(segments, [text.encode() for text in texts])
+    if metric in COLUMNS:
+        measures.columns[metric] = COLUMNS[metric](Bulk(rows, measures))
     values = measures.columns[metric]
     degenerate = np.fromiter(map(is_degenerate, texts), dtype=bool, count=len(texts))
     undefined = np.isnan(values)
