@@ -73,8 +73,21 @@ def serve(options: argparse.Namespace, parent: int) -> int:
         base = spec.partition(":")[0]
         if name in models or base not in models:
             raise StartupError(f"--adapter {name}={spec}: give NAME=BASE:DIR with BASE one of {', '.join(models)}")
-    listener = listen(options.host, options.port)  # before loading: a port in use should not take a minute to say
+    # Before loading: a port in use should not take a minute to say.
+    with listen(options.host, options.port) as listener:
+        answer(options, models, adapters, key, listener, parent)
+    return 0
 
+
+def answer(
+    options: argparse.Namespace,
+    models: dict[str, str],
+    adapters: dict[str, str],
+    key: str | None,
+    listener: socket.socket,
+    parent: int,
+) -> None:
+    """Load, say so, and serve on `listener`."""
     import uvicorn
 
     from local_server.app import build_app
@@ -103,7 +116,6 @@ def serve(options: argparse.Namespace, parent: int) -> int:
         signal.signal(number, lambda *_: None)  # uvicorn shuts down on them, then raises them again
     server.run(sockets=[listener])
     engine.close()
-    return 0
 
 
 def pairs(option: str, values: list[str]) -> dict[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_server import prompts, replies, streaming
 from local_server.body import read_json
@@ -36,13 +36,8 @@ def build_app(state: State) -> FastAPI:
     async def fault(_: Request, error: Exception) -> JSONResponse:
         return refusal(RequestError(f"internal error: {type(error).__name__}", status=500))
 
-    @app.middleware("http")
-    async def check_key(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-        if state.key is not None and request.url.path != "/health":
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), state.key.encode()):
-                return refusal(RequestError("incorrect API key", status=401, code="invalid_api_key"))
-        return await handle(request)
+    if state.key is not None:
+        app.add_middleware(KeyCheck, key=state.key)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -50,8 +45,9 @@ def build_app(state: State) -> FastAPI:
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:
-        """Per served model: requests, prompt_tokens and completion_tokens since the start."""
-        return {name: dict(counter) for name, counter in state.counts.items()}
+        """Per served model what was asked of it since the start; per base model what it is doing now."""
+        asked = {name: dict(counter) for name, counter in state.counts.items()}
+        return {"asked": asked, "now": state.engine.load()}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -107,6 +103,26 @@ def build_app(state: State) -> FastAPI:
         return {"prompt": b"".join(loaded.pieces[index] for index in wanted.tokens).decode(errors="replace")}
 
     return app
+
+
+class KeyCheck:
+    """Refuses every request without the key, but for /health.
+
+    Plain ASGI: behind Starlette's function middleware a handler can't see that its caller has gone.
+    """
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self.app, self.key = app, key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/health":
+            given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
+            if not hmac.compare_digest(given, self.key):
+                await refusal(RequestError("incorrect API key", status=401, code="invalid_api_key"))(
+                    scope, receive, send
+                )
+                return
+        await self.app(scope, receive, send)
 
 
 def refusal(error: RequestError) -> JSONResponse:

@@ -46,6 +46,13 @@ class Engine:
             job.future.add_done_callback(self._done)
             self.inbox.put((model, job))
 
+    def load(self) -> dict[str, dict[str, int]]:
+        """Per base model: rows being written, and jobs that wait for their turn. A glance, not a snapshot."""
+        return {
+            name: {"rows": len(runner.live), "waiting": len(runner.waiting) + len(runner.scores)}
+            for name, runner in self.runners.items()
+        }
+
     def close(self) -> None:
         """End the thread; jobs that have not finished fail."""
         self.inbox.put(None)

@@ -147,14 +147,16 @@ async def run(state: State, request: Request, wanted: CompletionRequest | ChatRe
     work = plan(state, wanted)
     state.engine.submit(work.served.base, work.jobs)
     state.count(wanted.model, requests=1, prompt_tokens=sum(map(len, work.lists)))
+    pending = {asyncio.wrap_future(future) for future in work.futures}
     try:
-        waiting = asyncio.gather(*(asyncio.wrap_future(future) for future in work.futures))
-        while not (await asyncio.wait([waiting], timeout=HANG_UP_CHECK))[0]:
-            if await request.is_disconnected():
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=HANG_UP_CHECK, return_when=asyncio.FIRST_EXCEPTION)
+            for error in [found for one in done if (found := one.exception())]:
+                raise error
+            if pending and await request.is_disconnected():
                 raise RequestError("the client went away", status=499)
-        waiting.result()
     finally:
-        for future in work.futures:
+        for future in pending:
             future.cancel()
         state.count(wanted.model, completion_tokens=work.written)
     return work

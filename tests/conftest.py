@@ -42,3 +42,43 @@ def local_endpoint() -> Iterator[str]:
         process.terminate()
         process.wait(timeout=30)
         process.stdout.close()
+
+
+# The fixtures below import what they need when they are used: most test modules never load torch.
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random Llama of three layers."""
+    from tests.server_fixtures import save_llama
+
+    return save_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random Gemma 3 whose sliding layers see eight tokens."""
+    from tests.server_fixtures import save_gemma
+
+    return save_gemma(tmp_path_factory.mktemp("gemma"))
+
+
+@pytest.fixture(scope="session")
+def tiny_adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two adapters for the tiny Llama."""
+    from tests.server_fixtures import save_adapter
+
+    return {
+        name: save_adapter(tmp_path_factory.mktemp(name), seed=seed) for seed, name in enumerate(("one", "two"))
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[str]:
+    """Base URL of a server with the tiny model and its adapters, in float32, behind a key."""
+    from tests.server_fixtures import KEY, running
+
+    adapters = [part for name, path in tiny_adapters.items() for part in ("--adapter", f"{name}=tiny:{path}")]
+    arguments = ["--model", f"tiny={tiny_model}", *adapters, "--dtype", "float32", "--max-batch", "4"]
+    with running([*arguments, "--api-key-env", "LOCAL_TEST_KEY"], LOCAL_TEST_KEY=KEY) as url:
+        yield url

@@ -1,6 +1,6 @@
 """Tiny random models with a byte-level tokenizer, adapters on them, and servers that serve them.
 
-Import the fixtures a module needs: `from tests.server_fixtures import tiny_model, tiny_server  # noqa: F401`.
+The fixtures of these names are in conftest.py, so that one server serves the whole session.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -67,19 +66,16 @@ def save_model(directory: Path, config: Any, seed: int = 0) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_llama(directory: Path) -> Path:
     """A Llama of three layers."""
-    config = transformers.LlamaConfig(**SHAPE, eos_token_id=265, tie_word_embeddings=True)
-    return save_model(tmp_path_factory.mktemp("tiny"), config)
+    return save_model(directory, transformers.LlamaConfig(**SHAPE, eos_token_id=265, tie_word_embeddings=True))
 
 
-@pytest.fixture(scope="session")
-def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_gemma(directory: Path) -> Path:
     """A Gemma 3 whose sliding layers see eight tokens."""
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     config = transformers.Gemma3TextConfig(**SHAPE, head_dim=8, sliding_window=8, layer_types=kinds)
-    return save_model(tmp_path_factory.mktemp("gemma"), config)
+    return save_model(directory, config)
 
 
 def save_adapter(directory: Path, *, seed: int, hidden: int = 32, rank: int = 4, **config: object) -> Path:
@@ -98,14 +94,6 @@ def save_adapter(directory: Path, *, seed: int, hidden: int = 32, rank: int = 4,
     }  # fmt: skip
     (directory / "adapter_config.json").write_text(json.dumps(settings | config))
     return directory
-
-
-@pytest.fixture(scope="session")
-def tiny_adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two adapters for the tiny Llama."""
-    return {
-        name: save_adapter(tmp_path_factory.mktemp(name), seed=seed) for seed, name in enumerate(("one", "two"))
-    }
 
 
 @contextmanager
@@ -128,12 +116,3 @@ def running(arguments: Sequence[str], **environment: str) -> Iterator[str]:
         code = process.wait(timeout=30)
         process.stdout.close()
     assert code == 0
-
-
-@pytest.fixture(scope="session")
-def tiny_server(tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[str]:
-    """Base URL of a server with the tiny model and its adapters, in float32, behind a key."""
-    adapters = [part for name, path in tiny_adapters.items() for part in ("--adapter", f"{name}=tiny:{path}")]
-    arguments = ["--model", f"tiny={tiny_model}", *adapters, "--dtype", "float32", "--max-batch", "4"]
-    with running([*arguments, "--api-key-env", "LOCAL_TEST_KEY"], LOCAL_TEST_KEY=KEY) as url:
-        yield url

@@ -20,7 +20,6 @@ from local_server.lora import attach
 from local_server.models import load
 from local_server.runner import Runner
 from local_server.sampling import Settings, choose
-from tests.server_fixtures import tiny_adapters, tiny_gemma, tiny_model  # noqa: F401
 
 NATS = 1e-3
 Ids = list[int]
