@@ -132,7 +132,7 @@ def kept_table(found: Sequence[Line], scores: Sequence[str]) -> str:
 
 def theme_table(found: Sequence[Panel]) -> str:
     rows: list[list[object]] = []
-    for organism in dict.fromkeys(panel.organism for panel in found):
+    for organism in dict.fromkeys(x.organism for x in found):
         for name in REFERENCES:
             own = [x for x in found if (x.organism, x.reference) == (organism, name)]
             hits = sum(x.theme is not None and x.theme <= TOP_THEMES for x in own)
