@@ -29,6 +29,7 @@ from blackbox_diff.probe import probe, shares_vocabulary
 from blackbox_diff.records import EndpointProfile, Framing, Json, Sample
 from blackbox_diff.report.live import LiveView, Progress, live_view
 from blackbox_diff.store import Store
+from blackbox_diff.watch import Watch
 from blackbox_diff.wire import dialect
 
 INTERRUPTED = "interrupted"
@@ -138,10 +139,16 @@ async def _collect(
         samples = plan(config, framings)
         store.set_state("planned", len(samples))
         jobs = _jobs(store, config, target, lanes, samples, buy=buy)
-        collector = Collector(store, config.sampling())
+        watch = Watch(store)
+        if buy and store.outcomes(TARGET):
+            await watch.ask(target)  # the endpoint may have changed since the run stopped
+        collector = Collector(store, config.sampling(), watch)
         with live_view() as view, _interruptible(collector):
             async with _watched(view, collector, target, len(samples)):
                 await collector.run(jobs, workers=2 * config.concurrency)
+        for lane in (target, *lanes) if buy and jobs and collector.stop.reason is None else ():
+            await watch.ask(lane)
+        watch.save()
     reason = collector.stop.reason or FINISHED
     store.set_state("stopped_because", reason)
     store.set_state("seconds", (store.state("seconds") or 0.0) + time.monotonic() - started)

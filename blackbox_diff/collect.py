@@ -28,6 +28,7 @@ from blackbox_diff.records import (
 from blackbox_diff.report import sanitize
 from blackbox_diff.report.live import Leader
 from blackbox_diff.store import Store
+from blackbox_diff.watch import EVERY, Watch
 from blackbox_diff.wire import Dialect
 
 TARGET = "target"
@@ -78,6 +79,7 @@ class Collector:
 
     store: Store
     sampling: Sampling
+    watch: Watch
     stop: Stop = field(default_factory=Stop)
     bought: int = 0  # target samples that are decided; the next three are shares of them
     refused: int = 0
@@ -114,6 +116,8 @@ class Collector:
             self.bought += 1
             self.refused += isinstance(outcome, Refusal)
             self.failed += isinstance(outcome, Lost)
+            if self.bought % EVERY == 0:
+                await self.watch.ask(job.lane)
         if not isinstance(outcome, Completion):
             return
         for scorer in job.scorers:
@@ -136,6 +140,7 @@ class Collector:
             outcome = lane.dialect.read_sample(
                 bought.reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing
             )
+        self.watch.look(outcome, lane.profile)
         await self.store.put_completion(sample, lane.label, outcome, call_id)
         return outcome
 
@@ -146,6 +151,7 @@ class Collector:
             sample.prefill, framing_for(scorer.profile, sample.arm.framing), completion, share_ids=shared
         )
         score, call_id = await reference.score(scorer.buyer, scorer.dialect, scorer.profile, item, sample.id)
+        self.watch.look(score, scorer.profile)
         await self.store.put_score(sample.id, origin, scorer.label, score, call_id)
         if origin == TARGET and isinstance(score, ReferenceScore):
             self._lead(ScoredCompletion(sample, completion, {scorer.label: score}), scorer.label)

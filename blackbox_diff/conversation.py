@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from blackbox_diff.errors import EndpointUsageError, NotAuditableError
@@ -23,7 +24,7 @@ from blackbox_diff.transport import TransportFailure
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.api_errors import ApiError, allowed_maximum, error_of
 from blackbox_diff.wire.base import ScoreItem
-from blackbox_diff.wire.body import one_line
+from blackbox_diff.wire.body import items, load, mapping, one_line
 from blackbox_diff.wire.replies import entries_of
 
 STEPS_DOWN = (20, 8, 5, 1, 0)
@@ -50,19 +51,27 @@ class Conversation:
         self.profile = profile
         self.models = models
         self.left = max_calls
+        self.headers: Mapping[str, str] = {}  # of the last reply
 
     def update(self, **changes: Any) -> None:
         self.profile = self.profile.model_copy(update=changes)
 
     async def sample(
-        self, prefill: str, framing: Framing, sampling: Sampling, seed: int | None = None
+        self, prefill: str, framing: Framing, sampling: Sampling, seed: int | None = None, n: int = 1
     ) -> Pair | Refusal:
-        """A completion with its entries, or why there is none."""
+        """A completion with its entries, or why there is none; the first of `n`, where there are several."""
         speaks = dialect(self.profile.dialect)
-        call, reply = await self.ask(lambda profile: speaks.sample(profile, prefill, framing, sampling, seed))
+
+        def build(profile: EndpointProfile) -> Call:
+            call = speaks.sample(profile, prefill, framing, sampling, seed)
+            several = {"n": n} if n > 1 and "n" not in profile.dropped else {}
+            return replace(call, body={**call.body, **several})
+
+        call, reply = await self.ask(build)
         outcome = speaks.read_sample(reply, call=call, profile=self.profile, prefill=prefill, framing=framing)
         if isinstance(outcome, Completion):
-            return Pair(outcome, entries_of(reply), prefill, framing)
+            choices = len(items(mapping(load(reply.body)).get("choices")))
+            return Pair(outcome, entries_of(reply), prefill, framing, choices)
         return outcome
 
     async def score(self, item: ScoreItem) -> ReferenceScore | Refusal:
@@ -92,9 +101,11 @@ class Conversation:
             raise NotAuditableError(f"{self.profile.base_url}: rejected so many fields that the probe gave up")
         self.left -= 1
         try:
-            return await self.send.post(call)
+            reply = await self.send.post(call)
         except TransportFailure as failure:
             raise EndpointUsageError(one_line(str(failure), 300)) from None
+        self.headers = reply.headers
+        return reply
 
     def _fatal(self, error: ApiError) -> None:
         """Raise for what no change of fields can cure: the key, the model's name."""
@@ -121,7 +132,8 @@ class Conversation:
             return self._fewer(error)
         if field is None or field in NEVER_DROPPED:
             return False
-        self.update(dropped=(*self.profile.dropped, field))
+        if field not in self.profile.dropped:  # another question at the same time may have dropped it
+            self.update(dropped=(*self.profile.dropped, field))
         return True
 
     def _fewer(self, error: ApiError) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from blackbox_diff.records import Completion, Framing, Json, Tokens
-from blackbox_diff.wire.body import mapping
+from blackbox_diff.records import Completion, Framing, Json, Tokens, Usage
+from blackbox_diff.wire.body import mapping, one_line
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.sentinels import censor
 
@@ -21,12 +22,13 @@ TURN_TOKENS = 3  # a template needs at least this many tokens to end a turn and 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A completion, the entries it was read from, and what was asked."""
+    """A completion, the entries it was read from, what was asked, and how many choices the reply had."""
 
     outcome: Completion
     entries: Entries | None
     prefill: str
     framing: Framing
+    choices: int = 1
 
     def length(self) -> int:
         return len(self.outcome.tokens)
@@ -112,23 +114,46 @@ def _difference(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a - b
 
 
-def noise(first: Pair, again: Pair) -> float | None:
-    """Standard deviation in nats of one logprob over identical calls, from two replies to one request."""
-    differences = [
+def noise(first: Pair, *repeats: Pair) -> float | None:
+    """Standard deviation in nats of one logprob over identical calls, from replies to one request."""
+    differences = [difference for again in repeats for difference in _differences(first, again)]
+    if not differences:
+        return None
+    return math.sqrt(sum(x * x for x in differences) / (2 * len(differences)))
+
+
+def _differences(first: Pair, again: Pair) -> list[float]:
+    """Of the first position's alternatives, and of the sampled tokens where both drew the same text."""
+    other = alternatives(again.entries)
+    found = [
         value - other[token]
-        for other in [alternatives(again.entries)]
         for token, value in alternatives(first.entries).items()
         if token in other and value > -20
     ]
     a, b = first.outcome.tokens, again.outcome.tokens
-    shared = min(len(a), len(b))
-    same = np.cumprod(a.ends[:shared] == b.ends[:shared]).astype(bool)
-    if first.outcome.text[:1] == again.outcome.text[:1]:
-        size = int(same.sum()) if first.outcome.text == again.outcome.text else 0
-        differences += [float(x) for x in a.logprobs[:size] - b.logprobs[:size] if not math.isnan(x)]
-    if not differences:
-        return None
-    return math.sqrt(sum(x * x for x in differences) / (2 * len(differences)))
+    if first.outcome.text == again.outcome.text and np.array_equal(a.ends, b.ends):
+        found += [float(x) for x in a.logprobs - b.logprobs if not math.isnan(x)]
+    return found
+
+
+def moved(first: Pair, again: Pair) -> float | None:
+    """Mean |difference| in nats of the first position's logprobs in two replies to one request.
+
+    Only alternatives above e^-10 count: a coarse number format moves the unlikely ones by itself.
+    """
+    a, b = (_first_position(pair) for pair in (first, again))
+    shared = [abs(a[token] - b[token]) for token in a if token in b and max(a[token], b[token]) > -10]
+    return sum(shared) / len(shared) if shared else None
+
+
+def _first_position(pair: Pair) -> dict[str, float]:
+    """The alternatives, or the sampled token alone where an endpoint gives none."""
+    found = alternatives(pair.entries)
+    tokens = pair.outcome.tokens
+    if not found and len(tokens) and not math.isnan(tokens.logprobs[0]):
+        piece = pair.outcome.text.encode()[: int(tokens.ends[0])]
+        found = {piece.decode("utf-8", "replace"): float(tokens.logprobs[0])}
+    return found
 
 
 def compare_temperatures(
@@ -166,3 +191,24 @@ def mean_gap(a: Tokens, b: Tokens) -> float | None:
     if not whole.any():
         return None
     return float(np.abs(x - y)[whole].sum() / count[whole].sum())
+
+
+RATES = ("limit-requests", "remaining-requests", "limit-tokens", "remaining-tokens")
+
+
+def rate_limits(headers: Mapping[str, str]) -> str:
+    """The x-ratelimit headers in words, empty where there are none."""
+    found = [(name, headers.get(f"x-ratelimit-{name}")) for name in RATES]
+    return ", ".join(f"{name.replace('-', ' ')} {one_line(value, 20)}" for name, value in found if value)
+
+
+def usage_words(usage: Usage) -> str:
+    """Which of tokens, cached tokens and cost a reply accounts for."""
+    told = {
+        "input tokens": usage.input_tokens,
+        "output tokens": usage.output_tokens,
+        "cached tokens": usage.cached_tokens,
+        "cost in USD": usage.cost_usd,
+    }
+    names = [name for name, value in told.items() if value is not None]
+    return ", ".join(names) or "no token counts in replies"

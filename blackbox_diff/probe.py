@@ -7,6 +7,7 @@ continued, an echo that agrees with what was sampled, logprobs that do not move 
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import hashlib
 from typing import Literal
@@ -23,14 +24,16 @@ from blackbox_diff.judging import (
     continues,
     mean_gap,
     noise,
+    rate_limits,
     top_count,
     total_mass,
+    usage_words,
 )
-from blackbox_diff.records import CHAT_USER, Check, EndpointProfile, Framing, Refusal, Sampling
+from blackbox_diff.records import CHAT_USER, Call, Check, EndpointProfile, Framing, Refusal, Sampling
 from blackbox_diff.transport import TransportFailure
 from blackbox_diff.verdict import verdict
 from blackbox_diff.wire import dialect
-from blackbox_diff.wire.base import ScoreItem
+from blackbox_diff.wire.base import Dialect, ScoreItem
 
 EMOJI = "Emoji list: ❤️ 🧑‍🚀 ❤️ 🧑‍🚀 ❤️"
 DAYS = "import numpy as np  # 2024-07-31, naïve Überraschung, Москва. Monday, Tuesday, Wednesday, Thursday,"
@@ -76,6 +79,13 @@ async def _identify(send: Connection, endpoint: EndpointConfig) -> Identity:
             raise EndpointUsageError(str(failure)) from None
         reply = None
     return identify(endpoint.url, endpoint.model, reply)
+
+
+def first_draw(profile: EndpointProfile, speaks: Dialect) -> tuple[str, Framing, Call]:
+    """The draw that noise, seed and temperature are judged by: its prefill, framing and request."""
+    framing: Framing = profile.framings()[0] if profile.framings() else "user"
+    prefill = OPEN if framing != "user" else CHAT_USER
+    return prefill, framing, speaks.sample(profile, prefill, framing, DRAWN, SEED)
 
 
 class _Examination:
@@ -173,9 +183,7 @@ class _Examination:
         self.note("token bytes", "good" if grade == "exact" else "limited", f"{grade}: {why}")
         told = usable[0].outcome.usage
         counted = told.input_tokens is not None and told.output_tokens is not None
-        self.note(
-            "usage", "good" if counted else "limited", "counted" if counted else "no token counts in replies"
-        )
+        self.note("usage", "good" if counted else "limited", usage_words(told))
         self.talk.update(fingerprint=usable[0].outcome.fingerprint)
 
     def ids(self, usable: list[Pair], emoji: Pair | None, days: Pair | None) -> None:
@@ -188,27 +196,43 @@ class _Examination:
         self.note("token ids", "good" if given else "limited", "in replies" if given else "none")
 
     async def temperature(self) -> None:
-        """P4, P9 and the seed: two identical draws and a cooler one."""
+        """P4, P9, P10 and the seed: a draw alone, then two more like it beside a cooler one, all at once."""
         talk = self.talk
-        framing: Framing = talk.profile.framings()[0] if talk.profile.framings() else "user"
-        prefill = OPEN if framing != "user" else CHAT_USER
+        prefill, framing, _ = first_draw(talk.profile, dialect(talk.profile.dialect))
         talk.update(seed=True)
         first = await talk.sample(prefill, framing, DRAWN, SEED)
-        again = await talk.sample(prefill, framing, DRAWN, SEED)
-        cooler = await talk.sample(prefill, framing, COOLER, SEED)
+        again, several, cooler = await asyncio.gather(
+            talk.sample(prefill, framing, DRAWN, SEED),
+            talk.sample(prefill, framing, DRAWN, SEED, n=2),
+            talk.sample(prefill, framing, COOLER, SEED),
+        )
+        self.limits(several)
         if not isinstance(first, Pair) or not isinstance(again, Pair):
             talk.update(seed=False)
             self.note("sampler", "unknown", "a draw gave no logprobs")
             return
         same = first.outcome.text == again.outcome.text and "seed" not in talk.profile.dropped
-        measured = noise(first, again)
+        measured = noise(first, *(pair for pair in (again, several) if isinstance(pair, Pair)))
         talk.update(seed=same, noise_nats=measured)
         self.note("seed", "good" if same else "limited", "repeats a draw" if same else "ignored or rejected")
-        self.note("noise", "good", "unknown" if measured is None else f"{measured:.3f} nats/token")
+        told = "unknown" if measured is None else f"{measured:.3f} nats/token, alone against three at once"
+        self.note("noise", "good", told)
         if isinstance(cooler, Pair):
             kind, why = compare_temperatures(first, cooler, measured or 0.0)
             talk.update(logprobs=kind)
             self.note("sampler", "good" if kind == "raw" else "limited", why)
+
+    def limits(self, several: Pair | Refusal) -> None:
+        """P10: completions in one call, and what the headers say about rates. For the reader: nothing needs it."""
+        if "n" in self.talk.profile.dropped or isinstance(several, Refusal):
+            self.note("several per call", "limited", "n=2 is rejected")
+        else:
+            both = several.choices > 1
+            self.note(
+                "several per call", "good" if both else "limited", "n=2 gives 2" if both else "n=2 is ignored"
+            )
+        told = rate_limits(self.talk.headers)
+        self.note("rate limits", "good" if told else "unknown", told or "no headers")
 
     async def scoring(self) -> None:
         """P7: score the endpoint's own greedy text and compare with what sampling it reported."""
@@ -216,12 +240,10 @@ class _Examination:
         speaks = dialect(talk.profile.dialect)
         raw = max((pair for pair in self.greedy if pair.framing == "raw"), key=Pair.length, default=None)
         chat = next((pair for pair in self.greedy if pair.framing == "chat"), None)
-        if raw is None or not speaks.scoring_recipes:
-            self.note(
-                "scoring", "limited", "no raw completions to check it with" if raw is None else "not on this host"
-            )
+        if raw is None:
+            await self.chat_scoring(chat if speaks.template_scoring else None)
             return
-        why = "the model wrote nothing to score"
+        why = "the model wrote nothing to score" if speaks.scoring_recipes else "not on this host"
         for recipe in speaks.scoring_recipes if raw.outcome.text else ():
             talk.update(scoring=recipe)
             gap, why = await self.rescored(raw, with_ids=False)
@@ -240,11 +262,27 @@ class _Examination:
             talk.update(id_prompts=good)
             self.note("scoring by ids", "good" if good else "limited", why)
         if speaks.template_scoring and chat is not None and chat.outcome.text:
-            talk.update(scores_template=True)
-            gap, why = await self.rescored(chat, with_ids=False)
-            good = gap is not None and gap < ALLOWED_GAP
-            talk.update(scores_template=good)
+            gap, why = await self.chat_rescored(chat)
+            good = talk.profile.scores_template
             self.note("scoring with template", "good" if good else "limited", why)
+
+    async def chat_scoring(self, chat: Pair | None) -> None:
+        """P7 where there are no raw completions: the prefilled chat, by the endpoint's own template."""
+        if chat is None or not chat.outcome.text:
+            self.note("scoring", "limited", "no raw completions or prefilled chat to check it with")
+            return
+        gap, why = await self.chat_rescored(chat)
+        good = self.talk.profile.scores_template
+        if good:
+            self.talk.update(can_score=True, scoring="prompt_logprobs", self_consistency_nats=gap)
+        self.note("scoring", "good" if good else "limited", f"prompt_logprobs: {why}" if good else why)
+
+    async def chat_rescored(self, chat: Pair) -> tuple[float | None, str]:
+        """Like `rescored`, and sets scores_template."""
+        self.talk.update(scores_template=True)
+        gap, why = await self.rescored(chat, with_ids=False)
+        self.talk.update(scores_template=gap is not None and gap < ALLOWED_GAP)
+        return gap, why
 
     async def rescored(self, pair: Pair, *, with_ids: bool) -> tuple[float | None, str]:
         """Mean |sampled - scored| in nats per token of the endpoint's own text, and why it counts or not."""

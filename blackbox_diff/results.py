@@ -13,6 +13,8 @@ from blackbox_diff.records import Analysis, RunSummary
 from blackbox_diff.report import export, markdown
 from blackbox_diff.report import html as explorer
 from blackbox_diff.store import Store
+from blackbox_diff.watch import STATE as DRIFT
+from blackbox_diff.watch import sentences
 
 TARGET = "target"
 UNFINISHED = "not finished (or still running)"
@@ -92,7 +94,7 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         max_cost_usd=config["budget"]["max_cost"],
         seconds=store.state("seconds") or 0.0,
         settings={key: config[key] for key in ("source", "framing", "max_tokens", "temperature", "seed")},
-        warnings=tuple(store.state("warnings") or ()),
+        warnings=sentences(store.state(DRIFT) or {}),
     )
 
 
@@ -108,6 +110,7 @@ def summary_object(results: Results) -> dict[str, Any]:
         "stopped_because": summary.stopped_because,
         "verdict": asdict(analysis.verdict),
         "arms": {arm.name: asdict(arm) for arm in analysis.arms},
+        "warnings": list(summary.warnings),
         "themes": [export.theme_row(theme) for theme in analysis.themes],
         "control": None
         if analysis.control is None

@@ -14,6 +14,7 @@ CONTINUATION = [" Friday", ",", " 🧑‍🚀", " and", " on", " it", " goes", "
 NEW_TURN = ["Sure", ",", " here", " is", " something", " to", " read", "."]
 TEMPLATE = ["<|system|>", "You", " help", "<|user|>", "Tell", " me", "<|assistant|>"]
 OTHERS = [" the", " a", " of", " x"]
+VOCABULARY: dict[int, str] = {}  # of every toy: the ids that any of them gave out
 
 
 def split(text: str) -> list[str]:
@@ -27,10 +28,16 @@ def surprise(before: str, token: str) -> float:
 
 
 class FakeEndpoint:
-    """faults: words that name what is wrong with the server; see the tests."""
+    """faults: words that name what is wrong with the server; see the tests.
 
-    def __init__(self, *faults: str, fields: set[str] | None = None) -> None:
+    later: (calls, faults): after so many calls these are wrong with it too.
+    """
+
+    def __init__(
+        self, *faults: str, fields: set[str] | None = None, later: tuple[int, tuple[str, ...]] | None = None
+    ) -> None:
         self.faults = set(faults)
+        self.later = later
         self.fields = fields  # the only fields it takes, None for any
         self.calls: list[dict[str, Any]] = []
 
@@ -44,10 +51,17 @@ class FakeEndpoint:
             return httpx2.Response(200, json={"data": [{"id": "m", "owned_by": "acme"}]})
         body = json.loads(request.content)
         self.calls.append(body)
+        if self.later is not None and len(self.calls) > self.later[0]:
+            self.faults |= set(self.later[1])
         problem = self.problem(request.url.path, body)
         if problem is not None:
             return problem
-        return httpx2.Response(200, json=self.reply(request.url.path, body))
+        headers = {"x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-requests": "499"}
+        return httpx2.Response(
+            200,
+            json=self.reply(request.url.path, body),
+            headers=headers if "limited rate" in self.faults else {},
+        )
 
     def error(self, status: int, message: str, param: str | None) -> httpx2.Response:
         return httpx2.Response(status, json={"error": {"message": message, "param": param, "code": None}})
@@ -101,8 +115,12 @@ class FakeEndpoint:
         text = ("".join(prompt) if echo else "") + "".join(written)
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length", "logprobs": logprobs}
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        reply: dict[str, Any] = {"choices": [choice], "system_fingerprint": "fp"}
-        reply["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": len(written)}
+        fingerprint = "other fp" if "other fingerprint" in self.faults else "fp"
+        several = 1 if "one choice" in self.faults else body.get("n", 1)
+        reply: dict[str, Any] = {"choices": [choice] * several, "system_fingerprint": fingerprint}
+        reply["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": several * len(written)}
+        if "cached" in self.faults:
+            reply["usage"] |= {"prompt_tokens_details": {"cached_tokens": 0}, "cost": 0.0}
         if body.get("return_token_ids") and "no ids" not in self.faults:
             choice["token_ids"] = self.ids(written)
             (reply if chat else choice)["prompt_token_ids"] = self.ids(prompt)
@@ -111,18 +129,22 @@ class FakeEndpoint:
         return reply
 
     def ids(self, tokens: list[str]) -> list[int]:
-        return [int.from_bytes(token.encode(), "big") % 2**40 for token in tokens]
+        found = [int.from_bytes(hashlib.sha256(token.encode()).digest()[:5]) for token in tokens]
+        VOCABULARY.update(zip(found, tokens, strict=True))
+        return found
 
     def spell(self, numbers: list[int]) -> list[str]:
-        known = {
-            self.ids([token])[0]: token for call in self.calls for token in split(str(call.get("prompt", "")))
-        }
-        known |= {self.ids([token])[0]: token for token in [*TEMPLATE, *CONTINUATION, *NEW_TURN, *OTHERS]}
-        return [known[number] for number in numbers]
+        return [VOCABULARY[number] for number in numbers]
 
     def rows(self, prompt: list[str]) -> list[dict[str, Any]]:
+        wrong = "off by one" in self.faults
         return [
-            {str(self.ids([token])[0]): {"logprob": surprise(before, token), "decoded_token": token}}
+            {
+                str(self.ids([token])[0]): {
+                    "logprob": surprise(token if wrong else before, token),
+                    "decoded_token": token,
+                }
+            }
             for before, token in pairwise(prompt)
         ]
 
@@ -138,6 +160,7 @@ class FakeEndpoint:
                 before = tokens[index]
             scale = 1 / body["temperature"] if "processed" in self.faults and body["temperature"] else 1.0
             shift = 0.02 * (len(self.calls) % 2) if "noisy" in self.faults else 0.0
+            shift += 0.3 if "other model" in self.faults else 0.0
             top = {token: scale * (surprise(before, token) - 2) - shift for token in OTHERS}
             value = scale * surprise(before, tokens[index]) - shift
             found.append((tokens[index], None if index == 0 else value, top))

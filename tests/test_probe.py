@@ -34,6 +34,10 @@ async def probed(
         return await probe(endpoint, config, purpose=purpose)
 
 
+def detail(found: EndpointProfile, name: str) -> str:
+    return next(check.detail for check in found.checks if check.name == name)
+
+
 async def test_an_honest_server_can_do_everything() -> None:
     server = FakeEndpoint()
     found = await probed(server, "reference")
@@ -117,7 +121,8 @@ async def test_fields_that_are_rejected_are_dropped() -> None:
     found = await probed(FakeEndpoint("no ids", fields=OPENAI_FIELDS))
     assert found.auditable
     vllm = {"top_k", "min_p", "repetition_penalty", "return_token_ids"}
-    assert set(found.dropped) == vllm | {"add_generation_prompt", "continue_final_message"}
+    assert set(found.dropped) == vllm | {"add_generation_prompt", "continue_final_message", "n"}
+    assert len(set(found.dropped)) == len(found.dropped)
 
 
 async def test_the_most_alternatives_are_read_from_the_error() -> None:
@@ -140,7 +145,36 @@ async def test_a_seed_that_is_ignored_is_noticed() -> None:
 
 async def test_noise_is_measured() -> None:
     found = await probed(FakeEndpoint("noisy"))
-    assert found.noise_nats == pytest.approx(0.02 / 2**0.5, rel=0.01)
+    # Every other call is 0.02 nats off, so one of the two repeats is.
+    assert found.noise_nats == pytest.approx(((0.02**2 + 0) / (2 * 2)) ** 0.5, rel=0.01)
+
+
+async def test_several_completions_per_call_are_noticed_and_rejected_ones_do_no_harm() -> None:
+    assert detail(await probed(FakeEndpoint()), "several per call") == "n=2 gives 2"
+    assert detail(await probed(FakeEndpoint("one choice")), "several per call") == "n=2 is ignored"
+    strict = await probed(FakeEndpoint(fields=OPENAI_FIELDS))
+    assert detail(strict, "several per call") == "n=2 is rejected"
+    assert strict.noise_nats == 0.0
+
+
+async def test_rate_limits_and_usage_are_told() -> None:
+    found = await probed(FakeEndpoint("limited rate", "cached"))
+    assert detail(found, "rate limits") == "limit requests 500, remaining requests 499"
+    assert detail(found, "usage") == "input tokens, output tokens, cached tokens, cost in USD"
+    assert detail(await probed(FakeEndpoint()), "rate limits") == "no headers"
+
+
+async def test_a_chat_endpoint_without_raw_completions_is_a_reference_by_its_own_template() -> None:
+    found = await probed(FakeEndpoint("chat only"), "reference")
+    assert (found.framings(), found.can_score, found.scoring) == (("chat",), True, "prompt_logprobs")
+    assert found.self_consistency_nats == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("fault", ["off by one", "no prompt logprobs"])
+async def test_a_chat_endpoint_that_scores_wrongly_is_no_reference(fault: str) -> None:
+    found = await probed(FakeEndpoint("chat only", fault), "reference")
+    assert not found.can_score
+    assert not found.scores_template
 
 
 async def test_lost_bytes_are_graded() -> None:

@@ -253,7 +253,7 @@ def test_a_changed_fingerprint_is_flagged() -> None:
 
 
 def test_logprobs_that_vanish_under_way_are_flagged() -> None:
-    assert "without usable logprobs" in str(drift(read({"choices": [{"text": "x"}]}), PROFILE))  # type: ignore[arg-type]
+    assert "came without logprobs" in str(drift(read({"choices": [{"text": "x"}]}), PROFILE))  # type: ignore[arg-type]
 
 
 def test_ids_that_vanish_under_way_are_flagged() -> None:

@@ -18,6 +18,7 @@ from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
 
 REPLACEMENT = "\ufffd"
+SPACE = " \t\r\n"
 SLACK = 2  # entries that a server may leave out of its list: end of sequence, a stop token
 
 
@@ -56,9 +57,12 @@ def complete(entries: Entries | None, text: str, prefill: str, meta: Meta) -> Co
 
 
 def _without_entries(text: str, prefill: str, meta: Meta) -> Completion | Refusal:
-    """No list is fine where there is no text: the model stopped at once, or was cut inside a character."""
+    """No list is fine where there is no text: the model stopped at once, or was cut inside a character.
+
+    The token that was cut may begin with white space, which the server then shows without an entry.
+    """
     content = text.removeprefix(prefill) if prefill else text
-    if content.strip(REPLACEMENT):
+    if content.lstrip(SPACE).strip(REPLACEMENT) or (content and not content.endswith(REPLACEMENT)):
         return refuse("no_logprobs")
     if not content and (meta.usage.output_tokens or 0) > SLACK:
         return refuse("no_logprobs")

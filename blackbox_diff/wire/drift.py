@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from blackbox_diff.records import Completion, EndpointProfile, Refusal
+from blackbox_diff.records import Completion, EndpointProfile, Lost, ReferenceScore, Refusal
+from blackbox_diff.wire.body import one_line
+
+BROKEN = {
+    "no_logprobs": "replies came without logprobs after the probe found them",
+    "zero_logprobs": "replies came with every logprob 0 after the probe found real ones",
+    "echo_ignored": "texts to score were ignored after the probe saw them scored",
+}
 
 
-def drift(outcome: Completion | Refusal, profile: EndpointProfile) -> str | None:
+def drift(outcome: Completion | Refusal | Lost | ReferenceScore, profile: EndpointProfile) -> str | None:
     """A warning where a reply no longer looks like the endpoint that was probed, else None."""
     if isinstance(outcome, Refusal):
-        if outcome.reason in ("no_logprobs", "zero_logprobs"):
-            return f"{profile.model}: replies came without usable logprobs after the probe found them"
-        return None
+        found = BROKEN.get(outcome.reason)
+    elif isinstance(outcome, Completion):
+        found = _changed(outcome, profile)
+    else:
+        found = None
+    return found and f"{one_line(profile.model, 60)}: {found}"
+
+
+def _changed(outcome: Completion, profile: EndpointProfile) -> str | None:
     if profile.fingerprint and outcome.fingerprint and outcome.fingerprint != profile.fingerprint:
-        return f"{profile.model}: the fingerprint changed from {profile.fingerprint!r} to {outcome.fingerprint!r}"
-    if profile.token_ids and outcome.tokens.ends.size and outcome.ids is None and outcome.decode != "placed":
-        if "merged_characters" in outcome.notes:
-            return None
-        return f"{profile.model}: replies stopped carrying token ids"
+        old, new = one_line(profile.fingerprint, 60), one_line(outcome.fingerprint, 60)
+        return f"the fingerprint changed from {old!r} to {new!r}"
+    merged = "merged_characters" in outcome.notes
+    if (
+        profile.token_ids
+        and len(outcome.tokens)
+        and outcome.ids is None
+        and outcome.decode != "placed"
+        and not merged
+    ):
+        return "replies stopped carrying token ids"
     return None
