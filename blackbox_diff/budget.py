@@ -17,6 +17,7 @@ from typing import Literal
 from blackbox_diff import counting
 from blackbox_diff.config import AuditConfig, Budget, EndpointConfig
 from blackbox_diff.errors import BudgetError, ConfigError
+from blackbox_diff.prices import lookup
 from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, Call, Json, Sample, Usage
 from blackbox_diff.store import Spent
 
@@ -25,10 +26,11 @@ PICO = 1_000_000_000_000  # picodollars in a dollar
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """USD per million tokens."""
+    """USD per million tokens. `origin`: where they come from, for the estimate."""
 
     input: float
     output: float
+    origin: str = "--price-in and --price-out"
 
     def pico(self, input_tokens: int, output_tokens: int) -> int:
         """Cost in picodollars, rounded up."""
@@ -51,17 +53,23 @@ NOTHING = Cost(0, 0, 0)
 
 
 def prices_for(endpoint: EndpointConfig, budget: Budget) -> Prices | None:
-    """The price of an endpoint's tokens: what --price-in and --price-out say, else the price table.
+    """The price of an endpoint's tokens: what --price-in and --price-out say, else the dated price table.
 
+    Input that the host served from its cache counts in full: a bound, not a discount.
     Raises ConfigError when there is a cap in USD and no price.
     """
-    price_in, price_out = budget.price_in, budget.price_out
+    listed = lookup(endpoint.model, endpoint.url)
+    given = {"--price-in": budget.price_in, "--price-out": budget.price_out}
+    table = {} if listed is None else {"--price-in": listed.input, "--price-out": listed.output}
+    used = {name: table.get(name) if price is None else price for name, price in given.items()}
+    price_in, price_out = used.values()
     if price_in is not None and price_out is not None:
-        return Prices(price_in, price_out)
+        origins = [name for name, price in given.items() if price is not None]
+        if listed is not None and len(origins) < len(given):
+            origins.append(f"the price table of {listed.dated}")
+        return Prices(price_in, price_out, " and ".join(origins))
     if budget.max_cost is not None:
-        missing = " and ".join(
-            name for name, price in (("--price-in", price_in), ("--price-out", price_out)) if price is None
-        )
+        missing = " and ".join(name for name, price in used.items() if price is None)
         raise ConfigError(
             f"--max-cost: no price is known for '{endpoint.model}': give {missing} in USD per million tokens "
             "(0 for a server of your own), or cap with --max-calls or --max-output-tokens"
@@ -225,6 +233,7 @@ class Estimate:
     arms: tuple[ArmEstimate, ...]
     counted_by: str
     capped_at_usd: float | None
+    prices: Prices | None = None
 
     def as_dict(self) -> dict[str, Json]:
         total = self.total
@@ -264,6 +273,9 @@ class Estimate:
             f"input tokens reserved by: {self.counted_by}",
             "expected: every completion runs to its maximum; repeated calls come on top, under the caps",
         ]
+        if self.prices is not None:
+            each = f"{self.prices.input:g} USD in, {self.prices.output:g} USD out per million tokens"
+            notes.append(f"prices: {each}, from {self.prices.origin}")
         if self.capped_at_usd is not None:
             notes.append(f"capped at {self.capped_at_usd:g} USD")
         if self.total.usd is None:
@@ -295,7 +307,7 @@ def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:
                 None if prices is None else prices.pico(most, output) / PICO,
             )
         )  # fmt: skip
-    return Estimate(tuple(arms), ledger.counted_by, config.budget.max_cost)
+    return Estimate(tuple(arms), ledger.counted_by, config.budget.max_cost, prices)
 
 
 def _typical(sample: Sample, max_tokens: int) -> Call:

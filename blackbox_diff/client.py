@@ -32,6 +32,7 @@ from blackbox_diff.wire import usage
 MAX_BODY = 16 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 HIDDEN = b"[key]"
+SECRET_LENGTH = 8  # a shorter key is a placeholder such as "x" or "none", and part of ordinary words
 
 __all__ = ["Bought", "Buyer", "Endpoint", "Lost", "TransportFailure"]
 
@@ -54,7 +55,7 @@ class Endpoint:
         key = config.key()
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise ConfigError(f"{config.key_env}: holds a space, a newline or non-ASCII text: export the bare key")
-        self._key = key.encode() if key else None
+        self._secret = key.encode() if key and len(key) >= SECRET_LENGTH else None
         self._origin = _origin(config.url)
         self._http = _Bounded(
             transport=transport,
@@ -148,11 +149,11 @@ class Endpoint:
         return TransportFailure("unknown", "connection_lost", f"{where}: the connection broke within the reply")
 
     def _scrub(self, text: str) -> str:
-        return text if self._key is None else text.replace(self._key.decode(), HIDDEN.decode())
+        return text if self._secret is None else text.replace(self._secret.decode(), HIDDEN.decode())
 
     def _scrub_bytes(self, body: bytes) -> bytes:
         """Some endpoints repeat the key they were sent; the run file must not hold it."""
-        return body if self._key is None else body.replace(self._key, HIDDEN)
+        return body if self._secret is None else body.replace(self._secret, HIDDEN)
 
 
 class _Bounded(httpx2.AsyncClient):

@@ -16,7 +16,7 @@ def verdict(profile: EndpointProfile, purpose: Literal["target", "reference"]) -
 
 def _as_target(profile: EndpointProfile, auditable: bool) -> str:
     if not auditable:
-        why = _why(profile.checks, ("normalised", "raw completions", "chat"))
+        why = _reasons(profile.checks, ("normalised", "raw completions", "chat"))
         return f"can't be audited: {why}"
     ways = []
     if profile.raw:
@@ -46,6 +46,14 @@ def _qualities(profile: EndpointProfile) -> str:
     if profile.noise_nats is not None:
         parts.append(f"noise {profile.noise_nats:.2g} nats/token")
     return ", ".join(parts)
+
+
+def _reasons(checks: tuple[Check, ...], names: tuple[str, ...]) -> str:
+    """Every route's own reason; once, where all have the same."""
+    found = {check.name: check.detail for check in checks if check.name in names and check.outcome != "good"}
+    if len(set(found.values())) > 1:
+        return "; ".join(f"{name}: {detail}" for name, detail in found.items())
+    return next(iter(found.values()), "it gives no usable logprobs")
 
 
 def _why(checks: tuple[Check, ...], names: tuple[str, ...]) -> str:

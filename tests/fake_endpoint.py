@@ -76,6 +76,9 @@ class FakeEndpoint:
             return self.error(400, "m has no chat template", "messages")
         if path.endswith("/v1/completions") and "chat only" in self.faults:
             return httpx2.Response(404, json={"detail": "Not Found"})
+        if "error at 200" in self.faults:
+            error = {"message": "No endpoints found that support logprobs", "code": 404}
+            return httpx2.Response(200, json={"error": error, "user_id": "u"})
         if self.fields is not None:
             for name in body:
                 if name not in self.fields:
@@ -114,7 +117,10 @@ class FakeEndpoint:
         logprobs = self.shape(entries, chat, body)
         text = ("".join(prompt) if echo else "") + "".join(written)
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length", "logprobs": logprobs}
-        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        message = {"role": "assistant", "content": text}
+        if "reasoning" in self.faults:
+            message["reasoning_content"] = "The user wants me to go on."
+        choice |= {"message": message} if chat else {"text": text}
         fingerprint = "other fp" if "other fingerprint" in self.faults else "fp"
         several = 1 if "one choice" in self.faults else body.get("n", 1)
         reply: dict[str, Any] = {"choices": [choice] * several, "system_fingerprint": fingerprint}

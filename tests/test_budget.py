@@ -214,6 +214,46 @@ def test_output_is_reserved_for_every_prompt_and_every_completion() -> None:
     assert counting.output_tokens(Call("/x", {"prompt": [1, 2, 3], "max_tokens": 8})) == 8
 
 
+OPENAI = EndpointConfig(url="https://api.openai.com/v1", model="ft:gpt-4.1-mini-2025-04-14:org::id")
+
+
+def test_a_finetune_on_the_price_table_needs_no_price_options() -> None:
+    found = prices_for(OPENAI, Budget(max_cost=1))
+    assert found == Prices(0.8, 3.2, "the price table of 2026-11-23")
+
+
+def test_given_prices_win_over_the_table() -> None:
+    assert prices_for(OPENAI, Budget(price_in=1, price_out=0)) == Prices(1, 0, "--price-in and --price-out")
+    mixed = prices_for(OPENAI, Budget(price_out=9))
+    assert mixed == Prices(0.8, 9, "--price-out and the price table of 2026-11-23")
+
+
+def test_one_price_is_not_enough_where_the_table_has_none() -> None:
+    endpoint = EndpointConfig(url="http://127.0.0.1:1/v1", model="ft:gpt-4.1-mini-2025-04-14:org::id")
+    assert prices_for(endpoint, Budget(price_in=1)) is None
+    with pytest.raises(ConfigError, match="give --price-out in USD"):
+        prices_for(endpoint, Budget(price_in=1, max_cost=1))
+
+
+def test_the_estimate_says_which_prices_it_used() -> None:
+    sample = Sample("prose.raw.00000", Arm("prose", "raw"), "Once upon a", 0)
+    found = estimate([sample], AuditConfig(target=OPENAI))
+    assert any("0.8 USD in, 3.2 USD out" in line and "table of 2026-11-23" in line for line in found.lines())
+    assert found.as_dict()["prices"]["origin"] == "the price table of 2026-11-23"
+
+
+def test_a_cost_that_the_endpoint_reports_wins_over_the_prices() -> None:
+    ledger = Ledger(Budget(), PRICES)
+    cost, flag = ledger.actual(Usage(4, 8, 3, cost_usd=0.000001), ledger.worst(CALL))
+    assert (cost.pico, flag) == (1_000_000, None)
+
+
+def test_cached_input_counts_in_full() -> None:
+    ledger = Ledger(Budget(), PRICES)
+    reserved = ledger.worst(CALL)
+    assert ledger.actual(Usage(4, 8, cached_tokens=4), reserved) == ledger.actual(Usage(4, 8), reserved)
+
+
 def test_prices_are_rounded_up_to_the_picodollar() -> None:
     assert Prices(0.15, 0.6).pico(1, 1) == math.ceil(0.15e6) + math.ceil(0.6e6)
 

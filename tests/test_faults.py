@@ -10,6 +10,7 @@ import sqlite3
 import zlib
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from blackbox_diff.budget import Ledger, Prices
@@ -106,3 +107,17 @@ async def test_the_key_is_nowhere_after_every_kind_of_fault(
     rows.close()
     assert any(b"[key]" in reply for reply in replies), "the server did repeat the key"
     assert all(KEY.encode() not in reply for reply in replies)
+
+
+@pytest.mark.parametrize(("key", "kept"), [("x", True), ("none", True), ("sk-12345", False), (KEY, False)])
+async def test_a_repeated_key_is_hidden_and_a_placeholder_leaves_the_text_alone(
+    key: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_KEY", key)
+    said = f"a text that says {key} and none of the rest, x times"
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, text=said, headers={"x-key": key}))
+    config = EndpointConfig(url="http://127.0.0.1:1/v1", model="m", key_env="AUDIT_KEY")
+    async with Endpoint(config, transport=transport) as endpoint:
+        reply = await endpoint.post(Call("/completions", {}))
+    assert (reply.body.decode() == said) == kept
+    assert (key in reply.body.decode(), reply.headers["x-key"] == key) == (kept, kept)

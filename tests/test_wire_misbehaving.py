@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from blackbox_diff.records import Completion
-from blackbox_diff.wire import drift, error_of, usage
+from blackbox_diff.records import Completion, Refusal
+from blackbox_diff.wire import DIALECTS, ScoreItem, drift, error_of, usage
 from blackbox_diff.wire.api_errors import allowed_maximum
 from tests.replies import PROFILE, chat, done, entry, legacy, pieces, raw, read, refused
 
@@ -287,3 +287,42 @@ def test_white_space_of_a_token_cut_inside_a_character_is_a_tail() -> None:
     body = chat("Hi there. ", [entry("Hi"), entry(" there"), entry(".")], usage={"completion_tokens": 5})
     found = done(body)
     assert (found.text, [(side.text, side.kind) for side in found.side]) == ("Hi there.", [(" ", "tail")])
+
+
+@pytest.mark.parametrize("tops", [[], None, "absent", [{}], [None]])
+def test_no_alternatives_in_any_form_still_leave_the_sampled_number(tops: Any) -> None:
+    body = legacy("Hi you", ["Hi", " you"], [-1.0, -2.0])
+    if tops == "absent":
+        del body["choices"][0]["logprobs"]["top_logprobs"]
+    else:
+        body["choices"][0]["logprobs"]["top_logprobs"] = tops
+    assert done(body).tokens.logprobs.tolist() == [-1.0, -2.0]
+
+
+def test_alternatives_in_any_order_with_the_sampled_token_first_last_or_as_one_object() -> None:
+    first = [entry(" a", -3.0), entry(" b", -0.1), entry(" c", -2.0)]
+    for tops in (first, first[::-1], first[1:], {" a": -3.0, " b": -0.1}):
+        assert done(chat(" a", [entry(" a", -3.0, top_logprobs=tops)])).tokens.logprobs.tolist() == [-3.0]
+
+
+def test_a_prompt_list_of_one_null_is_no_score() -> None:
+    body = {**legacy(" x", [" x"], [-1.0]), "prompt_logprobs": [None]}
+    item = ScoreItem("Hello", "chat", " world")
+    profile = PROFILE.model_copy(update={"scores_template": True})
+    dialect = DIALECTS["vllm"]
+    found = dialect.read_score(raw(body), call=dialect.score(profile, item), profile=profile, item=item)
+    assert isinstance(found, Refusal)
+    assert found.reason == "echo_ignored"
+
+
+def test_replacement_bytes_of_older_servers_are_not_taken_for_the_tokens_own() -> None:
+    content = [entry("\ufffd", -1.0, [239, 191, 189]), entry("\ufffd", -2.0, [239, 191, 189]), entry(" x", -0.5)]
+    found = done(chat("é x", content))
+    assert pieces(found) == ["é", " x"]
+    assert found.tokens.logprobs.tolist() == [-3.0, -0.5]
+
+
+def test_the_placeholder_of_a_filtered_token_is_missing_and_a_sure_one_is_kept() -> None:
+    found = done(many([-1.0] * 38 + [0.0, -9999.0]))
+    assert found.tokens.logprobs[-2] == 0.0
+    assert math.isnan(found.tokens.logprobs[-1])
