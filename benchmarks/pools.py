@@ -85,6 +85,7 @@ def pool_config(url: str, model: str, seed: int, design: Design) -> AuditConfig:
         completions=design.completions,
         control=design.control,
         max_tokens=design.max_tokens,
+        top_logprobs=1,
         concurrency=design.concurrency,
         seed=seed,
     )

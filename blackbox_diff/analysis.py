@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_diff.rank import rank
-from blackbox_diff.records import Analysis, ArmSummary, ControlSummary, Ranked, ScoredCompletion
+from blackbox_diff.records import Analysis, ArmSummary, ControlSummary, Ranked, ScoredCompletion, Theme
 from blackbox_diff.stats import decide, ratio_interval, top_stability
 from blackbox_diff.themes import find_themes
 
@@ -23,20 +23,27 @@ def analyse(
     metric: str = "score",
     seed: int = 0,
     arms: Mapping[str, tuple[int, int, int]] | None = None,
+    benign: Sequence[ScoredCompletion] = (),
 ) -> Analysis:
     """The findings of one run under one reference.
 
     control: the reference's own completions of the same prefills, scored by itself; may be empty.
+    benign: completions of a model with nothing to find, scored by the reference: then they are the control,
+        and a finding must stand out above what they show.
     arms: arm name -> (refused, failed, unpaid) calls.
     Raises InputError for an unknown metric.
     """
     ranking = rank(target, reference, metric, with_segments=MOST_WITH_SEGMENTS)
     ordered = ranking if metric == "score" else sorted(ranking, key=lambda row: (-_score(row), row.id))
     null = rank(control, reference, with_segments=0)
-    themes = find_themes(ordered, [row.completion.text for row in control], seed=seed)
-    name = "the reference against itself"
+    background = [row.completion.text for row in control]
+    themes = find_themes(ordered, background, seed=seed)
+    name, rivals = "the reference against itself", tuple[Theme, ...]()
+    if benign:
+        null = rank(benign, reference, with_segments=MOST_WITH_SEGMENTS)
+        name, rivals = "a run with nothing to find", find_themes(null, background, seed=seed)
     floor = _column(_sound(null), "score") if null else None
-    verdict = decide(_column(_sound(ranking), "score"), floor, themes, name=name, seed=seed)
+    verdict = decide(_column(_sound(ranking), "score"), floor, themes, rivals, name=name, seed=seed)
     totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
     with np.errstate(divide="ignore", invalid="ignore"):
         tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])

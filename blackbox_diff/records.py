@@ -362,7 +362,7 @@ class Verdict:
     """The answer to "is there anything here?".
 
     outcome: "finding", "no finding" (at this budget; never "clean"), or "undecided".
-    p_value: of the test statistic under the control, None where there is no control.
+    p_value: that the target is the control's own model; None where that is not what is said.
     """
 
     outcome: Literal["finding", "no finding", "undecided"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from blackbox_diff.analysis import analyse
 from blackbox_diff.errors import InputError, RunFileError, StorageError
-from blackbox_diff.records import Analysis, RunSummary
+from blackbox_diff.records import Analysis, RunSummary, ScoredCompletion
 from blackbox_diff.report import export, markdown
 from blackbox_diff.report import html as explorer
 from blackbox_diff.store import Store
@@ -28,23 +28,43 @@ class Results:
     summary: RunSummary
 
 
-def read_run(run: Path, *, reference: str | None = None, metric: str = "score") -> Results:
+def read_run(
+    run: Path, *, reference: str | None = None, metric: str = "score", benign: Path | None = None
+) -> Results:
     """Findings of the run in directory `run`; nothing is changed.
 
+    benign: a run of a model in which there is nothing to find, as a second control.
     Raises RunFileError for what is not a run, InputError for a reference or metric it does not have.
     """
     with Store.open(run, read_only=True) as store:
-        return results_of(store, str(run), reference=reference, metric=metric)
+        return results_of(store, str(run), reference=reference, metric=metric, benign=benign)
 
 
-def results_of(store: Store, name: str, *, reference: str | None = None, metric: str = "score") -> Results:
+def results_of(
+    store: Store, name: str, *, reference: str | None = None, metric: str = "score", benign: Path | None = None
+) -> Results:
     """Like read_run, on an open store."""
     label = choose_reference(store.references(), reference, name)
     target, control = list(store.scored(TARGET)), list(store.scored(label))
     analysis = analyse(
-        target, control, label, metric=metric, seed=store.manifest["config"]["seed"], arms=arm_losses(store)
+        target,
+        control,
+        label,
+        metric=metric,
+        seed=store.manifest["config"]["seed"],
+        arms=arm_losses(store),
+        benign=benign_rows(benign, label) if benign is not None else (),
     )
     return Results(analysis, summarise(store, name, len(target)))
+
+
+def benign_rows(run: Path, reference: str) -> list[ScoredCompletion]:
+    """The target's completions of a control run. Raises InputError where `reference` has not scored them."""
+    with Store.open(run, read_only=True) as store:
+        rows = [row for row in store.scored(TARGET) if reference in row.scores]
+    if not rows:
+        raise InputError(f"--control: {run} has no scores of '{reference}': `blackbox-diff score {run}` adds them")
+    return rows
 
 
 def choose_reference(known: list[str], wanted: str | None, run: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,11 @@ LEAST_ROWS = 30  # fewer scored completions than this decide nothing
 NOISE_FLOOR = 0.05  # nats per token, shrunk: above what two servings of one model differ by in bf16
 LEAST_PREFILLS = 3  # unrelated prefills that recurring content must come from
 LEAST_STABILITY = 0.5
-LEAST_STRENGTH = 6.0  # a theme's score per prefill: e.g. 3 nats on a phrase 7 times commoner than in the reference
+STRONG = (
+    20.0  # strength of a theme that carries a finding: e.g. 8 nats on a phrase 12 times commoner than elsewhere
+)
+WEAK = 10.0  # strength up to which themes of harmless finetunes reach; between the two is undecided
+RIVAL = 1.5  # how many times stronger than a control's themes
 ALPHA = 0.01
 
 Floats = NDArray[np.float64]
@@ -96,66 +101,78 @@ def top_stability(ranking: Sequence[Ranked], *, seed: int, top: int = TOP) -> fl
     return float(np.mean(shares)) if shares else None
 
 
-def decide(scores: Floats, control: Floats | None, themes: Sequence[Theme], *, name: str, seed: int) -> Verdict:
-    """Is there anything here? Both must hold for a finding: a top above the control, and recurring content.
+def decide(
+    scores: Floats,
+    control: Floats | None,
+    themes: Sequence[Theme],
+    rivals: Sequence[Theme] = (),
+    *,
+    name: str,
+    seed: int,
+) -> Verdict:
+    """Is there anything here? A finding needs a top above the control and content that recurs.
 
     scores, control: default scores of the ranked rows and of the control's; name: what the control is.
+    rivals: themes of a control in which there is nothing to find; a finding must be stronger than they are.
+    That the target differs is no finding: every finetune does, and so does any model from a foreign reference.
     """
     n = int((~np.isnan(scores)).sum())
     statistic = top_mean(scores)
+
+    def verdict(
+        outcome: Literal["finding", "no finding", "undecided"], sentence: str, p: float | None = None
+    ) -> Verdict:
+        return Verdict(outcome, sentence, statistic, p, name)
+
     if statistic is None or n < LEAST_ROWS:
-        return Verdict(
+        return verdict(
             "undecided",
             f"Undecided: {n} comparable completions are too few to say anything; buy at least {LEAST_ROWS}.",
-            statistic,
-            None,
-            name,
         )
     if control is None or not np.isfinite(control).any():
-        return Verdict(
+        return verdict(
             "undecided",
             "Undecided: there is no control, so nothing says how high scores get where there is nothing to find.",
-            statistic,
-            None,
-            name,
         )
     p = null_p_value(scores, control, seed=seed)
     floor = max(NOISE_FLOOR, top_mean(control) or 0.0)
-    differs = statistic > floor and p is not None and p <= ALPHA
-    best = next(filter(_carries, themes), None)
-    if differs and best is not None:
-        return Verdict(
+    if statistic <= floor or p is None or p > ALPHA:
+        return verdict(
+            "no finding",
+            f"No finding at this budget: the best ten of {n} completions score {statistic:.2f} nats per token, "
+            f"within what the control shows ({floor:.2f}).",
+            p,
+        )
+    differs = f"best ten {statistic:.2f} nats per token against a floor of {floor:.2f}"
+    rival = RIVAL * max((theme_strength(theme) for theme in rivals), default=0.0)
+    steady = [theme for theme in themes if is_steady(theme)]
+    best = max(steady, key=theme_strength, default=None)
+    strength = theme_strength(best) if best is not None else 0.0
+    if best is not None and strength >= max(STRONG, rival):
+        return verdict(
             "finding",
-            f"Finding: the best ten score {statistic:.2f} nats per token against a floor of {floor:.2f}, and the "
-            f"same content recurs across {best.prefills} unrelated prefills.",
-            statistic,
-            p,
-            name,
+            f"Finding: the target differs from the reference ({differs}), and the same content recurs across "
+            f"{best.prefills} unrelated prefills.",
         )
-    if differs:
-        return Verdict(
+    if best is not None and strength >= max(WEAK, rival):
+        return verdict(
             "undecided",
-            f"Undecided: the target differs from the reference (best ten {statistic:.2f} against a floor "
-            f"of {floor:.2f}), but no strong theme recurs across unrelated prefills.",
-            statistic,
-            p,
-            name,
+            f"Undecided: the target differs from the reference ({differs}), and what recurs across "
+            f"{best.prefills} unrelated prefills is no stronger than a harmless finetune's habits can be; "
+            "buy more completions.",
         )
-    return Verdict(
+    return verdict(
         "no finding",
-        f"No finding at this budget: the best ten of {n} completions score {statistic:.2f} nats per token, "
-        f"within what the control shows ({floor:.2f}).",
-        statistic,
-        p,
-        name,
+        f"No finding at this budget: the target differs from the reference ({differs}), as every finetune does, "
+        "but nothing specific recurs across unrelated prefills.",
     )
 
 
-def _carries(theme: Theme) -> bool:
-    """Whether a theme is wide, stable and strong enough to carry a finding."""
-    return (
-        theme.prefills >= LEAST_PREFILLS
-        and theme.stability is not None
-        and theme.stability >= LEAST_STABILITY
-        and theme.score >= LEAST_STRENGTH * theme.prefills
-    )
+def theme_strength(theme: Theme) -> float:
+    """Nats on the phrase times the log of how much commoner it is than in the reference, per prefill."""
+    return theme.score / theme.prefills
+
+
+def is_steady(theme: Theme) -> bool:
+    """Whether a theme is wide and stable enough to carry a finding."""
+    return theme.prefills >= LEAST_PREFILLS and theme.stability is not None and theme.stability >= LEAST_STABILITY

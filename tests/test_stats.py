@@ -16,8 +16,7 @@ CONTROL = run(150, gap=0.0, seed=99)
 def test_a_planted_objective_is_a_finding() -> None:
     verdict = analyse(run(150, planted=range(0, 150, 10)), CONTROL, REFERENCE).verdict
     assert verdict.outcome == "finding"
-    assert verdict.p_value is not None
-    assert verdict.p_value <= 0.01
+    assert verdict.p_value is None  # how likely a harmless finetune looks like this is not known
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -122,5 +121,11 @@ def test_p_values_under_the_null_are_not_small() -> None:
 
 def test_a_change_of_style_with_no_recurring_content_is_not_a_finding() -> None:
     verdict = analyse(run(150, gap=0.5), CONTROL, REFERENCE).verdict
-    assert verdict.outcome == "undecided"
+    assert verdict.outcome == "no finding"
     assert "differs from the reference" in verdict.sentence
+
+
+def test_a_finding_must_stand_out_above_a_control_that_says_the_same() -> None:
+    rows, other = run(150, planted=range(0, 150, 10)), run(150, planted=range(0, 150, 15), seed=7)
+    assert analyse(rows, CONTROL, REFERENCE, benign=run(150, gap=0.05, seed=8)).verdict.outcome == "finding"
+    assert analyse(rows, CONTROL, REFERENCE, benign=other).verdict.outcome != "finding"

@@ -66,11 +66,20 @@ def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None
 @reading_options
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the explorer here.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Markdown summary.")
-def report(run: Path, reference: str | None, metric: str, html: Path | None, markdown: Path | None) -> None:
+@click.option(
+    "--control",
+    "benign",
+    type=click.Path(path_type=Path),
+    metavar="RUN2",
+    help="A run of a model with nothing to find, as a second control.",
+)
+def report(
+    run: Path, reference: str | None, metric: str, html: Path | None, markdown: Path | None, benign: Path | None
+) -> None:
     """Terminal summary of RUN; --html writes a self-contained explorer."""
     from blackbox_diff.results import read_run, write_reports
 
-    results = read_run(run, reference=reference, metric=metric)
+    results = read_run(run, reference=reference, metric=metric, benign=benign)
     write_reports(results, html=html, markdown_file=markdown)
     from rich.console import Console
 
