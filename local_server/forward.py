@@ -1,17 +1,15 @@
-"""What a model computes for the engine: hidden states of a pass, and log-probabilities from hidden states."""
+"""What a model computes for the engine: the hidden states of a pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
-from local_server import packed
+from local_server import halved, packed
 from local_server.errors import StartupError
+from local_server.logits import cap_of, capped
 from local_server.models import LoadedModel
 from local_server.packed import Pass, Segment
 
-CHUNK_LOGITS = 32 << 20  # logits held at once; full logits of a 262,144-token vocabulary would not fit
 SELF_CHECK = "The quick brown fox jumps over the lazy dog, and 12 others watch."
 SELF_CHECK_NATS = 1e-3
 
@@ -30,6 +28,8 @@ def run(loaded: LoadedModel, layout: Pass) -> torch.Tensor:
 def prepare(loaded: LoadedModel) -> None:
     """Switch the model to packed passes, once, and check that it says the same as before on a short text.
 
+    The check is in float32; after it, a bfloat16 model gets bfloat16 products where the CPU is fast at them.
+
     Raises StartupError for an architecture that does not (recurrent state, attention of its own).
     """
     if loaded.model.config._attn_implementation == packed.NAME:
@@ -42,7 +42,7 @@ def prepare(loaded: LoadedModel) -> None:
         prefix = packed.Prefix(tuple(head))
         run(loaded, Pass(None, [], [], [Segment(head, into=prefix)]))
         hidden = run(loaded, Pass(None, [], [], [Segment(ids), Segment(tail, prefix=prefix)]))
-        logprobs = logits_of(loaded, hidden).log_softmax(-1)
+        logprobs = capped(loaded, loaded.head(hidden)).log_softmax(-1)
     except (TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise StartupError(f"{loaded.spec}: this architecture can't be served: {error}") from None
     target = torch.tensor(ids[1:])[:, None]
@@ -56,37 +56,5 @@ def prepare(loaded: LoadedModel) -> None:
             f"{loaded.spec}: this architecture can't be served: batched passes differ from the model's own by "
             f"{worst:.2g} nats"
         )
-
-
-def logits_of(loaded: LoadedModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits (rows, vocabulary) of hidden states (rows, hidden)."""
-    logits: torch.Tensor = loaded.head(hidden)
-    cap = getattr(loaded.model.config, "final_logit_softcapping", None)
-    return torch.tanh(logits / cap) * cap if cap else logits
-
-
-def scored(
-    loaded: LoadedModel, hidden: torch.Tensor, targets: torch.Tensor, top: int
-) -> Iterator[tuple[float, list[tuple[int, float]], int]]:
-    """For each row: (logprob of its target, the best `top` as (id, logprob), the target's rank from 1).
-
-    hidden: (rows, hidden); targets: (rows,). Logits are made in chunks and dropped at once.
-    """
-    chunk = max(1, CHUNK_LOGITS // loaded.model.config.vocab_size)
-    for start in range(0, len(hidden), chunk):
-        wanted = targets[start : start + chunk]
-        logits = logits_of(loaded, hidden[start : start + chunk])
-        norm = torch.logsumexp(logits, dim=-1)
-        mine = logits.gather(1, wanted[:, None])[:, 0]
-        logprobs = (mine - norm).clamp(max=0.0).tolist()
-        ranks = ((logits > mine[:, None]).sum(-1) + 1).tolist() if top else [0] * len(wanted)
-        yield from zip(logprobs, top_of(logits, norm, top), ranks, strict=True)
-
-
-def top_of(logits: torch.Tensor, norm: torch.Tensor, top: int) -> list[list[tuple[int, float]]]:
-    """The best `top` of each row as (id, logprob), best first."""
-    if not top:
-        return [[] for _ in range(len(logits))]
-    values, indices = logits.topk(min(top, logits.shape[-1]), dim=-1)
-    values = (values - norm[:, None]).clamp(max=0.0)
-    return [list(zip(ids, lps, strict=True)) for ids, lps in zip(indices.tolist(), values.tolist(), strict=True)]
+    if loaded.dtype == "bfloat16" and halved.available():
+        halved.halve(loaded.model, capped=cap_of(loaded) is not None)

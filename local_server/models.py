@@ -24,7 +24,7 @@ class LoadedModel:
 
     pieces: the exact bytes of every token id; special tokens give the bytes of their name.
     special: ids that are not content (BOS, EOS, turn markers). stop: ids that end a completion.
-    dtype: precision the weights were rounded to; the model itself computes in float32.
+    dtype: precision the weights were rounded to; they are held in float32 until the model is prepared.
     """
 
     spec: str
@@ -57,9 +57,9 @@ class LoadedModel:
 def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
     """The model that `spec` names: an embedded name, a local directory, a .gguf file or a hub id.
 
-    dtype is the weights' precision, arithmetic is always float32: without matrix units for bfloat16 it is
-    about twice as fast on a CPU, and it keeps a token's logprob the same whether it was written in a
-    batch or scored in a text (in bfloat16 arithmetic the two differ by 0.03 nats on average).
+    dtype is the weights' precision. In bfloat16 the matrix products are bfloat16 too where the CPU is faster
+    at that (see halved); all else is float32, so that a token's logprob stays the same, whether it was
+    written in a batch or scored in a text: pure bfloat16 arithmetic differs there by 0.03 nats on average.
     Raises StartupError, one line, for anything that can't be loaded.
     """
     transformers.utils.logging.set_verbosity_error()

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import torch
 
-from local_server.forward import run, scored
+from local_server.forward import run
 from local_server.jobs import Token
+from local_server.logits import scored
 from local_server.models import LoadedModel
 from local_server.packed import Pass, Prefix, Segment
 

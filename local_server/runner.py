@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from local_server import jobs
-from local_server.forward import logits_of, prepare, run, scored, top_of
+from local_server import jobs, logits
+from local_server.forward import prepare, run
 from local_server.jobs import Generate, Score, Token, Written
 from local_server.models import LoadedModel
 from local_server.packed import Pass, Prefix, Segment
@@ -50,7 +50,7 @@ class Runner:
         config = self.loaded.model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_position = 2 * config.num_hidden_layers * heads * head_dim * self.loaded.model.dtype.itemsize
+        per_position = 2 * config.num_hidden_layers * heads * head_dim * torch.float32.itemsize
         return Slots(self.max_batch, per_position)
 
     @property
@@ -168,7 +168,7 @@ class Runner:
             states.append(hidden[one.place : one.place + _new(one) - 1])
             targets += one.job.prompt[len(one.prefix) if one.prefix else 1 :]
         top = max(one.job.top for one in scoring)
-        values = scored(self.loaded, torch.cat(states), torch.tensor(targets), top)
+        values = logits.scored(self.loaded, torch.cat(states), torch.tensor(targets), top)
         for one in scoring:
             job, prefix = one.job, one.prefix
             if prefix is not None:
@@ -183,18 +183,10 @@ class Runner:
 
     def _write(self, hidden: torch.Tensor, writing: list[Generate]) -> None:
         """Draw one token for each job: the live rows, then those that write one token and need no row."""
-        logits = logits_of(self.loaded, hidden)
-        norm = torch.logsumexp(logits, dim=-1)
-        allowed = logits
-        early = [row for row, job in enumerate(writing) if len(job.tokens) < job.min_tokens]
-        if early and len(self.stop):
-            allowed = logits.clone()
-            allowed[torch.tensor(early)[:, None], self.stop] = -torch.inf
-        chosen = choose(allowed, [job.settings for job in writing], [job.random for job in writing])
-        mine = (logits[torch.arange(len(writing)), torch.tensor(chosen)] - norm).clamp(max=0.0).tolist()
-        top = top_of(logits, norm, max(job.top for job in writing))
+        found = logits.rows(self.loaded, hidden)
+        drawn = [token for part, rows in found for token in self._draw(rows, writing[part])]
         for row in range(len(writing) - 1, -1, -1):
-            job, token = writing[row], Token(chosen[row], mine[row], top[row][: writing[row].top])
+            job, token = writing[row], drawn[row]
             job.tokens.append(token)
             if token.id not in self.loaded.special:
                 job.text += self.loaded.pieces[token.id]
@@ -205,6 +197,21 @@ class Runner:
                 job.on_token(token)
             if reason:
                 jobs.settle(job.future, Written(job.tokens, reason))
+
+    def _draw(self, rows: logits.Rows, writing: list[Generate]) -> list[Token]:
+        """The next token of each job, from its row."""
+        allowed = rows.logits
+        early = [row for row, job in enumerate(writing) if len(job.tokens) < job.min_tokens]
+        if early and len(self.stop):
+            allowed = allowed.clone()
+            allowed[torch.tensor(early)[:, None], self.stop] = -torch.inf
+        chosen = choose(allowed, [job.settings for job in writing], [job.random for job in writing])
+        logprobs = rows.logprobs(torch.tensor(chosen))
+        top = rows.top(max(job.top for job in writing))
+        return [
+            Token(index, logprob, best[: job.top])
+            for index, logprob, best, job in zip(chosen, logprobs, top, writing, strict=True)
+        ]
 
     def _ended(self, job: Generate) -> str | None:
         token = job.tokens[-1].id

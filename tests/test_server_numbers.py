@@ -15,9 +15,11 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from local_server import halved
 from local_server.jobs import Generate, Score
 from local_server.lora import attach
 from local_server.models import load
+from local_server.prompts import encode
 from local_server.runner import Runner
 from local_server.sampling import Settings, choose
 
@@ -218,3 +220,33 @@ def test_bfloat16_weights_are_the_rounded_ones(tiny_model: Path) -> None:
     rounded = load(str(tiny_model), "bfloat16").model.state_dict()
     for name, exact in load(str(tiny_model), "float32").model.state_dict().items():
         assert torch.equal(rounded[name], exact.bfloat16().float()), name
+
+
+@pytest.mark.skipif(not halved.available(), reason="this CPU computes bfloat16 no faster than float32")
+def test_in_bfloat16_a_text_scores_as_it_was_written() -> None:
+    """SmolLM2 writes at temperature 1 in a batch, and the same tokens are scored as texts."""
+    loaded = load("smollm2-135m-instruct")
+    runner = Runner(loaded, 8)
+    starts = [
+        "The history of",
+        "def main(",
+        "Dear Sir or Madam,",
+        "1. Preheat the",
+        "In 1994,",
+        "I can't",
+        "A",
+        "$x",
+    ]
+    written = [
+        Generate(encode(loaded, start), None, 0, max_tokens=32, random=random.Random(index))
+        for index, start in enumerate(starts)
+    ]
+    finish(runner, written)
+    scored = finish(runner, [Score(job.prompt + [t.id for t in job.tokens], None, 0) for job in written])
+    pairs = [
+        (token.logprob, again.logprob)
+        for job, tokens in zip(written, scored, strict=True)
+        for token, again in zip(job.tokens, tokens[len(job.prompt) :], strict=True)
+    ]
+    assert isinstance(loaded.head, halved.HalvedHead)
+    assert sum(abs(one - other) for one, other in pairs) / len(pairs) < 0.02
