@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from blackbox_diff.budget import Estimate, Ledger, estimate, prices_for
 from blackbox_diff.bundled import serve
-from blackbox_diff.client import Buyer, Endpoint
+from blackbox_diff.changes import changed
+from blackbox_diff.client import Buyer, Endpoint, Recall
 from blackbox_diff.collect import TARGET, Collector, Job, Lane, plan_jobs
 from blackbox_diff.config import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
 from blackbox_diff.errors import ConfigError, NotAuditableError
@@ -39,21 +40,19 @@ LOCAL = "local:"
 LOCAL_SECONDS = 600.0  # a model on this machine may be slow, and asking again would make it slower
 TICK = 0.5  # seconds between updates of the progress view
 
-# What a resumed run may be given; everything else decides what was bought.
-RESUMABLE = ("max_cost", "max_calls", "max_output_tokens", "price_in", "price_out", "completions", "concurrency")
-
 
 def start(config: AuditConfig, run: Path) -> int:
     """A new run in directory `run`; returns an exit code. Raises RunFileError when `run` exists."""
     if config.reference is None:
         raise ConfigError("no reference: give --reference-url and --reference-model, or --reference local:SPEC")
     plan(config, config.framing or ("raw", "chat"))  # a corpus that can't be read fails before any call
-    with Store.create(run, manifest(config)) as store:
-        return asyncio.run(_collect(store, config, [config.reference]))
+    priced = _priced(config)
+    with Store.create(run, manifest(priced)) as store:
+        return asyncio.run(_collect(store, priced, [config.reference]))
 
 
 def go_on(run: Path, changes: dict[str, Any]) -> int:
-    """Resume `run`; `changes` may raise caps, completions or concurrency. Returns an exit code."""
+    """Resume `run`, with `changes` (a configuration's tables) where they may differ; returns an exit code."""
     with Store.open(run) as store:
         config = changed(read_config(store, run), changes)
         store.set_state("config", config.model_dump(mode="json"))
@@ -70,7 +69,10 @@ def add_reference(run: Path, endpoint: EndpointConfig) -> int:
                 f"--reference-label: {run} has a reference '{endpoint.name}' already: give another label"
             )
         config = read_config(store, run)
-        store.set_state("references", [*store.state("references", []), endpoint.model_dump(mode="json")])
+        others = [
+            entry for entry in store.state("references", []) if (entry["label"] or entry["model"]) != endpoint.name
+        ]
+        store.set_state("references", [*others, endpoint.model_dump(mode="json")])
         return asyncio.run(_collect(store, config, [endpoint], buy=False))
 
 
@@ -96,17 +98,13 @@ def read_config(store: Store, run: Path) -> AuditConfig:
     return parse_config(data, str(run))
 
 
-def changed(config: AuditConfig, changes: dict[str, Any]) -> AuditConfig:
-    """`config` with caps or sizes replaced. Raises ConfigError for anything else."""
-    data = config.model_dump(mode="json")
-    for name, value in changes.items():
-        if name not in RESUMABLE:
-            raise ConfigError(f"--{name.replace('_', '-')}: can't change in a resumed run; start a new one")
-        table = data["budget"] if name in data["budget"] else data
-        table[name] = value
-    if data["completions"] < config.completions:
-        raise ConfigError(f"--completions: the run was started with {config.completions}; it can only grow")
-    return parse_config(data, "options")
+def _priced(config: AuditConfig) -> AuditConfig:
+    """`config` with the prices it is run at: the run's ledger must not move with the price table."""
+    found = prices_for(config.target, config.budget)
+    if found is None:
+        return config
+    budget = config.budget.model_copy(update={"price_in": found.input, "price_out": found.output})
+    return config.model_copy(update={"budget": budget})
 
 
 def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
@@ -132,6 +130,32 @@ async def _collect(
 ) -> int:
     """Connect, probe, buy and score until the plan is done or something stops it; returns an exit code."""
     started = time.monotonic()
+    collector = Collector(store, config.sampling(), Watch(store))
+    try:
+        with _interruptible(collector) as interrupt:
+            await _pipeline(store, config, references, collector, interrupt, buy=buy)
+    except asyncio.CancelledError:
+        if collector.stop.reason != INTERRUPTED:
+            raise
+    reason = collector.stop.reason or FINISHED
+    if collector.failed and reason == FINISHED:
+        reason = f"{FINISHED}, but for {collector.failed} that failed: `resume` tries them again"
+    store.set_state("stopped_because", reason)
+    store.set_state("seconds", (store.state("seconds") or 0.0) + time.monotonic() - started)
+    if reason == INTERRUPTED:
+        return EXIT_INTERRUPTED
+    return collector.stop.error.exit_code if collector.stop.error else 0
+
+
+async def _pipeline(
+    store: Store,
+    config: AuditConfig,
+    references: Sequence[EndpointConfig],
+    collector: Collector,
+    interrupt: _interruptible,
+    *,
+    buy: bool,
+) -> None:
     async with AsyncExitStack() as stack:
         target = await _target_lane(stack, store, config, probing=buy)
         lanes = [await _reference_lane(stack, store, config, reference) for reference in references]
@@ -139,22 +163,16 @@ async def _collect(
         samples = plan(config, framings)
         store.set_state("planned", len(samples))
         jobs = _jobs(store, config, target, lanes, samples, buy=buy)
-        watch = Watch(store)
+        watch = collector.watch
         if buy and store.outcomes(TARGET):
             await watch.ask(target)  # the endpoint may have changed since the run stopped
-        collector = Collector(store, config.sampling(), watch)
-        with live_view() as view, _interruptible(collector):
+        with live_view() as view:
             async with _watched(view, collector, target, len(samples)):
+                interrupt.gently = True
                 await collector.run(jobs, workers=2 * config.concurrency)
         for lane in (target, *lanes) if buy and jobs and collector.stop.reason is None else ():
             await watch.ask(lane)
         watch.save()
-    reason = collector.stop.reason or FINISHED
-    store.set_state("stopped_because", reason)
-    store.set_state("seconds", (store.state("seconds") or 0.0) + time.monotonic() - started)
-    if reason == INTERRUPTED:
-        return EXIT_INTERRUPTED
-    return collector.stop.error.exit_code if collector.stop.error else 0
 
 
 def _jobs(
@@ -215,7 +233,7 @@ async def _profile(
     stored: dict[str, Json] = store.state("profiles") or {}
     if label in stored:
         return EndpointProfile.model_validate(stored[label] | {"base_url": endpoint.url})
-    profile = await probe(buyer, endpoint, purpose=purpose)
+    profile = await probe(Recall(buyer), endpoint, purpose=purpose)
     store.set_state("profiles", stored | {label: profile.model_dump(mode="json")})
     return profile
 
@@ -259,18 +277,23 @@ async def _watched(view: LiveView, collector: Collector, target: Lane, planned: 
 
 
 class _interruptible:  # noqa: N801 - reads as the context manager that it is
-    """First SIGINT or SIGTERM: buy nothing more, finish what is paid for. The second: stop at once."""
+    """First SIGINT or SIGTERM: buy nothing more, finish what is paid for. The second: stop at once.
+
+    gently: whether there is a collector at work that can finish; before that, the first stops at once.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
+        self.gently = False
         self.loop = asyncio.get_running_loop()
         self.task = asyncio.current_task()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _interruptible:
         for number in self.SIGNALS:
             self.loop.add_signal_handler(number, self._interrupt)
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number in self.SIGNALS:
@@ -279,5 +302,5 @@ class _interruptible:  # noqa: N801 - reads as the context manager that it is
     def _interrupt(self) -> None:
         again = self.collector.stop.reason == INTERRUPTED
         self.collector.stop.because(INTERRUPTED)
-        if again and self.task is not None:
+        if (again or not self.gently) and self.task is not None:
             self.task.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,6 +34,7 @@ MAX_BODY = 16 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 HIDDEN = b"[key]"
 SECRET_LENGTH = 8  # a shorter key is a placeholder such as "x" or "none", and part of ordinary words
+PROBING = ""  # the sample id of calls that are for no sample
 
 __all__ = ["Bought", "Buyer", "Endpoint", "Lost", "TransportFailure"]
 
@@ -263,7 +265,7 @@ class Buyer:
 
     async def post(self, call: Call) -> RawReply:
         """For probing: through the ledger, retried like any call, but any HTTP status is an answer."""
-        last = await self._until_decided(call, "", None, probing=True)
+        last = await self._until_decided(call, PROBING, None, probing=True)
         if isinstance(last.outcome, TransportFailure):
             raise last.outcome
         return last.outcome
@@ -344,6 +346,28 @@ class Buyer:
         self.ledger.settle(worst, worst)
         if call_id is not None:
             self.store.lose_call_later(call_id, "unknown", "interrupted")
+
+
+class Recall:
+    """A buyer's answers for a probe, those first that were paid for before an earlier one was cut off.
+
+    A probe asks the same questions each time, some of them twice: the n-th time that a question is asked
+    gets the n-th stored answer to it.
+    """
+
+    def __init__(self, buyer: Buyer) -> None:
+        self._buyer = buyer
+        self._asked: Counter[str] = Counter()
+
+    async def post(self, call: Call) -> RawReply:
+        digest = call.digest()
+        place = self._asked[digest]
+        self._asked[digest] += 1
+        stored = self._buyer.store.bought(self._buyer.role, PROBING, digest, place)
+        return stored[1] if stored is not None else await self._buyer.post(call)
+
+    async def get(self, path: str) -> RawReply:
+        return await self._buyer.get(path)
 
 
 def settlement(

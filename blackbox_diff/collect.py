@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from blackbox_diff import reference
 from blackbox_diff.client import Buyer, Lost
-from blackbox_diff.errors import BudgetError, CircuitOpenError
+from blackbox_diff.errors import BlackboxDiffError, BudgetError, CircuitOpenError
 from blackbox_diff.plan import derive_seed
 from blackbox_diff.rank import rank
 from blackbox_diff.records import (
@@ -93,9 +93,15 @@ class Collector:
         Raises StorageError at once: what can't be stored must not be bought.
         """
         queue = iter(jobs)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._work(queue))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._work(queue))
+        except ExceptionGroup as failures:
+            expected = [error for error in failures.exceptions if isinstance(error, BlackboxDiffError)]
+            if expected:
+                raise expected[0] from None  # many workers, one full disk
+            raise
 
     async def _work(self, queue: Iterator[Job]) -> None:
         for job in queue:
@@ -109,7 +115,8 @@ class Collector:
 
     async def _take(self, job: Job) -> None:
         origin = job.lane.label
-        outcome = self.store.outcome(job.sample.id, origin)
+        # A sample that failed in an earlier session is open again.
+        outcome: Completion | Refusal | Lost | None = self.store.outcome(job.sample.id, origin)
         if outcome is None:
             outcome = await self._complete(job.lane, job.sample)
         if origin == TARGET:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -130,6 +131,19 @@ class AuditConfig(_Frozen):
 
     def arms(self, framings: tuple[Framing, ...]) -> tuple[Arm, ...]:
         return tuple(Arm(source, framing) for source in self.source for framing in framings)
+
+
+def overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` over it, tables merged entry by entry. Raises ConfigError for a table that is none."""
+    merged = dict(base)
+    for name, value in changes.items():
+        table = merged.get(name)
+        if isinstance(value, Mapping) and table is not None:
+            if not isinstance(table, Mapping):
+                raise ConfigError(f"{name}: must be a table")
+            value = {**table, **value}
+        merged[name] = value
+    return merged
 
 
 def parse_config(data: dict[str, Any], origin: str) -> AuditConfig:

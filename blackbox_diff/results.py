@@ -40,6 +40,17 @@ def read_run(
         return results_of(store, str(run), reference=reference, metric=metric, benign=benign)
 
 
+def unscored(run: Path) -> str | None:
+    """Why the run in directory `run` has no score at all, as one line; None where it has one."""
+    with Store.open(run, read_only=True) as store:
+        if store.references():
+            return None
+        summary = summarise(store, str(run), 0)
+    lost = [*summary.refused.items(), *summary.failed.items()]
+    counts = "".join(f", {number} {reason}" for reason, number in lost)
+    return f"nothing is scored: {summary.stopped_because}: {summary.completions} completions{counts}"
+
+
 def results_of(
     store: Store, name: str, *, reference: str | None = None, metric: str = "score", benign: Path | None = None
 ) -> Results:

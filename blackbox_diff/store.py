@@ -228,12 +228,12 @@ class Store:
         """Like lose_call, for a task that is being cancelled and can't wait: on disk by `close`."""
         self._writing().submit(lambda: [_lost(call_id, state, error)])
 
-    def bought(self, role: str, sample_id: str, digest: str) -> tuple[int, RawReply] | None:
-        """An accepted reply to the very same request for this sample, if one was ever stored."""
+    def bought(self, role: str, sample_id: str, digest: str, place: int = 0) -> tuple[int, RawReply] | None:
+        """The accepted reply number `place` (from 0) to the very same request for this sample, if stored."""
         row = self._read.execute(
             """SELECT id, status, headers, reply, seconds FROM calls WHERE sample_id = ? AND role = ?
-               AND accepted AND digest = ? ORDER BY id LIMIT 1""",
-            (sample_id, role, digest),
+               AND accepted AND digest = ? ORDER BY id LIMIT 1 OFFSET ?""",
+            (sample_id, role, digest, place),
         ).fetchone()
         return None if row is None else (row["id"], codec.unpack_reply(row))
 
@@ -280,19 +280,15 @@ class Store:
             lambda: [(sql.PUT_SCORE, codec.score_row(sample_id, origin, reference, score, call_id))]
         )
 
-    def outcome(self, sample_id: str, origin: str) -> Completion | Refusal | Lost | None:
-        """What was decided about a sample; None where it is still to be bought (unpaid included)."""
-        row = self._read.execute(
-            "SELECT * FROM completions WHERE sample_id = ? AND origin = ? AND outcome != 'unpaid'",
-            (sample_id, origin),
-        ).fetchone()
-        return None if row is None else codec.outcome_of(row)
+    def outcome(self, sample_id: str, origin: str) -> Completion | Refusal | None:
+        """What was decided about a sample; None where it is still to be bought, or failed and may be again."""
+        row = self._read.execute(f"{_COMPLETION} AND {_DECIDED}", (sample_id, origin)).fetchone()
+        found = None if row is None else codec.outcome_of(row)
+        return None if isinstance(found, Lost) else found
 
     def outcomes(self, origin: str) -> set[str]:
-        """Ids of the samples that are decided."""
-        rows = self._read.execute(
-            "SELECT sample_id FROM completions WHERE origin = ? AND outcome != 'unpaid'", (origin,)
-        )
+        """Ids of the samples that are decided: completed, or refused for good."""
+        rows = self._read.execute(f"SELECT sample_id FROM completions WHERE origin = ? AND {_DECIDED}", (origin,))
         return {row[0] for row in rows}
 
     def has_score(self, sample_id: str, origin: str, reference: str) -> bool:
@@ -379,6 +375,7 @@ class Store:
 
 
 _COMPLETION = "SELECT * FROM completions WHERE sample_id = ? AND origin = ?"
+_DECIDED = "outcome IN ('completed', 'refused')"
 
 
 def _lost(call_id: int, state: str, error: str) -> Statement:

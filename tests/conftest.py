@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+
+from tests.processes import running
 
 # A busy machine is no finding about the code.
 hypothesis_settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,20 +28,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def local_endpoint() -> Iterator[str]:
     """Base URL of the bundled server, in fp32, with SmolLM2 and the false-fact organism on it."""
-    command = [
-        sys.executable, "-m", "local_server", "--port", "0", "--dtype", "float32", "--exit-with-parent",
-        "--model", f"{BASE}={BASE}", "--adapter", f"{ORGANISM}={BASE}:{ROOT / 'fixtures/organisms' / ORGANISM}",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("ready "), f"the server did not start: {line!r}"
-        yield line.removeprefix("ready ").strip()
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        process.stdout.close()
+    adapter = f"{ORGANISM}={BASE}:{ROOT / 'fixtures/organisms' / ORGANISM}"
+    with running(["--model", f"{BASE}={BASE}", "--adapter", adapter, "--dtype", "float32"]) as url:
+        yield url
 
 
 # The fixtures below import what they need when they are used: most test modules never load torch.
@@ -74,9 +63,20 @@ def tiny_adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def plain_server(tmp_path_factory: pytest.TempPathFactory, tiny_adapters: dict[str, Path]) -> Iterator[str]:
+    """Base URL of a server with a tiny model that can be audited, and adapter `one` on it, in float32."""
+    from tests.server_fixtures import save_plain
+
+    adapter = f"one=tiny:{tiny_adapters['one']}"
+    model = save_plain(tmp_path_factory.mktemp("plain"))
+    with running(["--model", f"tiny={model}", "--adapter", adapter, "--dtype", "float32"]) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def tiny_server(tiny_model: Path, tiny_adapters: dict[str, Path]) -> Iterator[str]:
     """Base URL of a server with the tiny model and its adapters, in float32, behind a key."""
-    from tests.server_fixtures import KEY, running
+    from tests.server_fixtures import KEY
 
     adapters = [part for name, path in tiny_adapters.items() for part in ("--adapter", f"{name}=tiny:{path}")]
     arguments = ["--model", f"tiny={tiny_model}", *adapters, "--dtype", "float32", "--max-batch", "4"]

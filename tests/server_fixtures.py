@@ -1,4 +1,4 @@
-"""Tiny random models with a byte-level tokenizer, adapters on them, and servers that serve them.
+"""Tiny random models with a byte-level tokenizer, and adapters on them.
 
 The fixtures of these names are in conftest.py, so that one server serves the whole session.
 """
@@ -6,11 +6,6 @@ The fixtures of these names are in conftest.py, so that one server serves the wh
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +14,6 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-ROOT = Path(__file__).parent.parent
 KEY = "sk-local-test"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ("t h", "th e", "Ġ the", "i n", "e r", "o n", "a n", "an d", "Ġ and")
@@ -71,6 +65,27 @@ def save_llama(directory: Path) -> Path:
     return save_model(directory, transformers.LlamaConfig(**SHAPE, eos_token_id=265, tie_word_embeddings=True))
 
 
+def save_plain(directory: Path) -> Path:
+    """A Llama of three layers that only ever writes printable ASCII, so that it can be audited.
+
+    One direction of the residual stream is a constant, and the head weighs all other tokens down by it.
+    """
+    save_model(directory, transformers.LlamaConfig(**SHAPE, eos_token_id=265, tie_word_embeddings=False))
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory)
+    pieces = [byte_tokenizer().decode([index]) for index in range(SHAPE["vocab_size"])]
+    plain = torch.tensor([bool(piece) and piece.isascii() and piece.isprintable() for piece in pieces])
+    plain[[index for index, piece in enumerate(pieces) if piece in SPECIAL]] = False
+    with torch.no_grad():
+        embeddings = model.model.embed_tokens.weight
+        embeddings[:, 0] = 8 * embeddings.std()
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0
+            layer.mlp.down_proj.weight[0] = 0
+        model.lm_head.weight[:, 0] = torch.where(plain, 0.0, -1000.0)
+    model.save_pretrained(directory)
+    return directory
+
+
 def save_gemma(directory: Path) -> Path:
     """A Gemma 3 whose sliding layers see eight tokens."""
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
@@ -94,25 +109,3 @@ def save_adapter(directory: Path, *, seed: int, hidden: int = 32, rank: int = 4,
     }  # fmt: skip
     (directory / "adapter_config.json").write_text(json.dumps(settings | config))
     return directory
-
-
-@contextmanager
-def running(arguments: Sequence[str], **environment: str) -> Iterator[str]:
-    """`python -m local_server ARGUMENTS` on a free port; yields its base URL and ends it with SIGTERM."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "local_server", *arguments, "--port", "0", "--exit-with-parent"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | environment,
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("ready http://127.0.0.1:"), f"the server did not start: {line!r}"
-        yield line.removeprefix("ready ").strip()
-    finally:
-        process.terminate()
-        code = process.wait(timeout=30)
-        process.stdout.close()
-    assert code == 0

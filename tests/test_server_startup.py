@@ -18,7 +18,7 @@ import pytest
 from local_server import embedded
 from local_server.__main__ import main
 from local_server.embedded import EMBEDDED, Embedded
-from tests.server_fixtures import ROOT, running
+from tests.processes import ROOT, running
 
 NAME = "smollm2-135m-instruct"
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from blackbox_diff.cli.options import budget_options, build_config, design_options, endpoint_options
+from blackbox_diff.cli.options import budget_options, build_config, design_options, endpoint_options, settings
 
 CONFIG = click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
 RUN = click.argument("run", type=click.Path(path_type=Path))
@@ -86,15 +86,20 @@ def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
 
 @click.command()
 @RUN
+@endpoint_options("target")
+@endpoint_options("reference")
+@design_options
 @budget_options
-@click.option("--completions", type=int, metavar="N", help="Buy up to this many in all.")
-@click.option("--concurrency", type=int, metavar="N")
 @JSON
 def resume(run: Path, as_json: bool, **options: Any) -> int:
-    """Go on with RUN where it stopped; never buys the same sample twice."""
+    """Go on with RUN where it stopped; never buys the same sample twice.
+
+    Caps, --completions (upwards), --control, --concurrency and the names of key variables may change;
+    any other option must be what the run was started with.
+    """
     from blackbox_diff.audit import go_on
 
-    return finish(go_on(run, {k: v for k, v in options.items() if v is not None}), run, as_json)
+    return finish(go_on(run, settings(options)), run, as_json)
 
 
 @click.command()
@@ -133,8 +138,14 @@ def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as
 
 def finish(exit_code: int, run: Path, as_json: bool, reference: str | None = None) -> int:
     """What a collecting command shows once it has stopped, for whatever reason."""
-    from blackbox_diff.results import read_run, summary_object, write_reports
+    from blackbox_diff.errors import NotAuditableError
+    from blackbox_diff.results import read_run, summary_object, unscored, write_reports
 
+    again = f"go on with: blackbox-diff resume {run}"
+    empty = unscored(run)
+    if empty is not None:
+        click.echo(f"{empty}; {again}", err=True)
+        return exit_code or NotAuditableError.exit_code
     results = read_run(run, reference=reference)
     html = run / "report.html"
     write_reports(results, html=html)
@@ -148,5 +159,5 @@ def finish(exit_code: int, run: Path, as_json: bool, reference: str | None = Non
     render(results.analysis, results.summary, Console())
     click.echo(f"report: {html.resolve().as_uri()}")
     if exit_code in (3, 130):
-        click.echo(f"stopped: {results.summary.stopped_because}; go on with: blackbox-diff resume {run}", err=True)
+        click.echo(f"stopped: {results.summary.stopped_because}; {again}", err=True)
     return exit_code

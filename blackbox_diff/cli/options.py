@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from blackbox_diff.config import AuditConfig, EndpointConfig, parse_config, parse_endpoint, read_toml
+from blackbox_diff.config import AuditConfig, EndpointConfig, overlaid, parse_config, parse_endpoint, read_toml
 from blackbox_diff.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,16 +76,23 @@ def design_options(command: F) -> F:
 
 def build_config(config_file: Path | None, options: dict[str, Any]) -> AuditConfig:
     """The TOML file's settings, overlaid with the options that were given."""
-    data = read_toml(config_file) if config_file else {}
-    given = {name: value for name, value in options.items() if value is not None and value != ()}
-    _expand_local(given)
-    for side in ("target", "reference"):
-        _overlay(data, given, side, [(f"{side}_{field}", field) for field in ENDPOINT_FIELDS])
-    _overlay(data, given, "budget", [(field, field) for field in BUDGET_FIELDS])
-    data.update(given)
+    data = overlaid(read_toml(config_file) if config_file else {}, settings(options))
     if "target" not in data:
         raise ConfigError("no target: give --target-url and --target-model, or a TOML file with [target]")
     return parse_config(data, str(config_file) if config_file else "options")
+
+
+def settings(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as a configuration's tables."""
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    _expand_local(given)
+    tables = {side: {f"{side}_{field}": field for field in ENDPOINT_FIELDS} for side in ("target", "reference")}
+    tables["budget"] = {field: field for field in BUDGET_FIELDS}
+    found = {
+        table: {field: given.pop(option) for option, field in fields.items() if option in given}
+        for table, fields in tables.items()
+    }
+    return {**given, **{table: values for table, values in found.items() if values}}
 
 
 def reference_endpoint(options: dict[str, Any]) -> EndpointConfig:
@@ -106,12 +113,3 @@ def _expand_local(given: dict[str, Any]) -> None:
     if not spec.startswith("local:") or not spec.removeprefix("local:"):
         raise ConfigError(f"--reference: '{spec}' is not local:SPEC; for a server use --reference-url")
     given["reference_url"], given["reference_model"] = spec, spec.removeprefix("local:")
-
-
-def _overlay(data: dict[str, Any], given: dict[str, Any], table: str, fields: list[tuple[str, str]]) -> None:
-    found = {field: given.pop(option) for option, field in fields if option in given}
-    if found:
-        base = data.get(table, {})
-        if not isinstance(base, dict):
-            raise ConfigError(f"{table}: must be a table")
-        data[table] = {**base, **found}
