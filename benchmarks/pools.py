@@ -26,7 +26,7 @@ from pathlib import Path
 
 import click
 
-from blackbox_diff import audit
+from blackbox_diff import audit, limits
 from blackbox_diff.bundled import organisms_dir, serve
 from blackbox_diff.config import AuditConfig, EndpointConfig
 from blackbox_diff.store import Store
@@ -102,6 +102,7 @@ def buy(run: Path, config: AuditConfig, control: Path | None) -> bool:
         store.set_state("references", [foreign.model_dump(mode="json")])
         if control is not None:
             asyncio.run(copy_controls(control, store))
+    limits.START = config.concurrency  # the server is ours and hides no limit to be found out
     audit.go_on(run, {})
     return is_finished(run)
 
