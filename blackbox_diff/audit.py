@@ -159,7 +159,7 @@ async def _pipeline(
     async with AsyncExitStack() as stack:
         target = await _target_lane(stack, store, config, probing=buy)
         lanes = [await _reference_lane(stack, store, config, reference) for reference in references]
-        framings = _framings(config, target.profile)
+        framings = _framings(config, target.profile, lanes[0].profile if buy else None)
         samples = plan(config, framings)
         store.set_state("planned", len(samples))
         jobs = _jobs(store, config, target, lanes, samples, buy=buy)
@@ -187,9 +187,21 @@ def _jobs(
     return list(plan_jobs(target, lanes, samples, controls, shared))
 
 
-def _framings(config: AuditConfig, profile: EndpointProfile) -> tuple[Framing, ...]:
-    """The framings to use. Raises ConfigError for one that the target does not allow."""
+def _framings(
+    config: AuditConfig, profile: EndpointProfile, reference: EndpointProfile | None
+) -> tuple[Framing, ...]:
+    """The framings to use. Raises ConfigError for one that the target does not allow.
+
+    Raw completions are of no use beside a reference that can only score chats: the template would be the gap.
+    """
     allowed = profile.framings()
+    if reference is not None and reference.raw is None:
+        allowed = tuple(framing for framing in allowed if framing != "raw")
+        if not allowed:
+            raise NotAuditableError(
+                f"{reference.base_url}: {reference.model} scores chats only, and {profile.model} can't be asked "
+                "in a chat: bring a reference with raw completions"
+            )
     missing = [framing for framing in config.framing if framing not in (*allowed, "user")]
     if missing:
         raise ConfigError(

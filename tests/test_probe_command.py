@@ -1,13 +1,15 @@
-"""`blackbox-diff probe` as a person runs it, against a toy server on a real socket."""
+"""`blackbox-diff probe`, and what an audit makes of it, against toy servers on real sockets."""
 
 from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
 from blackbox_diff.records import EndpointProfile
+from blackbox_diff.results import read_run
 from tests.fake_endpoint import FakeEndpoint
 from tests.test_audit import run_cli
 from tests.toy_server import serving
@@ -71,3 +73,27 @@ def test_json_is_the_profile_that_an_audit_follows(capsys: pytest.CaptureFixture
     profile = EndpointProfile.model_validate(json.loads(capsys.readouterr().out))
     assert profile.auditable
     assert profile.framings() == ("raw", "chat")
+
+
+def audit(target: FakeEndpoint, reference: FakeEndpoint, run: Path) -> int:
+    with serving(target) as url, serving(reference) as base:
+        return run_cli(
+            [
+                "audit", "--target-url", url, "--target-model", "m", "--reference-url", base, "--reference-model",
+                "m", "--reference-label", "base", "--completions", "6", "--out", str(run),
+            ]
+        )  # fmt: skip
+
+
+def test_a_reference_that_scores_chats_only_is_given_chats_only(tmp_path: Path) -> None:
+    assert audit(FakeEndpoint(), FakeEndpoint("chat only"), tmp_path / "run") == 0
+    results = read_run(tmp_path / "run")
+    assert [arm.name for arm in results.analysis.arms] == ["prose/chat"]
+    assert results.summary.scored == 6
+
+
+def test_a_target_without_chats_needs_a_reference_with_raw_completions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit(FakeEndpoint("no template"), FakeEndpoint("chat only"), tmp_path / "run") == 4
+    assert "scores chats only" in capsys.readouterr().err
