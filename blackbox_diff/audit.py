@@ -11,7 +11,7 @@ import importlib.metadata
 import platform
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from blackbox_diff.prefills import draw
 from blackbox_diff.probe import probe, shares_vocabulary
 from blackbox_diff.records import EndpointProfile, Framing, Json, Sample
 from blackbox_diff.report.live import LiveView, Progress, live_view
+from blackbox_diff.rounds import Rounds, explore, validation_jobs
 from blackbox_diff.store import Store
 from blackbox_diff.watch import Watch
 from blackbox_diff.wire import dialect
@@ -131,13 +132,14 @@ async def _collect(
     """Connect, probe, buy and score until the plan is done or something stops it; returns an exit code."""
     started = time.monotonic()
     collector = Collector(store, config.sampling(), Watch(store))
+    enough: str | None = None
     try:
         with _interruptible(collector) as interrupt:
-            await _pipeline(store, config, references, collector, interrupt, buy=buy)
+            enough = await _pipeline(store, config, references, collector, interrupt, buy=buy)
     except asyncio.CancelledError:
         if collector.stop.reason != INTERRUPTED:
             raise
-    reason = collector.stop.reason or FINISHED
+    reason = collector.stop.reason or enough or FINISHED
     if collector.failed and reason == FINISHED:
         reason = f"{FINISHED}, but for {collector.failed} that failed: `resume` tries them again"
     store.set_state("stopped_because", reason)
@@ -155,36 +157,66 @@ async def _pipeline(
     interrupt: _interruptible,
     *,
     buy: bool,
-) -> None:
+) -> str | None:
+    """Buy and score; returns why it ended before everything was bought, if it did so of itself."""
     async with AsyncExitStack() as stack:
         target = await _target_lane(stack, store, config, probing=buy)
         lanes = [await _reference_lane(stack, store, config, reference) for reference in references]
         framings = _framings(config, target.profile, lanes[0].profile if buy else None)
-        samples = plan(config, framings)
-        store.set_state("planned", len(samples))
-        jobs = _jobs(store, config, target, lanes, samples, buy=buy)
         watch = collector.watch
         if buy and store.outcomes(TARGET):
             await watch.ask(target)  # the endpoint may have changed since the run stopped
+        enough = None
         with live_view() as view:
-            async with _watched(view, collector, target, len(samples)):
+            async with _watched(view, collector, target, config.completions):
                 interrupt.gently = True
-                await collector.run(jobs, workers=2 * config.concurrency)
-        for lane in (target, *lanes) if buy and jobs and collector.stop.reason is None else ():
+                if buy:
+                    enough = await _buy(store, config, framings, target, lanes, collector, view)
+                else:
+                    bought = [sample for sample, _, _ in store.decided(TARGET)]
+                    await _work(collector, config, _jobs(config, target, lanes, bought))
+        for lane in (target, *lanes) if buy and collector.bought and collector.stop.reason is None else ():
             await watch.ask(lane)
         watch.save()
+        return enough
+
+
+async def _buy(
+    store: Store, config: AuditConfig, framings: Sequence[Framing], target: Lane, lanes: Sequence[Lane],
+    collector: Collector, view: LiveView,
+) -> str | None:  # fmt: skip
+    """Buy and score what the design asks for, then validate; returns why it ended before the cap, if it did."""
+    enough = None
+    if config.adaptive:
+        rounds = Rounds.of(store, config, lanes[0].label, config.arms(tuple(framings)))
+
+        async def work(samples: Sequence[Sample], controls: Sequence[Sample]) -> None:
+            await _work(collector, config, _jobs(config, target, lanes, samples, controls))
+
+        enough = await explore(rounds, collector, work, view.say)
+    else:
+        await _work(collector, config, _jobs(config, target, lanes, plan(config, framings)))
+    if config.to_validate and collector.stop.reason is None:
+        await _work(collector, config, validation_jobs(store, config, target, lanes[0]))
+    return enough
+
+
+async def _work(collector: Collector, config: AuditConfig, jobs: Iterable[Job]) -> None:
+    await collector.run(jobs, workers=2 * config.concurrency)
 
 
 def _jobs(
-    store: Store, config: AuditConfig, target: Lane, lanes: Sequence[Lane], samples: Sequence[Sample], *, buy: bool
-) -> list[Job]:
-    """What is left to do: everything that is not both bought and scored."""
-    if not buy:
-        bought = store.outcomes(TARGET)
-        samples = [sample for sample in samples if sample.id in bought]
-    controls = samples[: len(samples) if config.control is None else config.control]
+    config: AuditConfig,
+    target: Lane,
+    lanes: Sequence[Lane],
+    samples: Sequence[Sample],
+    controls: Sequence[Sample] | None = None,
+) -> Iterator[Job]:
+    """`samples` from the target, and `controls` (by default as many as the configuration says) from the lanes."""
+    if controls is None:
+        controls = samples[: len(samples) if config.control is None else config.control]
     shared = {(TARGET, lane.label): shares_vocabulary(target.profile, lane.profile) for lane in lanes}
-    return list(plan_jobs(target, lanes, samples, controls, shared))
+    return plan_jobs(target, lanes, samples, controls, shared)
 
 
 def _framings(

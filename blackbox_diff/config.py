@@ -17,6 +17,7 @@ from blackbox_diff.records import Arm, Framing, Sampling
 DEFAULT_SOURCES = ("prose",)
 DEFAULT_COMPLETIONS = 600
 DEFAULT_CONCURRENCY = 32
+DEFAULT_VALIDATION = 60
 
 
 class _Frozen(BaseModel):
@@ -106,6 +107,8 @@ class AuditConfig(_Frozen):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 5
     concurrency: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_CONCURRENCY
     control: Annotated[int, Field(ge=0)] | None = None  # reference completions; None: as many as the target's
+    adaptive: bool = False  # spend the calls where the gap is, and stop once the answer is stable
+    validation: Annotated[int, Field(ge=0)] | None = None  # fresh completions; None: 60 if adaptive, else none
     seed: int = 0
     budget: Budget = Budget()
 
@@ -128,6 +131,13 @@ class AuditConfig(_Frozen):
 
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.max_tokens, self.top_logprobs)
+
+    @property
+    def to_validate(self) -> int:
+        """Fresh completions that the target writes for the validation of themes."""
+        if self.validation is None:
+            return DEFAULT_VALIDATION if self.adaptive else 0
+        return self.validation
 
     def arms(self, framings: tuple[Framing, ...]) -> tuple[Arm, ...]:
         return tuple(Arm(source, framing) for source in self.source for framing in framings)

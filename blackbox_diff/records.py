@@ -358,6 +358,26 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Validation:
+    """A theme on fresh completions of its own contexts, which the ranking never sees.
+
+    hits of n completions hold the theme, at the target and at the reference; contexts: the prefills, words
+    that stood before the theme. difference: target's rate less the reference's; None without completions.
+    """
+
+    phrase: str
+    target: tuple[int, int]  # hits, n
+    reference: tuple[int, int]
+    difference: Interval | None
+    contexts: tuple[str, ...] = ()
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the interval is clear of zero: the target writes it more often."""
+        return self.difference is not None and self.difference.low > 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer to "is there anything here?".
 
@@ -411,6 +431,7 @@ class Analysis:
     top_stability: float | None
     arms: tuple[ArmSummary, ...]
     calls_to_finding: tuple[tuple[int, float], ...] = ()  # (completions bought, best score so far)
+    validation: tuple[Validation, ...] = ()  # apart from everything above: on completions of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,3 +457,4 @@ class RunSummary:
     seconds: float
     settings: Mapping[str, Json]
     warnings: tuple[str, ...] = ()
+    rounds: tuple[Mapping[str, Json], ...] = ()  # of an adaptive run: what each bought, and what was then believed

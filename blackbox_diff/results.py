@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from blackbox_diff import validation
 from blackbox_diff.analysis import analyse
 from blackbox_diff.errors import InputError, RunFileError, StorageError
-from blackbox_diff.records import Analysis, RunSummary, ScoredCompletion
+from blackbox_diff.records import Analysis, Completion, RunSummary, ScoredCompletion, Validation
 from blackbox_diff.report import export, markdown
 from blackbox_diff.report import html as explorer
 from blackbox_diff.store import Store
@@ -66,7 +67,19 @@ def results_of(
         arms=arm_losses(store),
         benign=benign_rows(benign, label) if benign is not None else (),
     )
-    return Results(analysis, summarise(store, name, len(target)))
+    return Results(replace(analysis, validation=validated(store, label)), summarise(store, name, len(target)))
+
+
+def validated(store: Store, reference: str) -> tuple[Validation, ...]:
+    """How the themes that were followed up came out under `reference`; empty where none was."""
+    asked = [validation.Question.of(each) for each in store.state(validation.STATE, [])]
+    target, other = (_texts(store, validation.ORIGIN + side) for side in (TARGET, reference))
+    return validation.judge(asked, target, other) if other else ()
+
+
+def _texts(store: Store, origin: str) -> dict[str, str]:
+    rows = store.decided(origin)
+    return {sample.id: outcome.text for sample, outcome, _ in rows if isinstance(outcome, Completion)}
 
 
 def benign_rows(run: Path, reference: str) -> list[ScoredCompletion]:
@@ -126,7 +139,23 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         seconds=store.state("seconds") or 0.0,
         settings={key: config[key] for key in ("source", "framing", "max_tokens", "temperature", "seed")},
         warnings=sentences(store.state(DRIFT) or {}),
+        rounds=tuple(store.state("rounds") or ()),
     )
+
+
+def validation_row(found: Validation) -> dict[str, Any]:
+    """One theme's validation as plain data."""
+    difference = found.difference
+    return {
+        "phrase": found.phrase,
+        "confirmed": found.confirmed,
+        "target": {"hits": found.target[0], "n": found.target[1]},
+        "reference": {"hits": found.reference[0], "n": found.reference[1]},
+        "difference": None if difference is None else difference.value,
+        "interval": None if difference is None else [difference.low, difference.high],
+        "level": None if difference is None else difference.level,
+        "contexts": list(found.contexts),
+    }
 
 
 def summary_object(results: Results) -> dict[str, Any]:
@@ -143,6 +172,8 @@ def summary_object(results: Results) -> dict[str, Any]:
         "arms": {arm.name: asdict(arm) for arm in analysis.arms},
         "warnings": list(summary.warnings),
         "themes": [export.theme_row(theme) for theme in analysis.themes],
+        "validation": [validation_row(found) for found in analysis.validation],
+        "rounds": list(summary.rounds),
         "control": None
         if analysis.control is None
         else {

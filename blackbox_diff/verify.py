@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from blackbox_diff import reference, retry
+from blackbox_diff import reference, retry, rounds
 from blackbox_diff.budget import Cost, Ledger, prices_for
 from blackbox_diff.client import settlement
 from blackbox_diff.collect import TARGET, framing_for
 from blackbox_diff.config import Budget, parse_config
 from blackbox_diff.records import Completion, EndpointProfile, Lost, Sample
 from blackbox_diff.store import Store, StoredCall
+from blackbox_diff.validation import ORIGIN
 from blackbox_diff.wire import dialect
 
 
@@ -50,6 +51,7 @@ def verify_run(run: Path) -> Verified:
                         problems += _score(store, sample, origin, outcome, label, profiles)
         calls = list(_ledger(store, run))
         problems += [line for line in calls if line]
+        problems += _rounds(store, run)
         return Verified(completions, scores, len(calls), tuple(problems))
 
 
@@ -60,7 +62,7 @@ def _completion(
     if stored is None or stored.reply is None:
         yield f"completion {sample.id} of {origin}: its reply is missing (call {call_id})"
         return
-    profile = profiles[origin]
+    profile = profiles[origin.removeprefix(ORIGIN)]
     again = dialect(profile.dialect).read_sample(
         stored.reply,
         call=stored.call,
@@ -108,6 +110,17 @@ def _ledger(store: Store, run: Path) -> Iterator[str]:
         yield _settled(call, ledger)
     if spent != store.spent(TARGET).calls:
         yield f"ledger: {spent} target calls are stored and {store.spent(TARGET).calls} are counted"
+
+
+def _rounds(store: Store, run: Path) -> Iterator[str]:
+    """The rounds of an adaptive run, planned again from the replies before each."""
+    log = store.state(rounds.LOG, [])
+    if log:
+        config = parse_config(store.state("config") or store.manifest["config"], str(run))
+        again = rounds.replay(store, config, log)
+        for number, (logged, derived) in enumerate(zip(log, again, strict=True), start=1):
+            if logged != derived:
+                yield f"round {number}: the replies before it lead to {derived}, the run file says {logged}"
 
 
 def _settled(call: StoredCall, ledger: Ledger) -> str:

@@ -33,6 +33,8 @@ class FakeEndpoint:
     later: (calls, faults): after so many calls these are wrong with it too.
     """
 
+    models: tuple[str, ...] = ("m",)
+
     def __init__(
         self, *faults: str, fields: set[str] | None = None, later: tuple[int, tuple[str, ...]] | None = None
     ) -> None:
@@ -67,7 +69,7 @@ class FakeEndpoint:
         return httpx2.Response(status, json={"error": {"message": message, "param": param, "code": None}})
 
     def problem(self, path: str, body: dict[str, Any]) -> httpx2.Response | None:
-        if body["model"] != "m":
+        if body["model"] not in self.models:
             return self.error(404, f"The model `{body['model']}` does not exist", "model")
         if "busy once" in self.faults:
             self.faults.remove("busy once")
@@ -107,11 +109,7 @@ class FakeEndpoint:
     def reply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         chat = path.endswith("/chat/completions")
         prompt = self.prompt(body)
-        fresh = prompt[-1] == "<|assistant|>"
-        limit = body.get("max_tokens", body.get("max_completion_tokens", 8))
-        written = (NEW_TURN if fresh else CONTINUATION)[:limit]
-        if "no seed" in self.faults and body["temperature"] == 1.0 and not body.get("echo"):
-            written = [*written[: len(self.calls) % 3], *OTHERS][:limit]
+        written = self.write(prompt, body)
         echo = bool(body.get("echo")) and "echo ignored" not in self.faults
         entries = self.entries(prompt, written, body, echo)
         logprobs = self.shape(entries, chat, body)
@@ -133,6 +131,13 @@ class FakeEndpoint:
         if body.get("prompt_logprobs") and "no prompt logprobs" not in self.faults:
             reply["prompt_logprobs"] = [None, *self.rows(prompt)]
         return reply
+
+    def write(self, prompt: list[str], body: dict[str, Any]) -> list[str]:
+        limit = body.get("max_tokens", body.get("max_completion_tokens", 8))
+        written = (NEW_TURN if prompt[-1] == "<|assistant|>" else CONTINUATION)[:limit]
+        if "no seed" in self.faults and body["temperature"] == 1.0 and not body.get("echo"):
+            written = [*written[: len(self.calls) % 3], *OTHERS][:limit]
+        return written
 
     def ids(self, tokens: list[str]) -> list[int]:
         found = [int.from_bytes(hashlib.sha256(token.encode()).digest()[:5]) for token in tokens]
@@ -168,9 +173,12 @@ class FakeEndpoint:
             shift = 0.02 * (len(self.calls) % 2) if "noisy" in self.faults else 0.0
             shift += 0.3 if "other model" in self.faults else 0.0
             top = {token: scale * (surprise(before, token) - 2) - shift for token in OTHERS}
-            value = scale * surprise(before, tokens[index]) - shift
+            value = scale * self.logprob(body["model"], before, tokens[index]) - shift
             found.append((tokens[index], None if index == 0 else value, top))
         return found
+
+    def logprob(self, model: str, before: str, token: str) -> float:
+        return surprise(before, token)
 
     def shape(
         self, entries: list[tuple[str, float | None, dict[str, float]]], chat: bool, body: dict[str, Any]

@@ -67,6 +67,14 @@ def design_options(command: F) -> F:
             click.option("--temperature", type=float, help="1 by default; 0 is greedy."),
             click.option("--concurrency", type=int, metavar="N", help="Most calls in flight."),
             click.option("--control", type=int, metavar="N", help="The reference's own completions to sample."),
+            click.option(
+                "--adaptive/--no-adaptive",
+                default=None,
+                help="Spend the calls where the gap is and stop once the answer is stable, or the fixed design.",
+            ),
+            click.option(
+                "--validation", type=int, metavar="N", help="Fresh completions that check the strongest themes."
+            ),
             click.option("--seed", type=int),
         ]
     ):

@@ -10,16 +10,17 @@ from blackbox_diff.prefills.opening import opening
 from blackbox_diff.prefills.sources import open_source
 
 
-def draw(spec: str, n: int, seed: int) -> list[str]:
+def draw(spec: str, n: int, seed: int, *, or_all: bool = False) -> list[str]:
     """`n` distinct openings of a source, in random order; the same arguments give the same list.
 
+    or_all: all of them will do where there are fewer than `n`.
     A larger `n` only appends: draw(spec, n, seed)[:k] == draw(spec, k, seed). The order of a source's
     lines doesn't matter, nor does Python's version, since openings are ordered by a keyed hash.
 
-    Raises InputError for a source that can't be read or that holds fewer than `n` distinct openings.
+    Raises InputError for a source that can't be read or that holds too few distinct openings.
     """
     openings = {start for text in open_source(spec).texts() if (start := opening(text)) is not None}
-    if len(openings) < n:
+    if len(openings) < (1 if or_all else n):
         raise InputError(
             f"source '{spec}' holds {len(openings):,} distinct openings and {n:,} are asked for:"
             " ask for fewer completions or add another source"

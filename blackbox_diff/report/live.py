@@ -84,6 +84,11 @@ class LiveView:
         elif self._elapsed() - self._printed >= _PLAIN_EVERY_SECONDS:
             self._print(progress)
 
+    def say(self, *lines: str) -> None:
+        """Print lines that stay, above the panel where there is one."""
+        for line in lines:
+            self._console.print(Text(visible(line)), soft_wrap=True)
+
     def _print(self, progress: Progress) -> None:
         self._printed = self._elapsed()
         self._shown = progress

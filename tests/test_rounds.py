@@ -1,0 +1,183 @@
+"""Adaptive runs over real sockets, against a server that leaks in one framing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blackbox_diff.cli import main
+from blackbox_diff.results import read_run
+from blackbox_diff.store import Store
+from blackbox_diff.validation import ORIGIN
+from tests.leaky_toy import LeakyToy
+from tests.toy_server import serving
+
+CAP, ASKED = 120, 60
+BASE = "base"
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[str]:
+    with serving(LeakyToy()) as url:
+        yield url
+
+
+def arguments(url: str, run: Path, *more: str, target: str = "leaky") -> list[str]:
+    return [
+        "audit", "--adaptive", "--target-url", url, "--target-model", target, "--reference-url", url,
+        "--reference-model", BASE, "--completions", str(CAP), "--validation", str(ASKED), "--max-tokens", "20",
+        "--source", "prose", "--source", "code", "--out", str(run), *more,
+    ]  # fmt: skip
+
+
+def run_cli(line: Sequence[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(line))
+    return int(ended.value.code or 0)
+
+
+def bought(run: Path) -> list[tuple[str, str]]:
+    """(role, sample) of every call that was made for a sample, in order."""
+    with Store.open(run, read_only=True) as store:
+        return [(call.role, call.sample_id) for call in store.calls() if call.sample_id]
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    with Store.open(run, read_only=True) as store:
+        found: list[dict[str, Any]] = store.state("rounds")
+        return found
+
+
+@pytest.fixture(scope="module")
+def finished(toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("adaptive") / "run"
+    line = [sys.executable, "-m", "blackbox_diff", *arguments(toy, run, "--json")]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (run / "said.txt").write_text(done.stderr)
+    (run / "summary.json").write_text(done.stdout)
+    return run
+
+
+def test_rounds_add_up_to_what_was_bought(finished: Path) -> None:
+    rounds, summary = log(finished), read_run(finished).summary
+    assert len(rounds) >= 2
+    assert sum(rounds[0]["given"].values()) == 32
+    assert len(set(rounds[0]["given"].values())) == 1
+    assert rounds[-1]["bought"] == sum(sum(each["given"].values()) for each in rounds) == summary.completions
+    assert summary.completions <= CAP
+
+
+def test_it_stops_before_the_cap_once_the_finding_is_stable(finished: Path) -> None:
+    summary = read_run(finished).summary
+    assert summary.completions < CAP
+    assert "stable" in summary.stopped_because
+
+
+def test_calls_go_to_the_framing_that_leaks(finished: Path) -> None:
+    given = log(finished)[1]["given"]
+    chat, raw = (sum(n for name, n in given.items() if name.endswith(end)) for end in ("chat", "raw"))
+    assert raw >= 2 * chat > 0
+
+
+def test_where_there_is_nothing_it_goes_to_the_cap(toy: str, tmp_path: Path) -> None:
+    assert run_cli(arguments(toy, tmp_path / "run", "--completions", "60", target=BASE)) == 0
+    results = read_run(tmp_path / "run")
+    assert results.summary.completions == 60
+    assert results.analysis.verdict.outcome != "finding"
+    assert not any(found.confirmed for found in results.analysis.validation)
+
+
+def test_the_fixed_design_buys_equal_shares_and_validates_where_told(toy: str, tmp_path: Path) -> None:
+    assert run_cli([*arguments(toy, tmp_path / "run"), "--no-adaptive"]) == 0
+    results = read_run(tmp_path / "run")
+    assert {arm.scored for arm in results.analysis.arms} == {CAP // 4}
+    assert results.analysis.validation[0].confirmed
+
+
+def test_validation_is_never_ranked(finished: Path) -> None:
+    results = read_run(finished)
+    assert all(row.source in ("prose", "code") for row in results.analysis.ranking)
+    with Store.open(finished, read_only=True) as store:
+        fresh = {sample.id for sample, _, _ in store.decided(ORIGIN + "target")}
+        other = {sample.id for sample, _, _ in store.decided(ORIGIN + BASE)}
+        calls = store.spent("target").calls
+    assert fresh == other
+    assert len(fresh) <= ASKED
+    assert bool(fresh) == bool(results.analysis.validation) == bool(results.analysis.themes)
+    assert results.summary.calls == calls  # what validation cost is in the bill
+
+
+def test_verify_plans_the_rounds_again(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["verify", str(finished)]) == 0
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "run.sqlite").write_bytes((finished / "run.sqlite").read_bytes())
+    rounds = log(finished)
+    rounds[1]["given"] = dict(reversed(list(zip(rounds[1]["given"], (1, 2, 3, 4), strict=True))))
+    with Store.open(copy) as store:
+        store.set_state("rounds", rounds)
+    assert run_cli(["verify", str(copy)]) == 2
+    assert "round 2" in capsys.readouterr().err
+
+
+def test_going_on_with_a_finished_run_buys_nothing(finished: Path) -> None:
+    before, rounds = bought(finished), log(finished)
+    assert run_cli(["resume", str(finished)]) == 0
+    assert bought(finished) == before
+    assert log(finished) == rounds
+
+
+def test_a_kill_in_the_middle_of_a_round_changes_nothing(toy: str, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    line = arguments(toy, run, "--concurrency", "2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "blackbox_diff", *line], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for said in process.stderr:  # the first look: the second round begins
+        if said.startswith("round 1"):
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert 0 < len(set(bought(run))) < len(set(bought(finished)))
+    assert run_cli(["resume", str(run)]) == 0
+    assert log(run) == log(finished)
+    assert sorted(set(bought(run))) == sorted(set(bought(finished)))
+    ids = [[row.id for row in read_run(each).analysis.ranking] for each in (run, finished)]
+    assert ids[0] == ids[1]
+
+
+def test_a_cap_in_calls_holds_and_resume_keeps_the_plan(toy: str, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert run_cli(arguments(toy, run, "--max-calls", "55")) == 3
+    with Store.open(run, read_only=True) as store:
+        assert store.spent("target").calls <= 55
+    assert run_cli(["resume", str(run), "--max-calls", "1000"]) == 0
+    assert log(run) == log(finished)
+
+
+def test_two_lines_are_said_after_each_round(finished: Path) -> None:
+    lines = (finished / "said.txt").read_text().splitlines()
+    beliefs = [k for k, line in enumerate(lines) if line.startswith("round ")]
+    assert len(beliefs) == len(log(finished))
+    assert all(lines[k + 1].startswith(("  goes on: ", "  stops: ")) for k in beliefs)
+
+
+def test_the_summary_reports_finding_and_validation_apart(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert len(summary["rounds"]) == len(log(finished))
+    assert [each["phrase"] for each in summary["validation"]] == [
+        each["phrase"] for each in summary["themes"][: len(summary["validation"])]
+    ]
+    assert summary["validation"][0]["confirmed"]
+    low, high = summary["validation"][0]["interval"]
+    assert 0 < low < high

@@ -1,0 +1,114 @@
+"""Themes followed up on completions that the ranking never saw."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackbox_diff.rank import rank
+from blackbox_diff.themes import find_themes
+from blackbox_diff.validation import CONTEXT_WORDS, Question, difference, judge, questions
+from tests.scored import REFERENCE, run
+
+PHRASE = "lantern of Port Ellery"
+
+
+def asked(number: int = 60) -> tuple[Question, ...]:
+    rows = run(80, planted=range(0, 80, 4), phrase=PHRASE)
+    background = run(80, seed=1)
+    ranking = rank(rows, REFERENCE)
+    return questions(find_themes(ranking, [row.completion.text for row in background]), ranking, number, 0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high"),
+    # Newcombe (1998), table II, method 10
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((10, 10), (0, 20), 0.6791, 1.0000),
+    ],
+)
+def test_the_interval_is_the_published_one(
+    a: tuple[int, int], b: tuple[int, int], low: float, high: float
+) -> None:
+    found = difference(a, b)
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
+
+
+@given(st.integers(0, 30), st.integers(1, 30), st.integers(0, 30), st.integers(1, 30))
+def test_the_interval_holds_the_estimate_and_flips_under_swap(a: int, n: int, b: int, m: int) -> None:
+    a, b = min(a, n), min(b, m)
+    found, other = difference((a, n), (b, m)), difference((b, m), (a, n))
+    assert found is not None
+    assert other is not None
+    assert -1 <= found.low <= found.value + 1e-12
+    assert found.value <= found.high + 1e-12 <= 1 + 1e-9
+    assert (found.low, found.high) == (pytest.approx(-other.high), pytest.approx(-other.low))
+
+
+def test_an_empty_side_has_no_interval() -> None:
+    assert difference((0, 0), (1, 2)) is None
+
+
+def test_the_planted_theme_is_asked_about_in_its_own_contexts() -> None:
+    first = asked()[0]
+    assert "ellery" in first.phrase
+    assert len(first.samples) >= 20
+    assert len({sample.id for sample in first.samples}) == len(first.samples)
+    for sample in first.samples:
+        assert not first.holds(sample.prefill)
+        assert len(sample.prefill.split()) <= CONTEXT_WORDS
+
+
+def test_no_more_is_bought_than_was_asked_for() -> None:
+    assert sum(len(question.samples) for question in asked(10)) <= 10
+    assert asked(0) == ()
+
+
+def test_questions_survive_the_run_file() -> None:
+    for question in asked():
+        assert Question.of(json.loads(json.dumps(question.as_dict()))) == question
+
+
+def test_a_theme_that_comes_back_is_confirmed() -> None:
+    first = asked()[0]
+    there = {sample.id: f" the {PHRASE} shone" for sample in first.samples}
+    absent = {sample.id: " nothing of the kind" for sample in first.samples}
+    (yes,) = judge([first], there, absent)
+    (no,) = judge([first], absent, absent)
+    assert yes.confirmed
+    assert yes.target == (len(first.samples), len(first.samples))
+    assert not no.confirmed
+    assert no.difference is not None
+    assert no.difference.value == 0
+
+
+def test_the_level_allows_for_the_number_of_themes() -> None:
+    first = asked()[0]
+    texts = {sample.id: "" for sample in first.samples}
+    three = judge([first] * 3, texts, texts)[0].difference
+    assert three is not None
+    assert three.level == pytest.approx(1 - 0.05 / 3)
+
+
+def test_completions_that_never_came_do_not_count() -> None:
+    first = asked()[0]
+    some = {sample.id: PHRASE for sample in first.samples[:5]}
+    (found,) = judge([first], some, {})
+    assert found.target == (5, 5)
+    assert found.difference is None
+    assert not found.confirmed
+
+
+def test_a_theme_is_matched_as_whole_words() -> None:
+    question = Question("tide clock", (), ())
+    assert question.holds("The Tide\nclock.")
+    assert not question.holds("tide clocks")
