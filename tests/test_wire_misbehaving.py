@@ -326,3 +326,18 @@ def test_the_placeholder_of_a_filtered_token_is_missing_and_a_sure_one_is_kept()
     found = done(many([-1.0] * 38 + [0.0, -9999.0]))
     assert found.tokens.logprobs[-2] == 0.0
     assert math.isnan(found.tokens.logprobs[-1])
+
+
+@pytest.mark.parametrize(("text", "generated"), [(" ", 4), (" ", None), (" a", 2), ("", 4), (" a\ufffd", 2)])
+def test_white_space_without_logprobs_is_a_cut_character_only_where_few_tokens_were_written(
+    text: str, generated: int | None
+) -> None:
+    body = legacy(text, [], [])
+    body["choices"][0]["logprobs"] = None
+    if generated is not None:
+        body["usage"] = {"completion_tokens": generated}
+    assert refused(body) == "no_logprobs"
+    assert (
+        done({**body, "choices": [{**body["choices"][0], "text": " "}], "usage": {"completion_tokens": 2}}).text
+        == ""
+    )

@@ -19,6 +19,7 @@ from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
 
 REPLACEMENT = "\ufffd"
 SPACE = " \t\r\n"
+CUT = 3  # tokens of one character that may be cut off: it has at most four
 SLACK = 2  # entries that a server may leave out of its list: end of sequence, a stop token
 
 
@@ -59,12 +60,16 @@ def complete(entries: Entries | None, text: str, prefill: str, meta: Meta) -> Co
 def _without_entries(text: str, prefill: str, meta: Meta) -> Completion | Refusal:
     """No list is fine where there is no text: the model stopped at once, or was cut inside a character.
 
-    The token that was cut may begin with white space, which the server then shows without an entry.
+    The token that was cut may begin with white space, which llama.cpp then shows without an entry, with
+    (/completions) or without (chat) a replacement character after it.
     """
     content = text.removeprefix(prefill) if prefill else text
-    if content.lstrip(SPACE).strip(REPLACEMENT) or (content and not content.endswith(REPLACEMENT)):
+    if content.strip(SPACE + REPLACEMENT):
         return refuse("no_logprobs")
-    if not content and (meta.usage.output_tokens or 0) > SLACK:
+    generated = meta.usage.output_tokens
+    if generated is None:
+        generated = CUT + 1 if content else 0
+    if REPLACEMENT not in content and generated > CUT:
         return refuse("no_logprobs")
     side = (SideToken(content, None, "tail"),) if content else ()
     return Completion(
