@@ -19,9 +19,10 @@ from typing import Any, Literal
 from blackbox_diff.budget import Estimate, Ledger, estimate, prices_for
 from blackbox_diff.bundled import serve
 from blackbox_diff.changes import changed
-from blackbox_diff.client import Buyer, Endpoint, Recall
+from blackbox_diff.client import Buyer, Recall
 from blackbox_diff.collect import TARGET, Collector, Job, Lane, plan_jobs
 from blackbox_diff.config import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
+from blackbox_diff.endpoint import Endpoint
 from blackbox_diff.errors import ConfigError, NotAuditableError
 from blackbox_diff.limits import Limiter
 from blackbox_diff.plan import arm_samples, interleave, shares
@@ -243,7 +244,7 @@ def _framings(
 
 
 async def _target_lane(stack: AsyncExitStack, store: Store, config: AuditConfig, *, probing: bool) -> Lane:
-    endpoint = await stack.enter_async_context(Endpoint(config.target, concurrency=config.concurrency))
+    endpoint = await stack.enter_async_context(Endpoint(config.target))
     ledger = Ledger(
         config.budget, prices_for(config.target, config.budget), store.spent(TARGET), config.target.model
     )
@@ -262,7 +263,7 @@ async def _reference_lane(
         spec = reference.url.removeprefix(LOCAL)
         url = await asyncio.to_thread(stack.enter_context, serve(["--model", f"{reference.model}={spec}"]))
         reference = reference.model_copy(update={"url": url, "timeout_seconds": LOCAL_SECONDS})
-    endpoint = await stack.enter_async_context(Endpoint(reference, concurrency=config.concurrency))
+    endpoint = await stack.enter_async_context(Endpoint(reference))
     buyer = Buyer(endpoint, store, Ledger(Budget()), Limiter(config.concurrency), f"reference:{label}")
     profile = await _profile(store, buyer, reference, label, "reference")
     if not profile.can_score:

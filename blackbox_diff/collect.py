@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blackbox_diff import reference
-from blackbox_diff.client import Buyer, Lost
+from blackbox_diff.client import Buyer
 from blackbox_diff.errors import BlackboxDiffError, BudgetError, CircuitOpenError
 from blackbox_diff.plan import derive_seed
 from blackbox_diff.rank import rank
@@ -19,6 +19,7 @@ from blackbox_diff.records import (
     Completion,
     EndpointProfile,
     Framing,
+    Lost,
     ReferenceScore,
     Refusal,
     Sample,

@@ -24,7 +24,7 @@ from blackbox_diff.transport import TransportFailure
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.api_errors import ApiError, allowed_maximum, error_of
 from blackbox_diff.wire.base import ScoreItem
-from blackbox_diff.wire.body import items, load, mapping, one_line
+from blackbox_diff.wire.body import items, mapping, one_line
 from blackbox_diff.wire.replies import entries_of
 
 STEPS_DOWN = (20, 8, 5, 1, 0)
@@ -35,7 +35,7 @@ PAUSE_SECONDS = 1.0
 
 
 class Connection(Protocol):
-    """What client.Endpoint and client.Buyer offer."""
+    """What endpoint.Endpoint and client.Buyer offer."""
 
     async def post(self, call: Call) -> RawReply: ...
     async def get(self, path: str) -> RawReply: ...
@@ -70,7 +70,7 @@ class Conversation:
         call, reply = await self.ask(build)
         outcome = speaks.read_sample(reply, call=call, profile=self.profile, prefill=prefill, framing=framing)
         if isinstance(outcome, Completion):
-            choices = len(items(mapping(load(reply.body)).get("choices")))
+            choices = len(items(mapping(reply.value).get("choices")))
             return Pair(outcome, entries_of(reply), prefill, framing, choices)
         return outcome
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from blackbox_diff.budget import Ledger, prices_for
-from blackbox_diff.client import Endpoint
 from blackbox_diff.config import Budget, EndpointConfig
+from blackbox_diff.endpoint import Endpoint
 from blackbox_diff.errors import EndpointUsageError
 from blackbox_diff.explain import Explanation, Message, explain
 from blackbox_diff.records import Call
@@ -24,7 +24,7 @@ def explain_run(run: Path, reader: EndpointConfig, seeds: int, budget: Budget) -
 
     async def read() -> Explanation:
         ledger = Ledger(budget, prices_for(reader, budget), None, reader.model)
-        async with Endpoint(reader, concurrency=1) as endpoint:
+        async with Endpoint(reader) as endpoint:
 
             async def ask(messages: list[Message], seed: int) -> str:
                 return await _ask(endpoint, ledger, reader, messages, seed)

@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import pydantic_core
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -57,7 +59,7 @@ class Sampling:
     top_p: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One HTTP POST before it is sent: `path` is relative to the endpoint's base URL.
 
@@ -69,22 +71,41 @@ class Call:
     body: Mapping[str, Json]
     url: str | None = None
 
+    @cached_property
+    def json(self) -> str:
+        """The body as canonical JSON: what is stored and digested."""
+        return json.dumps(self.body, sort_keys=True, separators=(",", ":"))
+
     def digest(self) -> str:
-        """`sha256:` over the canonical JSON of the request, first 32 hex digits."""
-        text = json.dumps(
-            [self.url or self.path, self.body], sort_keys=True, separators=(",", ":"), ensure_ascii=True
-        )
+        """`sha256:` over the canonical JSON of path and body, first 32 hex digits."""
+        text = f"[{json.dumps(self.url or self.path)},{self.json}]"
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RawReply:
-    """What came back over HTTP, unread. Header names are lower case."""
+    """What came back over HTTP. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     seconds: float
+
+    @cached_property
+    def value(self) -> Json | None:
+        """The JSON value of the body, or None where it is not JSON; parsed once, not to be changed.
+
+        NaN and Infinity literals are read (they are censored later); integers longer than Python converts,
+        nesting deeper than the stack and invalid UTF-8 are not JSON here.
+        """
+        try:
+            return pydantic_core.from_json(self.body)  # four times as fast as json, and stricter
+        except ValueError:
+            pass
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ answer at all"; reading it is the dialect's business and never sends anything ag
 from __future__ import annotations
 
 import email.utils
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -71,9 +70,8 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
 def _judge(reply: RawReply, now: float) -> Decision:
     fate: Fate = "free"
     if 200 <= reply.status < 300:
-        try:
-            value = json.loads(reply.body)
-        except (ValueError, RecursionError):
+        value = reply.value
+        if value is None:
             return Decision("retry", "malformed_reply", "unknown", "the reply is not JSON")
         if not value or not isinstance(value, (dict, list)):
             return Decision("retry", "empty_reply", "unknown", "the reply is empty")
@@ -156,12 +154,15 @@ async def repeat(
         result: _T = state.outcome.result()
         return result
 
+    first = await attempt(1)
+    if decision_of(first).action != "retry":
+        return first  # nearly every call: no policy is built for it
     number = 0
 
     async def numbered() -> _T:
         nonlocal number
         number += 1
-        return await attempt(number)
+        return first if number == 1 else await attempt(number)
 
     policy = AsyncRetrying(
         retry=retry_if_result(lambda result: decision_of(result).action == "retry"),

@@ -199,7 +199,7 @@ class Store:
         def job() -> list[Statement]:
             values = (
                 call_id, role, sample_id, attempt, *reserved, call.digest(), call.path, call.url,
-                codec.dumps(call.body), time.time(),
+                call.json, time.time(),
             )  # fmt: skip
             return [(sql.RESERVE, values)]
 

@@ -12,12 +12,14 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from blackbox_diff.errors import StorageError
 
 Statement = tuple[str, Sequence[Any]]
 Job = Callable[[], Sequence[Statement]]
+Done = Future[None] | asyncio.Future[None]
 
 MAX_BATCH = 256
 
@@ -32,22 +34,27 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self._connection = connection
         self._name = name
-        self._queue: queue.SimpleQueue[tuple[Job, Future[None]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Job, Done] | None] = queue.SimpleQueue()
         self._failure: StorageError | None = None
         self._thread = threading.Thread(target=self._run, name="run-file-writer", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> Future[None]:
         """Queue `job`; the future is done once it is on disk. Raises StorageError after a failed commit."""
-        if self._failure is not None:
-            raise StorageError(str(self._failure))
         done: Future[None] = Future()
-        self._queue.put((job, done))
+        self._put(job, done)
         return done
 
     async def write(self, job: Job) -> None:
         """Like submit, awaited. A cancelled wait does not cancel the write."""
-        await asyncio.wrap_future(self.submit(job))
+        done = asyncio.get_running_loop().create_future()
+        self._put(job, done)
+        await done
+
+    def _put(self, job: Job, done: Done) -> None:
+        if self._failure is not None:
+            raise StorageError(str(self._failure))
+        self._queue.put((job, done))
 
     def close(self) -> None:
         """Finish what is queued, then close the connection."""
@@ -58,7 +65,7 @@ class Writer:
     def _run(self) -> None:
         running = True
         while running:
-            batch: list[tuple[Job, Future[None]]] = []
+            batch: list[tuple[Job, Done]] = []
             item = self._queue.get()
             while item is not None:
                 batch.append(item)
@@ -72,7 +79,7 @@ class Writer:
             if batch:
                 self._commit(batch)
 
-    def _commit(self, batch: list[tuple[Job, Future[None]]]) -> None:
+    def _commit(self, batch: list[tuple[Job, Done]]) -> None:
         failure = self._failure
         if failure is None:
             try:
@@ -84,13 +91,15 @@ class Writer:
                 self._connection.execute("COMMIT")
             except Exception as error:
                 failure = self._failure = self._give_up(error)
+        waiting: dict[asyncio.AbstractEventLoop, list[Done]] = {}
         for _, done in batch:
-            if not done.set_running_or_notify_cancel():
-                continue
-            if failure is None:
-                done.set_result(None)
+            if isinstance(done, Future):
+                _finish([done], failure)
             else:
-                done.set_exception(StorageError(str(failure)))
+                waiting.setdefault(done.get_loop(), []).append(done)
+        for loop, those in waiting.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_finish, those, failure)
 
     def _give_up(self, error: Exception) -> StorageError:
         try:
@@ -99,6 +108,17 @@ class Writer:
         except sqlite3.Error:
             pass  # SQLite rolls back by itself when the file is next opened
         return storage_error(self._name, error)
+
+
+def _finish(futures: Sequence[Done], failure: StorageError | None) -> None:
+    """Wake whoever waits for a transaction, once for all of it."""
+    for done in futures:
+        if done.done():
+            continue  # cancelled
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(StorageError(str(failure)))
 
 
 def storage_error(name: str, error: Exception) -> StorageError:

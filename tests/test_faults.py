@@ -14,8 +14,9 @@ import httpx2
 import pytest
 
 from blackbox_diff.budget import Ledger, Prices
-from blackbox_diff.client import Bought, Buyer, Endpoint
+from blackbox_diff.client import Bought, Buyer
 from blackbox_diff.config import Budget, EndpointConfig
+from blackbox_diff.endpoint import Endpoint
 from blackbox_diff.limits import Limiter
 from blackbox_diff.records import Call
 from blackbox_diff.store import Store
@@ -32,7 +33,7 @@ async def no_sleep(seconds: float) -> None:
 async def purchase(server: FaultServer, run: Path, n: int, *, budget: Budget | None = None) -> list[object]:
     config = EndpointConfig(url=server.url, model="m", key_env="AUDIT_KEY", timeout_seconds=0.2)
     with Store.create(run, {"config": {}}) as store:
-        async with Endpoint(config, concurrency=16) as endpoint:
+        async with Endpoint(config) as endpoint:
             ledger = Ledger(budget or Budget(max_cost=1.0), PRICES)
             limiter = Limiter(16, sleep=no_sleep, adaptive=False)
             limiter._throttled = lambda now, after: None  # type: ignore[method-assign]

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from blackbox_diff import conversation
-from blackbox_diff.client import Endpoint
 from blackbox_diff.config import EndpointConfig
+from blackbox_diff.endpoint import Endpoint
 from blackbox_diff.errors import ConfigError, EndpointUsageError
 from blackbox_diff.identity import identify
 from blackbox_diff.probe import probe, shares_vocabulary

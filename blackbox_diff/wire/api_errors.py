@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from blackbox_diff.records import Json, RawReply
-from blackbox_diff.wire.body import items, load, mapping, one_line, string
+from blackbox_diff.wire.body import items, mapping, one_line, string
 
 _MAXIMUM = re.compile(
     r"(?:maximum(?: value)? (?:of|is|allowed(?: is)?:?)|max(?:imum)? allowed:?|less than or equal to|at most|<=|"
@@ -35,7 +35,7 @@ class ApiError:
 
 def error_of(reply: RawReply) -> ApiError | None:
     """The error a reply carries; None for a reply that is none."""
-    value = load(reply.body)
+    value = reply.value
     if isinstance(value, list) and value:
         value = value[0]
     body = mapping(value)

@@ -10,11 +10,7 @@ from blackbox_diff.records import Json
 
 
 def load(body: bytes) -> Json | None:
-    """The JSON value of a reply's body, or None where it is not JSON.
-
-    NaN and Infinity literals are read (they are censored later); integers longer than Python converts,
-    nesting deeper than the stack and invalid UTF-8 are not JSON here.
-    """
+    """The JSON value of a part of a reply, read as RawReply.value reads the whole."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -8,12 +8,12 @@ TGI /generate: details.generated_tokens and the length of details.prefill.
 from __future__ import annotations
 
 from blackbox_diff.records import Json, RawReply, Usage
-from blackbox_diff.wire.body import count, items, load, mapping, money
+from blackbox_diff.wire.body import count, items, mapping, money
 
 
 def usage(reply: RawReply) -> Usage:
     """The usage that a reply of any shape reports; fields it does not report are None."""
-    return read_usage(load(reply.body))
+    return read_usage(reply.value)
 
 
 def read_usage(value: Json) -> Usage:

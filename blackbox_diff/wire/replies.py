@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blackbox_diff.records import Completion, Json, RawReply, Refusal
 from blackbox_diff.wire.api_errors import error_of
-from blackbox_diff.wire.body import first_choice, ids, items, load, mapping, message_text, string
+from blackbox_diff.wire.body import first_choice, ids, items, mapping, message_text, string
 from blackbox_diff.wire.completion import Meta, complete
 from blackbox_diff.wire.counts import read_usage, reasoning_tokens
 from blackbox_diff.wire.entries import Entries, from_choice
@@ -35,7 +35,7 @@ def read_reply(reply: RawReply, prefill: str) -> Completion | Refusal:
 
 def body_of(reply: RawReply) -> dict[str, Json] | Refusal:
     """The reply's JSON object, or the refusal that an error or a non-JSON body is."""
-    value = load(reply.body)
+    value = reply.value
     if value is None:
         value = assembled(reply.body)
     if not isinstance(value, dict) or "choices" not in value or reply.status >= 400:
@@ -61,4 +61,4 @@ def meta_of(body: dict[str, Json], choice: dict[str, Json]) -> Meta:
 
 def entries_of(reply: RawReply) -> Entries | None:
     """The first choice's entries, for the probe's own questions."""
-    return from_choice(first_choice(load(reply.body)))
+    return from_choice(first_choice(reply.value))

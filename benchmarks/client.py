@@ -1,0 +1,233 @@
+"""Client and store against a stub endpoint in another process: speed, memory, and finding hidden limits.
+
+    python -m benchmarks.client speed     client and store beside a bare httpx2 loop that only reads bytes
+    python -m benchmarks.client memory    100,000 completions: resident memory as the run grows
+    python -m benchmarks.client limits    adaptive concurrency beside every fixed setting, under hidden limits
+
+Each prints a Markdown table. Speed runs alternate between the two loops, so that what else the machine does
+falls on both; the ratio is the median of the paired ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from blackbox_diff.budget import Ledger, Prices
+from blackbox_diff.client import Bought, Buyer
+from blackbox_diff.config import Budget, EndpointConfig
+from blackbox_diff.endpoint import Endpoint
+from blackbox_diff.limits import Limiter
+from blackbox_diff.records import Arm, EndpointProfile, Sample, Sampling
+from blackbox_diff.store import Store
+from blackbox_diff.wire import dialect
+
+CONCURRENCY = 32
+SAMPLING = Sampling(max_tokens=64)
+PREFILL = "Once upon a"
+
+
+@contextmanager
+def stub(*arguments: str) -> Iterator[str]:
+    """A stub endpoint in another process; yields its base URL."""
+    command = [sys.executable, "-m", "benchmarks.stub_endpoint", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().removeprefix("ready ").strip()
+        finally:
+            process.terminate()
+
+
+def profile(url: str) -> EndpointProfile:
+    return EndpointProfile(
+        base_url=url, model="m", dialect="vllm", raw="raw", max_top_logprobs=5, token_bytes="exact", auditable=True
+    )
+
+
+async def pool(n: int, workers: int, one: Callable[[int], Coroutine[Any, Any, None]]) -> None:
+    """`one(0)` to `one(n - 1)`, `workers` at a time."""
+    numbers = iter(range(n))
+
+    async def work() -> None:
+        for number in numbers:
+            await one(number)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(work())
+
+
+async def bare(url: str, n: int) -> float:
+    """Requests per second of httpx2 alone: post, read the bytes, forget them."""
+    call = dialect("vllm").sample(profile(url), PREFILL, "raw", SAMPLING, 0)
+    body = json.dumps(dict(call.body)).encode()
+    headers = {"content-type": "application/json"}
+    limits = httpx2.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+    async with httpx2.AsyncClient(limits=limits) as client:
+
+        async def one(number: int) -> None:
+            assert (await client.post(url + call.path, content=body, headers=headers)).content
+
+        await pool(CONCURRENCY, CONCURRENCY, one)
+        started = time.perf_counter()
+        await pool(n, CONCURRENCY, one)
+        return n / (time.perf_counter() - started)
+
+
+async def bought(url: str, n: int, *, reading: bool = False, watch: Callable[[int], None] | None = None) -> float:
+    """Requests per second of client and store: reserved, sent, judged, settled and on disk; optionally read."""
+    speaks, found = dialect("vllm"), profile(url)
+    arm = Arm("prose", "raw")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Store.create(Path(directory) / "run", {"config": {}}) as store,
+    ):
+        async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
+            ledger = Ledger(Budget(max_cost=1e6), Prices(0.1, 0.4))
+            buyer = Buyer(endpoint, store, ledger, Limiter(CONCURRENCY), "target")
+
+            async def one(number: int) -> None:
+                sample = Sample(f"prose.raw.{number:06d}", arm, PREFILL, number)
+                call = speaks.sample(found, PREFILL, "raw", SAMPLING, number)
+                reply = await buyer.buy(call, sample.id, SAMPLING.max_tokens)
+                assert isinstance(reply, Bought)
+                if reading:
+                    outcome = speaks.read_sample(
+                        reply.reply, call=call, profile=found, prefill=PREFILL, framing="raw"
+                    )
+                    await store.put_completion(sample, "target", outcome, reply.call_id)
+                if watch is not None:
+                    watch(number)
+
+            await pool(CONCURRENCY, CONCURRENCY, lambda number: one(1_000_000 + number))
+            started = time.perf_counter()
+            await pool(n, CONCURRENCY, one)
+            return n / (time.perf_counter() - started)
+
+
+def speed(runs: int, n: int) -> Iterator[str]:
+    yield "| run | bare httpx2, requests/s | client and store, requests/s | ratio |"
+    yield "|---|---|---|---|"
+    ratios, bares, boughts = [], [], []
+    with stub() as url:
+        for run in range(runs):
+            first = asyncio.run(bare(url, n))
+            second = asyncio.run(bought(url, n))
+            third = asyncio.run(bare(url, n))
+            beside = (first + third) / 2
+            ratios.append(second / beside)
+            bares.append(beside)
+            boughts.append(second)
+            yield f"| {run + 1} | {beside:.0f} | {second:.0f} | {ratios[-1]:.2f} |"
+    medians = statistics.median(bares), statistics.median(boughts), statistics.median(ratios)
+    yield f"| median | {medians[0]:.0f} | {medians[1]:.0f} | **{medians[2]:.2f}** |"
+
+
+def resident() -> float:
+    """Resident memory of this process, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def memory(n: int) -> Iterator[str]:
+    yield "| completions bought, read and stored | resident memory, MB |"
+    yield "|---|---|"
+    done, rows = 0, []
+
+    def watch(_: int) -> None:
+        nonlocal done
+        done += 1
+        if done in (1_000, *(n * part // 10 for part in range(1, 11))):
+            rows.append((done, resident()))
+
+    with stub() as url:
+        rate = asyncio.run(bought(url, n, reading=True, watch=watch))
+    yield from (f"| {count:,} | {megabytes:.0f} |" for count, megabytes in rows)
+    spread = max(m for _, m in rows) - rows[0][1]
+    yield ""
+    yield f"Growth after the first thousand: {spread:.0f} MB, at {rate:.0f} completions a second."
+
+
+async def audited(url: str, limiter: Limiter, seconds: float) -> None:
+    """Buy from `url` for `seconds` with as many workers as the limiter may ever admit."""
+    call = dialect("vllm").sample(profile(url), PREFILL, "raw", SAMPLING, 0)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Store.create(Path(directory) / "run", {"config": {}}) as store,
+    ):
+        async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
+            buyer = Buyer(endpoint, store, Ledger(Budget()), limiter, "target")
+
+            async def work(worker: int) -> None:
+                number = 0
+                while True:
+                    await buyer.buy(call, f"prose.raw.{worker:03d}{number:05d}")
+                    number += 1
+
+            workers = [asyncio.create_task(work(worker)) for worker in range(limiter.most)]
+            await asyncio.sleep(seconds)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+
+def measured(arguments: Sequence[str], limiter: Limiter, seconds: float, after: float) -> tuple[float, float]:
+    """Replies per second and share of throttled requests, from `after` seconds on, by the stub's own clock."""
+    with stub(*arguments) as url:
+        asyncio.run(audited(url, limiter, seconds))
+        found = httpx2.get(url + "/stats").json()
+    good, bad = ([at for at in found[kind] if after <= at < seconds] for kind in ("replied", "throttled"))
+    return len(good) / (seconds - after), len(bad) / max(1, len(good) + len(bad))
+
+
+def limits(seconds: float) -> Iterator[str]:
+    yield "| hidden limit | best fixed setting | its replies/s | adaptive, replies/s | ratio | 429s past 10 s |"
+    yield "|---|---|---|---|---|---|"
+    hidden = {"8 in flight": ["--in-flight", "8"], "50 requests a second": ["--rate", "50"]}
+    for name, arguments in hidden.items():
+        arguments = [*arguments, "--latency", "0.1"]
+        fixed = {
+            most: measured(arguments, Limiter(most, adaptive=False), 15.0, 5.0)[0]
+            for most in (2, 4, 6, 8, 12, 16, 32)
+        }
+        best = max(fixed, key=lambda most: fixed[most])
+        rate, throttled = measured(arguments, Limiter(64), seconds, 10.0)
+        yield (
+            f"| {name} | {best} in flight | {fixed[best]:.1f} | {rate:.1f} | **{rate / fixed[best]:.2f}** "
+            f"| **{throttled:.1%}** |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "memory", "limits"])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--requests", type=int, help="per run: 3,000 for speed, 100,000 for memory")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the adaptive run for limits")
+    options = parser.parse_args()
+    if options.what == "speed":
+        lines = speed(options.runs, options.requests or 3_000)
+    elif options.what == "memory":
+        lines = memory(options.requests or 100_000)
+    else:
+        lines = limits(options.seconds)
+    for line in lines:
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
