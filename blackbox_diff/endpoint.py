@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ MAX_BODY = 16 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 HIDDEN = b"[key]"
 SECRET_LENGTH = 8  # a shorter key is a placeholder such as "x" or "none", and part of ordinary words
+
+# Its debug lines show a reply's headers as they came, and some endpoints repeat the key in them.
+logging.getLogger("httpcore2").setLevel(logging.INFO)
 
 
 class Endpoint:

@@ -6,6 +6,7 @@ It keeps its own books (requests read, tokens billed), which the client's ledger
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import random
 import threading
@@ -19,6 +20,7 @@ FAULTS = (
     "429", "429_seconds", "429_ms", "500", "502", "503", "reset_mid_body", "reset_at_once", "slow_body",
     "truncated_json", "long_garbage", "wrong_type", "hang", "duplicate", "error_in_200", "empty_object",
 )  # fmt: skip
+HUGE = ("too_long", "gzip_bomb", "endless")  # more than MAX_BODY, whatever the reply's headers say
 FREE = {"429", "429_seconds", "429_ms", "503", "error_in_200"}  # turned away: not billed
 
 
@@ -32,6 +34,7 @@ class FaultServer:
         self.billed = 0
         self.served: Counter[str] = Counter()
         self.url = ""
+        self.elsewhere = ""  # where it redirects to
         self._open: set[asyncio.StreamWriter] = set()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,6 +88,17 @@ class FaultServer:
             writer.write(http(200, good[:-10]))
         elif kind == "long_garbage":
             writer.write(http(200, b"\x00<" * 5_000_000))
+        elif kind == "too_long":
+            writer.write(http(200, b" " * (17 << 20) + good))
+        elif kind == "gzip_bomb":
+            writer.write(http(200, gzip.compress(bytes(64 << 20)), b"Content-Encoding: gzip\r\n"))
+        elif kind == "endless":
+            writer.write(b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\n\r\n")
+            while True:
+                writer.write(b" " * 65_536)
+                await writer.drain()
+        elif kind == "redirect":
+            writer.write(http(307, b"", f"Location: {self.elsewhere}/completions\r\n".encode()))
         elif kind == "wrong_type":
             writer.write(http(200, b"<html><body>Bad gateway</body></html>", kind=b"text/html"))
         elif kind == "error_in_200":

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import resource
 import sqlite3
 import zlib
 from pathlib import Path
@@ -17,10 +18,12 @@ from blackbox_diff.budget import Ledger, Prices
 from blackbox_diff.client import Bought, Buyer
 from blackbox_diff.config import Budget, EndpointConfig
 from blackbox_diff.endpoint import Endpoint
+from blackbox_diff.errors import CircuitOpenError, EndpointUsageError
 from blackbox_diff.limits import Limiter
-from blackbox_diff.records import Call
+from blackbox_diff.records import Call, Lost
 from blackbox_diff.store import Store
-from tests.fault_server import FREE, OUTPUT_TOKENS, FaultServer, serving
+from blackbox_diff.transport import TransportFailure
+from tests.fault_server import FREE, HUGE, OUTPUT_TOKENS, FaultServer, serving
 
 KEY = "sk-verysecret-0123456789"
 PRICES = Prices(1.0, 2.0)
@@ -122,3 +125,51 @@ async def test_a_repeated_key_is_hidden_and_a_placeholder_leaves_the_text_alone(
         reply = await endpoint.post(Call("/completions", {}))
     assert (reply.body.decode() == said) == kept
     assert (key in reply.body.decode(), reply.headers["x-key"] == key) == (kept, kept)
+
+
+@pytest.mark.parametrize("kind", HUGE)
+async def test_a_reply_without_end_is_cut_off_in_bounded_memory(kind: str) -> None:
+    with serving(FaultServer(1.0, (kind,))) as server:
+        config = EndpointConfig(url=server.url, model="m", timeout_seconds=60)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        async with Endpoint(config) as endpoint:
+            with pytest.raises(TransportFailure) as failed:
+                await endpoint.post(Call("/completions", {"prompt": "x"}))
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert (failed.value.kind, failed.value.reason) == ("unknown", "reply_too_long")
+    assert grown < 128 * 1024  # KB; the server is in this process, with a copy of what it sends
+
+
+async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(tmp_path: Path) -> None:
+    with serving(FaultServer(0.0)) as other, serving(FaultServer(1.0, ("redirect",))) as server:
+        server.elsewhere = other.url
+        (outcome,) = await purchase(server, tmp_path, 1)
+    assert isinstance(outcome, CircuitOpenError)
+    assert "redirects" in str(outcome)
+    assert (server.requests, other.requests) == (1, 0)
+
+
+async def test_an_absolute_url_on_another_host_is_refused_before_anything_is_sent() -> None:
+    with serving(FaultServer(0.0)) as other, serving(FaultServer(0.0)) as server:
+        async with Endpoint(EndpointConfig(url=server.url, model="m", key_env="AUDIT_KEY")) as endpoint:
+            with pytest.raises(EndpointUsageError, match="alone gets the key"):
+                await endpoint.post(Call("/completions", {}, other.url + "/completions"))
+            with pytest.raises(EndpointUsageError, match="alone gets the key"):
+                await endpoint.get(other.url + "/models")
+    assert other.requests == 0
+
+
+async def test_a_sample_that_failed_is_bought_on_resume_and_not_twice(tmp_path: Path) -> None:
+    """Ten throttled attempts give a sample up; the next session tries it again, the one after does not."""
+    with serving(FaultServer(1.0, ("500",))) as server:
+        assert [type(outcome) for outcome in await purchase(server, tmp_path / "first", 1)] == [Lost]
+        call = Call("/completions", {"prompt": "opening 0", "max_tokens": OUTPUT_TOKENS})
+        config = EndpointConfig(url=server.url, model="m", key_env="AUDIT_KEY")
+        server.share = 0.0
+        for _ in range(2):
+            with Store.open(tmp_path / "first") as store:
+                async with Endpoint(config) as endpoint:
+                    ledger = Ledger(Budget(max_cost=1.0), PRICES, store.spent("target"))
+                    buyer = Buyer(endpoint, store, ledger, Limiter(4), "target", sleep=no_sleep)
+                    assert isinstance(await buyer.buy(call, "prose.raw.00000"), Bought)
+    assert server.requests == 11

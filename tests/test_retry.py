@@ -98,3 +98,34 @@ def test_hostile_error_text_becomes_one_printable_line() -> None:
     detail = decide(reply(400, {"error": {"message": "\x1b[31mred\n\u202eline" * 99}}), 1).detail
     assert detail.isprintable()
     assert len(detail) < 260
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "action", "words"),
+    [
+        (401, {"statusCode": 401, "message": "Access token is missing, invalid, or expired."}, "stop", "expired"),
+        (
+            401,
+            {"error": {"code": "401", "message": "Access denied due to invalid subscription key"}},
+            "stop",
+            "key",
+        ),
+        (
+            404,
+            {"error": {"code": "DeploymentNotFound", "message": "The API deployment is absent"}},
+            "stop",
+            "absent",
+        ),
+        (429, {"error": {"code": "429", "message": "exceeded call rate limit; retry after 6 s"}}, "retry", "rate"),
+        (
+            400,
+            {"error": {"code": "content_filter", "param": "prompt", "status": 400, "innererror": {"x": {}}}},
+            "give up",
+            "400",
+        ),
+    ],
+)
+def test_azure_errors_are_read(status: int, body: object, action: str, words: str) -> None:
+    decision = decide(reply(status, body), 1)
+    assert (decision.action, decision.fate) == (action, "free")
+    assert words in decision.detail
