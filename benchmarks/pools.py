@@ -20,7 +20,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,15 +136,16 @@ def held(lock: Path | None) -> Iterator[None]:
 
 
 def missing_pools(
-    pools: Path, names: Sequence[str], seeds: Sequence[int], completions: int
+    pools: Path, names: Sequence[str], seeds: Sequence[int], design: Design
 ) -> list[tuple[str, int]]:
-    """What is left to buy, in order: seed by seed, the base first, because the others copy its controls."""
-    ordered = [IDENTITY, *(name for name in names if name != IDENTITY)]
+    """What is left to buy, in order: seed by seed, the base first where the others copy its controls."""
+    others = [name for name in names if name != IDENTITY]
+    ordered = [IDENTITY, *others] if design.control or len(others) < len(names) else others
     return [
         (name, seed)
         for seed in seeds
         for name in ordered
-        if not is_finished(pool_path(pools, name, seed), completions)
+        if not is_finished(pool_path(pools, name, seed), design.completions)
     ]
 
 
@@ -156,17 +157,18 @@ def buy_all(
     *,
     lock: Path | None = None,
     server_options: Sequence[str] = (),
+    server: str | None = None,
 ) -> Iterator[Path]:
     """Buy each of `todo`, yielding the path of each that is finished; one server serves them all."""
     arguments = [part for model in (SAME, CROSS) for part in ("--model", f"{model}={model}")]
     for name in dict.fromkeys(name for name, _ in todo if name != IDENTITY):
         arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
-    with serve([*arguments, *server_options]) as url:
+    with nullcontext(server) if server else serve([*arguments, *server_options]) as url:
         for name, seed in todo:
             run, shared = pool_path(pools, name, seed), pool_path(pools, IDENTITY, seed)
             config = pool_config(url, SAME if name == IDENTITY else name, seed, design)
             with held(lock):
-                if buy(run, config, None if name == IDENTITY else shared):
+                if buy(run, config, shared if name != IDENTITY and design.control else None):
                     yield run
 
 
@@ -182,6 +184,7 @@ def buy_all(
 @click.option("--max-tokens", default=Design().max_tokens, show_default=True)
 @click.option("--concurrency", default=Design().concurrency, show_default=True)
 @click.option("--lock", type=click.Path(path_type=Path), help="A file to lock while a pool is bought.")
+@click.option("--server", help="URL of a running server that holds the models and adapters.")
 @click.option("--server-option", multiple=True, help="Passed to the bundled server, e.g. --dtype=bfloat16.")
 def main(
     names: tuple[str, ...],
@@ -194,18 +197,19 @@ def main(
     concurrency: int,
     lock: Path | None,
     server_option: tuple[str, ...],
+    server: str | None,
 ) -> None:
     adapters = find_organisms([organisms_dir(), *roots])
     wanted = names or tuple(adapters)
     unknown = [name for name in wanted if name != IDENTITY and name not in adapters]
     if unknown:
         raise click.UsageError(f"no organism '{unknown[0]}'; there are {IDENTITY}, {', '.join(adapters)}")
-    todo = missing_pools(pools, wanted, [int(seed) for seed in seeds.split(",")], completions)
     design = Design(completions, control, max_tokens, concurrency)
+    todo = missing_pools(pools, wanted, [int(seed) for seed in seeds.split(",")], design)
     if not todo:
         print("every pool is there", file=sys.stderr)
         return
-    for run in buy_all(pools, adapters, todo, design, lock=lock, server_options=server_option):
+    for run in buy_all(pools, adapters, todo, design, lock=lock, server_options=server_option, server=server):
         print(run, flush=True)
 
 

@@ -10,6 +10,7 @@ from benchmarks.pools import (
     CROSS,
     IDENTITY,
     SAME,
+    Design,
     copy_controls,
     find_organisms,
     is_finished,
@@ -35,16 +36,21 @@ async def control_pool(path: Path, n: int) -> None:
 
 
 def test_the_base_comes_first_for_every_seed_because_its_controls_are_shared(tmp_path: Path) -> None:
-    todo = missing_pools(tmp_path, ["loyalty", IDENTITY], [0, 1], 300)
+    todo = missing_pools(tmp_path, ["loyalty", IDENTITY], [0, 1], Design(300))
     assert todo == [(IDENTITY, 0), ("loyalty", 0), (IDENTITY, 1), ("loyalty", 1)]
+
+
+def test_without_controls_the_base_is_bought_only_where_it_is_named(tmp_path: Path) -> None:
+    assert missing_pools(tmp_path, ["loyalty"], [0], Design(control=0)) == [("loyalty", 0)]
+    assert missing_pools(tmp_path, ["loyalty", IDENTITY], [0], Design(control=0))[0] == (IDENTITY, 0)
 
 
 @pytest.mark.parametrize("names", [["loyalty"], []])
 async def test_a_finished_pool_is_passed_over(tmp_path: Path, names: list[str]) -> None:
     await control_pool(pool_path(tmp_path, IDENTITY, 0), 1)
     assert is_finished(pool_path(tmp_path, IDENTITY, 0))
-    assert missing_pools(tmp_path, names, [0], 300) == [(name, 0) for name in names]
-    assert missing_pools(tmp_path, names, [0], 600) == [(name, 0) for name in [IDENTITY, *names]]
+    assert missing_pools(tmp_path, names, [0], Design(300)) == [(name, 0) for name in names]
+    assert missing_pools(tmp_path, names, [0], Design(600)) == [(name, 0) for name in [IDENTITY, *names]]
 
 
 async def test_controls_are_copied_with_their_scores_and_only_once(tmp_path: Path) -> None:
