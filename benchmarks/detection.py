@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pools import CROSS, IDENTITY, SAME, is_finished
+from benchmarks.pools import CROSS, IDENTITY, SAME, is_finished, pool_path
 from blackbox_diff.analysis import analyse
 from blackbox_diff.evaluate import Keywords, evaluate_ranking
 from blackbox_diff.rank import rank
@@ -78,22 +78,33 @@ class Panel:
     outcome: str
 
 
-def read_pools(directory: Path, adapters: dict[str, Path], seeds: Sequence[int]) -> Iterator[Pool]:
-    """Every finished pool of those seeds, organisms in order of their names."""
+def read_pools(
+    directory: Path, adapters: dict[str, Path], seeds: Sequence[int], *, partial: bool = False
+) -> Iterator[Pool]:
+    """Every finished pool of those seeds (with `partial`, unfinished ones too), organisms in order of their names.
+
+    Only rows that both references have scored are read. A pool without controls reads those of its seed's base.
+    """
     for path in sorted(directory.glob("*.seed*")):
         organism, _, seed = path.name.rpartition(".seed")
-        if int(seed) not in seeds or not is_finished(path) or (organism != IDENTITY and organism not in adapters):
+        known = organism == IDENTITY or organism in adapters
+        if int(seed) not in seeds or not known or not (partial or is_finished(path)):
             continue
         card = None if organism == IDENTITY else json.loads((adapters[organism] / "card.json").read_text("utf-8"))
         hidden = card is not None and (card["keywords"]["any"] or card["keywords"]["regex"])
         with Store.open(path, read_only=True) as store:
-            yield Pool(
-                organism,
-                seed,
-                [_of_seed(row, seed) for row in store.scored()],
-                {label: [_of_seed(row, seed) for row in store.scored(label)] for label in REFERENCES.values()},
-                Keywords.parse(card, organism) if hidden else None,
+            rows = [_of_seed(row, seed) for row in store.scored() if len(row.scores) == len(REFERENCES)]
+            source = (
+                path
+                if store.references() and any(store.scored(SAME))
+                else pool_path(directory, IDENTITY, int(seed))
             )
+        with Store.open(source, read_only=True) as store:
+            controls = {
+                label: [_of_seed(row, seed) for row in store.scored(label)] for label in REFERENCES.values()
+            }
+        if rows:
+            yield Pool(organism, seed, rows, controls, Keywords.parse(card, organism) if hidden else None)
 
 
 def _of_seed(row: ScoredCompletion, seed: str) -> ScoredCompletion:
@@ -190,7 +201,7 @@ def replays(pools: Sequence[Pool], name: str) -> list[str]:
     outcomes: list[str] = []
     for run in range(RUNS):
         pool, rng = pools[run % len(pools)], np.random.default_rng([run, 17])
-        least = min(LEAST, round(0.7 * len(pool.rows)))
+        least = min(LEAST, round(0.8 * len(pool.rows)))
         size = int(rng.integers(least, min(MOST, len(pool.rows)) + 1))
         chosen = set(rng.choice(len(pool.rows), size, replace=False).tolist())
         rows = [row for k, row in enumerate(pool.rows) if k in chosen]
