@@ -13,9 +13,11 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from blackbox_diff import validation
 from blackbox_diff.budget import Estimate, Ledger, estimate, prices_for
 from blackbox_diff.bundled import serve
 from blackbox_diff.changes import changed
@@ -30,7 +32,7 @@ from blackbox_diff.prefills import draw
 from blackbox_diff.probe import probe, shares_vocabulary
 from blackbox_diff.records import EndpointProfile, Framing, Json, Sample
 from blackbox_diff.report.live import LiveView, Progress, live_view
-from blackbox_diff.rounds import Rounds, explore, validation_jobs
+from blackbox_diff.rounds import Rounds, adaptive_notes, explore, validation_jobs
 from blackbox_diff.store import Store
 from blackbox_diff.watch import Watch
 from blackbox_diff.wire import dialect
@@ -90,8 +92,9 @@ def probe_endpoint(endpoint: EndpointConfig, purpose: Literal["target", "referen
 
 def estimate_audit(config: AuditConfig) -> Estimate:
     """Calls, tokens and USD per arm; spends nothing, so unprobed framings are taken as allowed."""
-    samples = plan(config, config.framing or ("raw", "chat"))
-    return estimate(samples, config)
+    framings = config.framing or ("raw", "chat")
+    found = estimate([*plan(config, framings), *validation.typical(config.to_validate, framings)], config)
+    return replace(found, notes=adaptive_notes(found)) if config.adaptive else found
 
 
 def read_config(store: Store, run: Path) -> AuditConfig:

@@ -234,6 +234,7 @@ class Estimate:
     counted_by: str
     capped_at_usd: float | None
     prices: Prices | None = None
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Json]:
         total = self.total
@@ -280,7 +281,7 @@ class Estimate:
             notes.append(f"capped at {self.capped_at_usd:g} USD")
         if self.total.usd is None:
             notes.append("no price is known: give --price-in and --price-out in USD per million tokens")
-        return [*table, *notes]
+        return [*table, *notes, *self.notes]
 
 
 def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:

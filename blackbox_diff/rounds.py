@@ -14,6 +14,7 @@ from functools import partial
 
 from blackbox_diff import adaptive, stopping, validation
 from blackbox_diff.analysis import analyse
+from blackbox_diff.budget import Estimate
 from blackbox_diff.collect import TARGET, Collector, Job, Lane
 from blackbox_diff.config import AuditConfig
 from blackbox_diff.plan import arm_samples
@@ -24,6 +25,7 @@ from blackbox_diff.records import (
     Arm,
     Completion,
     Json,
+    Ranked,
     ReferenceScore,
     Refusal,
     Sample,
@@ -107,7 +109,7 @@ class Rounds:
     def look(self, analysis: Analysis) -> str | None:
         """Take a look into account; returns why to stop, or None to go on."""
         self.looks.append(stopping.look(analysis, self.bought))
-        self.records = arm_records(self.records, self.given[-1], analysis, self.control, self.reference)
+        self.records = arm_records(self.records, self.given[-1], analysis.ranking, self.control, self.reference)
         return stopping.stop_reason(self.looks, self.cap)
 
     def lines(self, reason: str | None) -> tuple[str, str]:
@@ -149,13 +151,13 @@ def replay(store: Store, config: AuditConfig, log: Sequence[Mapping[str, Json]])
 def arm_records(
     before: Mapping[str, adaptive.ArmRecord],
     given: Mapping[str, int],
-    analysis: Analysis,
+    ranking: Sequence[Ranked],
     control: Sequence[ScoredCompletion],
     reference: str,
 ) -> dict[str, adaptive.ArmRecord]:
     """What each arm has given after a round that bought `given`."""
     scores: dict[str, list[float]] = {name: [] for name in before}
-    for row in analysis.ranking:
+    for row in ranking:
         value = row.metrics["score"]
         if value is not None and "degenerate" not in row.flags:
             scores[f"{row.source}/{row.framing}"].append(value)
@@ -170,6 +172,18 @@ def arm_records(
         )
         for name, record in before.items()
     }
+
+
+def adaptive_notes(found: Estimate) -> tuple[str, ...]:
+    """What an estimate of equal shares leaves open for an adaptive run."""
+    calls = found.total.calls
+    tokens = max(arm.input_tokens_worst / arm.calls for arm in found.arms) * calls
+    costs = [arm.usd_worst / arm.calls for arm in found.arms if arm.usd_worst is not None]
+    usd = f" and {max(costs) * calls:.4f} USD" if costs else ""
+    return (
+        "adaptive: the table has equal shares; a run stops sooner where the answer is stable, and its shares",
+        f"follow the replies: all of it in the dearest arm would be {tokens:.0f} input tokens{usd} at most",
+    )
 
 
 async def explore(rounds: Rounds, collector: Collector, work: Work, say: Callable[..., None]) -> str | None:

@@ -19,7 +19,7 @@ from itertools import cycle, islice
 from statistics import NormalDist
 
 from blackbox_diff.plan import derive_seed
-from blackbox_diff.records import Arm, Interval, Json, Ranked, Sample, Theme, Validation
+from blackbox_diff.records import Arm, Framing, Interval, Json, Ranked, Sample, Theme, Validation
 from blackbox_diff.themes import STOP
 from blackbox_diff.words import WORD
 
@@ -68,6 +68,12 @@ def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, s
         Question(theme.phrase, theme.terms, tuple(_samples(theme, places, number // len(found), seed)))
         for theme, places in found
     )
+
+
+def typical(number: int, framings: Sequence[Framing]) -> list[Sample]:
+    """Samples of the size that `number` validating ones have at most, for an estimate."""
+    framing = framings[-1]  # the one with more around the prefill
+    return [Sample(f"{SOURCE}.{k:05d}", Arm(SOURCE, framing), "w" * 12 * CONTEXT_WORDS, k) for k in range(number)]
 
 
 def _contexts(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ranked]]:

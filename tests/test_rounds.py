@@ -181,3 +181,24 @@ def test_the_summary_reports_finding_and_validation_apart(finished: Path) -> Non
     assert summary["validation"][0]["confirmed"]
     low, high = summary["validation"][0]["interval"]
     assert 0 < low < high
+
+
+def test_the_estimate_counts_validation_and_says_what_it_leaves_open(capsys: pytest.CaptureFixture[str]) -> None:
+    prices = ["--price-in", "1", "--price-out", "2", "--completions", "100", "--adaptive"]
+    line = ["estimate", "--target-url", "http://127.0.0.1:9/v1", "--target-model", "m", *prices]
+    assert run_cli(line) == 0
+    assert "adaptive:" in capsys.readouterr().out
+    assert run_cli([*line, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total"]["calls"] == 160
+    assert found["arms"]["validation/chat"]["calls"] == 60
+
+
+def test_validation_can_be_added_to_a_run(toy: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert run_cli([*arguments(toy, run), "--no-adaptive", "--completions", "48", "--validation", "0"]) == 0
+    assert read_run(run).analysis.validation == ()
+    assert run_cli(["resume", str(run), "--validation", "60"]) == 0
+    results = read_run(run)
+    assert results.analysis.validation[0].confirmed
+    assert results.summary.completions == 48

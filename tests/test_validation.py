@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from blackbox_diff.rank import rank
+from blackbox_diff.records import Validation
+from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.themes import find_themes
 from blackbox_diff.validation import CONTEXT_WORDS, Question, difference, judge, questions
+from tests.report_data import HOSTILE, analysis_of, summary_of
 from tests.scored import REFERENCE, run
 
 PHRASE = "lantern of Port Ellery"
@@ -112,3 +118,26 @@ def test_a_theme_is_matched_as_whole_words() -> None:
     question = Question("tide clock", (), ())
     assert question.holds("The Tide\nclock.")
     assert not question.holds("tide clocks")
+
+
+@pytest.mark.parametrize("phrase", ["tide clock", *HOSTILE.values()])
+def test_every_report_tells_validation_apart_and_model_text_stays_inert(phrase: str) -> None:
+    found = Validation(phrase, (9, 10), (3, 10), difference((9, 10), (3, 10)))
+    analysis = replace(analysis_of(60), validation=(found,))
+    summary, screen = summary_of(analysis), io.StringIO()
+    terminal.render(analysis, summary, Console(file=screen, width=120))
+    shown = [screen.getvalue(), markdown.render(analysis, summary), html.render(analysis, summary)]
+    for text in shown:
+        assert "apart from the ranking" in text
+        assert "confirmed" in text
+        assert "17" in text
+        assert "81" in text
+    assert "\x1b" not in "".join(shown)
+    assert "<script>window.pwned" not in shown[2]
+    without = analysis_of(60)
+    assert "Validation" not in markdown.render(without, summary)
+
+
+def test_a_side_that_gave_nothing_is_not_called_validated() -> None:
+    analysis = replace(analysis_of(60), validation=(Validation("tide", (1, 2), (0, 0), None),))
+    assert "not validated" in markdown.render(analysis, summary_of(analysis))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from blackbox_diff.records import Analysis, RunSummary, Verdict
+from blackbox_diff.records import Analysis, RunSummary, Validation, Verdict
 from blackbox_diff.report.sanitize import finite, visible
 
 # Labels and help of the metrics; one that is not listed is shown under its own name.
@@ -115,3 +115,21 @@ def control(analysis: Analysis) -> str:
         f"Control, {visible(analysis.verdict.control)}: {plural(found.n, 'completion')}, "
         f"highest score {number(found.max_score, 3)}, mean gap {number(found.mean_gap, 3)}"
     )
+
+
+VALIDATION = "on fresh completions of the words before each theme, apart from the ranking"
+
+
+def validated(found: Validation) -> str:
+    """How a theme came out on completions that the ranking never saw."""
+    rates = ", ".join(
+        f"{name} {hits} of {n}" for name, (hits, n) in (("target", found.target), ("reference", found.reference))
+    )
+    if found.difference is None:
+        return f"not validated: {rates}"
+    low, high = (
+        f"{100 * bound:+.0f}".replace("-", "−") for bound in (found.difference.low, found.difference.high)
+    )
+    outcome = "confirmed" if found.confirmed else "not confirmed"
+    level = f"{100 * found.difference.level:.1f}".removesuffix(".0")
+    return f"{outcome}: {rates}; difference {low} to {high} points ({level}% CI)"

@@ -42,6 +42,10 @@ def render(analysis: Analysis, summary: RunSummary) -> str:
             summary=summary,
             figures=_figures(analysis, summary),
             themes=_themes(analysis),
+            validation=[
+                (shorten(visible(found.phrase), 120), facts.validated(found)) for found in analysis.validation
+            ],
+            validation_note=facts.VALIDATION,
             provenance=_provenance(summary),
             csp=_policy(scripts=(library, script), styles=(style,)),
             style=Markup(style),  # ours, as are library, script and licence; the data is escaped below

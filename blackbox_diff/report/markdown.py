@@ -61,6 +61,12 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
         for quote in theme.quotes[:3]:
             yield f"  - {code(quote.id)} {_marked(excerpt(quote.text, quote.span, _WIDTH))}"
     yield ""
+    if analysis.validation:
+        yield f"## Validation: {facts.VALIDATION}"
+        yield ""
+        for found in analysis.validation:
+            yield f"- {code(shorten(found.phrase, 80))}: {plain(facts.validated(found))}"
+        yield ""
     yield f"## Top completions by {plain(facts.label(analysis.metric))}"
     yield ""
     for ranked in analysis.ranking[:top]:

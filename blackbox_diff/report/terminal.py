@@ -41,6 +41,11 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
         yield Text("  " + _theme_line(theme))
         for quote in theme.quotes[:1]:
             yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
+    if analysis.validation:
+        yield Text()
+        yield _heading(f"Validation: {facts.VALIDATION}")
+    for found in analysis.validation:
+        yield Text(f'  "{shorten(visible(found.phrase), 50)}"  {facts.validated(found)}')
     yield Text()
     yield _heading(f"Top completions by {facts.label(analysis.metric)}")
     for ranked in analysis.ranking[:top]:
