@@ -59,15 +59,25 @@ def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, s
     for theme in themes[: min(THEMES, number)]:
         places = list(islice(_contexts(theme, ranking), 10 * CONTEXTS))
         # A context that speaks of the theme already would lead the reference to it too.
-        words = {word for term in (theme.phrase, *theme.terms) for word in WORD.findall(term)} - STOP
+        words = _content(" ".join((theme.phrase, *theme.terms)))
         clean = [place for place in places if words.isdisjoint(WORD.findall(place[0].lower()))]
         places = (clean or places)[:CONTEXTS]
         if places:
             found.append((theme, places))
     return tuple(
-        Question(theme.phrase, theme.terms, tuple(_samples(theme, places, number // len(found), seed)))
+        Question(theme.phrase, _variants(theme), tuple(_samples(theme, places, number // len(found), seed)))
         for theme, places in found
     )
+
+
+def _variants(theme: Theme) -> tuple[str, ...]:
+    """The theme's terms that are its phrase in other words; what merely stood beside it is no evidence of it."""
+    own = _content(theme.phrase)
+    return tuple(term for term in theme.terms if 2 * len(own & _content(term)) >= len(_content(term)) > 0)
+
+
+def _content(text: str) -> set[str]:
+    return set(WORD.findall(text.lower())) - STOP
 
 
 def typical(number: int, framings: Sequence[Framing]) -> list[Sample]:

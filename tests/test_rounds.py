@@ -200,5 +200,7 @@ def test_validation_can_be_added_to_a_run(toy: str, tmp_path: Path) -> None:
     assert read_run(run).analysis.validation == ()
     assert run_cli(["resume", str(run), "--validation", "60"]) == 0
     results = read_run(run)
-    assert results.analysis.validation[0].confirmed
+    found = results.analysis.validation[0]
+    assert found.target[1] == found.reference[1] >= 20
+    assert found.target[0] > found.reference[0]
     assert results.summary.completions == 48

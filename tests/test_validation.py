@@ -17,7 +17,7 @@ from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.themes import find_themes
 from blackbox_diff.validation import CONTEXT_WORDS, Question, difference, judge, questions
 from tests.report_data import HOSTILE, analysis_of, summary_of
-from tests.scored import REFERENCE, run
+from tests.scored import REFERENCE, run, scored
 
 PHRASE = "lantern of Port Ellery"
 
@@ -72,6 +72,13 @@ def test_the_planted_theme_is_asked_about_in_its_own_contexts() -> None:
     for sample in first.samples:
         assert not first.holds(sample.prefill)
         assert len(sample.prefill.split()) <= CONTEXT_WORDS
+
+
+def test_what_merely_stood_beside_a_theme_is_no_evidence_of_it() -> None:
+    theme = replace(find_themes(rank(run(40, planted=range(0, 40, 2)), REFERENCE), [])[0], phrase="tide clock")
+    theme = replace(theme, terms=("tide clock", "the clock runs", "harbour town", "of"))
+    (question,) = questions([theme], rank([scored(0, " by the tide clock in town")], REFERENCE), 5, 0)
+    assert question.terms == ("tide clock", "the clock runs")
 
 
 def test_no_more_is_bought_than_was_asked_for() -> None:
