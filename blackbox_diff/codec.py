@@ -6,7 +6,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,25 @@ COMPLETION_COLUMNS = (
 SCORE_COLUMNS = "sample_id, origin, reference, outcome, call_id, reason, advice, ends, logprobs, context, notes"
 
 Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """One row of the ledger with its request and, where there is one, its raw reply."""
+
+    id: int
+    role: str
+    sample_id: str
+    attempt: int
+    state: str
+    accepted: bool
+    reserved: tuple[int, int, int | None]  # input tokens, output tokens, picodollars
+    settled: tuple[int, int, int | None]
+    flag: str | None
+    digest: str
+    call: Call
+    reply: RawReply | None
+    error: str | None
 
 
 def dumps(value: Json) -> str:
@@ -85,6 +104,25 @@ def unpack_reply(row: sqlite3.Row) -> RawReply:
 
 def unpack_call(row: sqlite3.Row) -> Call:
     return Call(row["path"], json.loads(row["body"]), row["url"])
+
+
+def stored_call(row: sqlite3.Row) -> StoredCall:
+    """A row of `calls`."""
+    return StoredCall(
+        id=row["id"],
+        role=row["role"],
+        sample_id=row["sample_id"],
+        attempt=row["attempt"],
+        state=row["state"],
+        accepted=bool(row["accepted"]),
+        reserved=(row["reserved_input"], row["reserved_output"], row["reserved_pico"]),
+        settled=(row["input"], row["output"], row["pico"]),
+        flag=row["flag"],
+        digest=row["digest"],
+        call=unpack_call(row),
+        reply=unpack_reply(row) if row["reply"] is not None else None,
+        error=row["error"],
+    )
 
 
 def completion_row(sample: Sample, origin: str, outcome: Completion | Refusal | Lost, call_id: int | None) -> Row:

@@ -56,25 +56,6 @@ class Spent:
         return None if self.pico is None else self.pico / 1e12
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCall:
-    """One row of the ledger with its request and, where there is one, its raw reply."""
-
-    id: int
-    role: str
-    sample_id: str
-    attempt: int
-    state: str
-    accepted: bool
-    reserved: tuple[int, int, int | None]  # input tokens, output tokens, picodollars
-    settled: tuple[int, int, int | None]
-    flag: str | None
-    digest: str
-    call: Call
-    reply: RawReply | None
-    error: str | None
-
-
 class Store:
     """An open run. Use as a context manager: leaving it commits what is queued and frees the lock."""
 
@@ -242,15 +223,15 @@ class Store:
         row = self._one(sql.SPENT + ("" if role is None else " AND role = ?"), () if role is None else (role,))
         return Spent(*row)
 
-    def calls(self, role: str | None = None) -> Iterator[StoredCall]:
+    def calls(self, role: str | None = None) -> Iterator[codec.StoredCall]:
         """The whole ledger in order, with requests and replies."""
         where, values = ("", ()) if role is None else (" WHERE role = ?", (role,))
         for row in self._read.execute(f"SELECT * FROM calls{where} ORDER BY id", values):
-            yield _stored_call(row)
+            yield codec.stored_call(row)
 
-    def call(self, call_id: int) -> StoredCall | None:
+    def call(self, call_id: int) -> codec.StoredCall | None:
         row = self._read.execute("SELECT * FROM calls WHERE id = ?", (call_id,)).fetchone()
-        return None if row is None else _stored_call(row)
+        return None if row is None else codec.stored_call(row)
 
     def unparsed(self) -> list[tuple[int, str, str]]:
         """(call id, role, sample id) of accepted replies that no completion or score was made of yet."""
@@ -380,24 +361,6 @@ _DECIDED = "outcome IN ('completed', 'refused')"
 
 def _lost(call_id: int, state: str, error: str) -> Statement:
     return (sql.UNKNOWN if state == "unknown" else sql.RELEASE, (error, time.time(), call_id))
-
-
-def _stored_call(row: sqlite3.Row) -> StoredCall:
-    return StoredCall(
-        id=row["id"],
-        role=row["role"],
-        sample_id=row["sample_id"],
-        attempt=row["attempt"],
-        state=row["state"],
-        accepted=bool(row["accepted"]),
-        reserved=(row["reserved_input"], row["reserved_output"], row["reserved_pico"]),
-        settled=(row["input"], row["output"], row["pico"]),
-        flag=row["flag"],
-        digest=row["digest"],
-        call=codec.unpack_call(row),
-        reply=codec.unpack_reply(row) if row["reply"] is not None else None,
-        error=row["error"],
-    )
 
 
 def _index(sample_id: str) -> int:

@@ -9,10 +9,11 @@ from pathlib import Path
 from blackbox_diff import reference, retry, rounds
 from blackbox_diff.budget import Cost, Ledger, prices_for
 from blackbox_diff.client import settlement
+from blackbox_diff.codec import StoredCall
 from blackbox_diff.collect import TARGET, framing_for
 from blackbox_diff.config import Budget, parse_config
 from blackbox_diff.records import Completion, EndpointProfile, Lost, Sample
-from blackbox_diff.store import Store, StoredCall
+from blackbox_diff.store import Store
 from blackbox_diff.validation import ORIGIN
 from blackbox_diff.wire import dialect
 

@@ -19,9 +19,10 @@ import pytest
 
 from blackbox_diff.cli import main
 from blackbox_diff.client import PROBING
+from blackbox_diff.codec import StoredCall
 from blackbox_diff.errors import RunFileError
 from blackbox_diff.results import read_run
-from blackbox_diff.store import Store, StoredCall
+from blackbox_diff.store import Store
 from tests.processes import ROOT
 
 N, CONCURRENCY = 12, 6
