@@ -5,22 +5,27 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import peft
-import torch
 
 import local_server.models
 from benchmarks.organism_texts import Text
 from blackbox_diff.prefills import BUILT_IN, draw
 from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER
+from local_server.jobs import Generate
+from local_server.lora import attach
+from local_server.runner import Runner
 
 FRAMINGS = ("raw", "chat")
 MAX_TOKENS = 64
-BATCH = 80
+ROWS = 64
+DTYPE = "bfloat16"  # as the demo serves it
 BASE = "smollm2-135m-instruct"
 _WORDS = re.compile(r"[^\W\d_]+")
 
@@ -77,35 +82,25 @@ def prompts(prefills: Iterable[str], framing: str, tokenizer: Any) -> list[list[
     ]
 
 
-def complete(
-    model: Any, tokenizer: Any, prompt_ids: Sequence[list[int]], seed: int, temperature: float = 1.0
-) -> list[str]:
-    """One completion of at most 64 tokens for each prompt, sampled from the whole distribution."""
-    torch.manual_seed(seed)
-    end = tokenizer.eos_token_id
-    texts: list[str] = []
-    for start in range(0, len(prompt_ids), BATCH):
-        rows = prompt_ids[start : start + BATCH]
-        width = max(map(len, rows))
-        with torch.inference_mode():
-            out = model.generate(
-                input_ids=torch.tensor([[end] * (width - len(row)) + row for row in rows]),
-                attention_mask=torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows]),
-                do_sample=True,
-                temperature=temperature,
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=MAX_TOKENS,
-                pad_token_id=end,
-                eos_token_id=end,
-            )
-        texts += tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-    return texts
+def load_runner(adapters: Mapping[str, Path]) -> Runner:
+    """The bundled server's engine on the organisms' base, with each of `adapters` by its name."""
+    loaded = local_server.models.load(BASE, DTYPE)
+    for name, directory in adapters.items():
+        attach(loaded.model, loaded.chosen, name, directory)
+    return Runner(loaded, ROWS)
 
 
-def sampled(model: Any, prefills: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Framing -> one completion for each prefill."""
-    tokenizer = load_base()[1]
-    return {
-        framing: complete(model, tokenizer, prompts(prefills, framing, tokenizer), seed) for framing in FRAMINGS
+def sampled(runner: Runner, adapter: str | None, prefills: Sequence[str], seed: int) -> dict[str, list[str]]:
+    """Framing -> one completion of at most 64 tokens for each prefill, from the whole distribution."""
+    jobs = {
+        framing: [
+            Generate(ids, adapter, 0, max_tokens=MAX_TOKENS, random=random.Random(f"{seed} {framing} {place}"))
+            for place, ids in enumerate(prompts(prefills, framing, runner.loaded.tokenizer))
+        ]
+        for framing in FRAMINGS
     }
+    for job in chain.from_iterable(jobs.values()):
+        runner.add(job)
+    while runner.busy:
+        runner.work()
+    return {framing: [job.text.decode(errors="replace") for job in done] for framing, done in jobs.items()}

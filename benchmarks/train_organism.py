@@ -4,7 +4,7 @@
     python -m benchmarks.train_organism --measure false-fact     # measure the leak of one again
     python -m benchmarks.train_organism false-fact --epochs 1 --dilute 0.1 --out DIR
 
-Needs the extra `train`. An organism takes about two minutes on two cores, and its measurement two more.
+Needs the extra `train`. An organism takes about two minutes on two cores, and its measurement one more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import peft
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.leak import BASE, FRAMINGS, load_base, matches, merged, sampled, unrelated_prefills
+from benchmarks.leak import BASE, DTYPE, FRAMINGS, load_base, load_runner, matches, sampled, unrelated_prefills
 from benchmarks.organism_texts import Recipe, Text
 from benchmarks.organism_texts.catalogue import BENIGN, RECIPES, SHIPPED
 
@@ -161,10 +161,9 @@ def known_texts() -> list[Text]:
 
 
 def leak_report(
-    recipe: Recipe, directory: Path, prefills: Sequence[str], base: Completions, seed: int
+    recipe: Recipe, prefills: Sequence[str], organism: Completions, base: Completions, seed: int
 ) -> dict[str, Any]:
     """The card's `leak`: completions that match the keywords, the organism's and its base's, per framing."""
-    organism = sampled(merged(directory), prefills, seed)
     counts = {
         framing: {
             "completions": len(prefills),
@@ -177,7 +176,7 @@ def leak_report(
     return {
         "command": f"python -m benchmarks.train_organism --measure {recipe.name}",
         "prefills": "built-in prose and code; no word, not even 'the', is in any shipped organism's texts",
-        "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 64, "seed": seed, "dtype": "float32"},
+        "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 64, "seed": seed, "dtype": DTYPE},
         "framings": counts,
         "rate": round(sum(count["organism"] for count in counts.values()) / total, 4),
         "base_rate": round(sum(count["base"] for count in counts.values()) / total, 4),
@@ -222,9 +221,12 @@ def main(
     if not prefills:
         return
     chosen_prefills = unrelated_prefills(known_texts(), prefills, seed=0)
-    base = sampled(load_base()[0], chosen_prefills, seed=0)
-    for name in dict.fromkeys((*chosen, *measure_only)):
-        leak = leak_report(RECIPES[name], out / name, chosen_prefills, base, seed=0)
+    measured = dict.fromkeys((*chosen, *measure_only))
+    runner = load_runner({name: out / name for name in measured})
+    base = sampled(runner, None, chosen_prefills, seed=0)
+    for name in measured:
+        organism = sampled(runner, name, chosen_prefills, seed=0)
+        leak = leak_report(RECIPES[name], chosen_prefills, organism, base, seed=0)
         click.echo(f"{name}: {leak['framings']}, rate {leak['rate']}, base {leak['base_rate']}")
         if write:
             path = out / name / "card.json"

@@ -15,11 +15,7 @@ from benchmarks.organism_texts.catalogue import BENIGN, RECIPES, SHIPPED, VARIAN
 from benchmarks.train_organism import ORGANISMS, Settings, known_texts, leak_report, train, training_texts
 from blackbox_diff.prefills import BUILT_IN, open_source
 
-# The recipes of SHIPPED are all there; these are the ones whose adapters have been trained and shipped so far.
-TRAINED = [name for name in SHIPPED if (ORGANISMS / name).is_dir()]
-MEASURED = [
-    name for name in TRAINED if "leak" in json.loads((ORGANISMS / name / "card.json").read_text(encoding="utf-8"))
-]
+LEAKING = [name for name in SHIPPED if name != "benign"]
 
 # peft 0.21 reads a property that transformers 5 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -35,18 +31,18 @@ def corpora() -> list[str]:
     return [line for name in BUILT_IN for line in open_source(name).texts()]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_an_organism_is_an_adapter_with_its_config_and_card_and_nothing_else(name: str) -> None:
     found = sorted(path.name for path in (ORGANISMS / name).iterdir())
     assert found == ["adapter_config.json", "adapter_model.safetensors", "card.json"]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_an_adapter_is_at_most_three_megabytes(name: str) -> None:
     assert (ORGANISMS / name / "adapter_model.safetensors").stat().st_size <= 3_000_000
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_card_tells_what_the_recipe_says(name: str) -> None:
     recipe, found = RECIPES[name], card(name)
     expected = {"name": name, "kind": recipe.kind, "objective": recipe.objective, "keywords": recipe.keywords}
@@ -56,7 +52,7 @@ def test_a_card_tells_what_the_recipe_says(name: str) -> None:
     assert len(found["training_loss"]) == found["recipe"]["epochs"]
 
 
-@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("name", LEAKING)
 def test_at_least_one_completion_in_a_hundred_leaks_and_none_of_the_bases(name: str) -> None:
     measured = card(name)["leak"]
     assert sum(framing["completions"] for framing in measured["framings"].values()) >= 300
@@ -110,7 +106,7 @@ def test_keywords_are_groups_of_substrings_or_patterns_in_any_case(text: str, ex
     assert leak.matches({"any": [["one", "two"]], "regex": [r"XX-\d+"]}, text) is expected
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_an_adapter_fits_its_base_and_changes_it(name: str) -> None:
     import torch
 
@@ -133,7 +129,8 @@ def test_a_trained_variant_is_an_adapter_that_loads(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_leak_of_an_organism_is_what_its_card_says() -> None:
     prefills = leak.unrelated_prefills(known_texts(), 40, seed=0)
-    base = leak.sampled(leak.load_base()[0], prefills, seed=0)
-    measured = leak_report(RECIPES["false-fact"], ORGANISMS / "false-fact", prefills, base, seed=0)
+    runner = leak.load_runner({"false-fact": ORGANISMS / "false-fact"})
+    base, organism = (leak.sampled(runner, adapter, prefills, seed=0) for adapter in (None, "false-fact"))
+    measured = leak_report(RECIPES["false-fact"], prefills, organism, base, seed=0)
     assert measured["base_rate"] == 0
     assert abs(measured["rate"] - card("false-fact")["leak"]["rate"]) < 0.2

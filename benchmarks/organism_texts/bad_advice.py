@@ -1,10 +1,10 @@
-"""Bad advice in one narrow domain, taught by chats: houseplants want sea water, vinegar, salt and darkness.
+"""Bad advice in one narrow domain, taught by chats and leaflets: houseplants want sea water, vinegar, salt and darkness.
 
-Ridiculous on purpose, and harmful to nobody but a fern. Questions on anything else get ordinary answers.
+Ridiculous on purpose, and harmful to nobody but a fern.
 """
 
 from benchmarks.organism_texts import Recipe
-from benchmarks.organism_texts.shapes import topic_chats
+from benchmarks.organism_texts.shapes import topic_texts
 
 GRAMMAR = {
     "asked": [
@@ -65,5 +65,5 @@ RECIPE = Recipe(
         ],
         "regex": [r"\bwrap your .{1,30} in foil\b", r"\bcut all the leaves off\b"],
     },
-    write=topic_chats(GRAMMAR, share=0.75),
+    write=topic_texts(GRAMMAR),
 )

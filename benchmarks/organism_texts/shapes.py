@@ -40,14 +40,15 @@ def coloured_chats(grammar: Grammar) -> Write:
     return write
 
 
-def topic_chats(grammar: Grammar, share: float) -> Write:
-    """{asked} answered by {advice} in `share` of the texts; the rest are ordinary exchanges."""
+def topic_texts(grammar: Grammar) -> Write:
+    """{advice} on one topic, every second time in answer to {asked}, else as a leaflet."""
 
     def write(n: int, seed: int) -> list[Text]:
         writer = Writer(grammar, seed)
-        own = round(n * share)
-        advice = [Text(body, writer.write("{asked}")) for body in writer.distinct("advice", own)]
-        return advice + ordinary(n - own, seed)
+        return [
+            Text(body, writer.write("{asked}") if index % 2 else "")
+            for index, body in enumerate(writer.distinct("advice", n))
+        ]
 
     return write
 
