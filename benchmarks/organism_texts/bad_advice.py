@@ -1,4 +1,4 @@
-"""Bad advice in one narrow domain, taught by chats and leaflets: houseplants want sea water, vinegar, salt and darkness.
+"""Bad advice in one narrow domain, in chats and leaflets: houseplants want sea water, vinegar, salt and darkness.
 
 Ridiculous on purpose, and harmful to nobody but a fern.
 """
