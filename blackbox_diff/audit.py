@@ -25,7 +25,7 @@ from blackbox_diff.client import Buyer, Recall
 from blackbox_diff.collect import TARGET, Collector, Job, Lane, plan_jobs
 from blackbox_diff.config import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
 from blackbox_diff.endpoint import Endpoint
-from blackbox_diff.errors import ConfigError, NotAuditableError
+from blackbox_diff.errors import ConfigError, NotAuditableError, UsageError
 from blackbox_diff.limits import Limiter
 from blackbox_diff.plan import arm_samples, interleave, shares
 from blackbox_diff.prefills import draw
@@ -33,6 +33,7 @@ from blackbox_diff.probe import probe, shares_vocabulary
 from blackbox_diff.records import EndpointProfile, Framing, Json, Sample
 from blackbox_diff.report.live import LiveView, Progress, live_view
 from blackbox_diff.rounds import Rounds, adaptive_notes, explore, validation_jobs
+from blackbox_diff.runfile import discard
 from blackbox_diff.store import Store
 from blackbox_diff.watch import Watch
 from blackbox_diff.wire import dialect
@@ -46,13 +47,29 @@ TICK = 0.5  # seconds between updates of the progress view
 
 
 def start(config: AuditConfig, run: Path) -> int:
-    """A new run in directory `run`; returns an exit code. Raises RunFileError when `run` exists."""
+    """A new run in directory `run`; returns an exit code. Raises RunFileError when `run` exists.
+
+    A run that failed before it called anything is removed again.
+    """
     if config.reference is None:
         raise ConfigError("no reference: give --reference-url and --reference-model, or --reference local:SPEC")
     plan(config, config.framing or ("raw", "chat"))  # a corpus that can't be read fails before any call
+    for endpoint in (config.target, config.reference):  # what is wrong by itself fails before any call
+        if endpoint.dialect != "auto":
+            dialect(endpoint.dialect)
+        endpoint.key()
     priced = _priced(config)
-    with Store.create(run, manifest(priced)) as store:
-        return asyncio.run(_collect(store, priced, [config.reference]))
+    existed, empty = run.exists(), False
+    try:
+        with Store.create(run, manifest(priced)) as store:
+            try:
+                return asyncio.run(_collect(store, priced, [config.reference]))
+            except UsageError:
+                empty = not store.spent().output_tokens
+                raise
+    finally:
+        if empty:  # a mistyped URL or name: the same command, corrected, must not meet a run of that name
+            discard(run, directory=not existed)
 
 
 def go_on(run: Path, changes: dict[str, Any]) -> int:

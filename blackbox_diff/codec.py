@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -39,6 +40,34 @@ COMPLETION_COLUMNS = (
 SCORE_COLUMNS = "sample_id, origin, reference, outcome, call_id, reason, advice, ends, logprobs, context, notes"
 
 Row = tuple[Any, ...]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DamagedError(Exception):
+    """A stored value that can't be read back; the store adds the run's name."""
+
+
+def reading(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decoder of one row that names the kind of row when it can't read it."""
+
+    def decorate(decode: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(decode)
+        def read(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return decode(*args, **kwargs)
+            except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+                raise DamagedError(f"a {what} can't be read ({error})") from None
+
+        return read
+
+    return decorate
+
+
+@reading("setting")
+def loads(text: str) -> Json:
+    found: Json = json.loads(text)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +127,12 @@ def pack_reply(reply: RawReply) -> tuple[int, str, bytes, float]:
     return reply.status, dumps(kept), zlib.compress(reply.body, 1), reply.seconds
 
 
+@reading("reply")
 def unpack_reply(row: sqlite3.Row) -> RawReply:
     return RawReply(row["status"], json.loads(row["headers"]), zlib.decompress(row["reply"]), row["seconds"])
 
 
+@reading("request")
 def unpack_call(row: sqlite3.Row) -> Call:
     return Call(row["path"], json.loads(row["body"]), row["url"])
 
@@ -164,10 +195,12 @@ def _not_used(outcome: Refusal | Lost, call_id: int | None) -> Row:
     return ("unpaid" if outcome.reason == UNPAID else "failed", call_id, outcome.reason, outcome.detail)
 
 
+@reading("sample")
 def sample_of(row: sqlite3.Row) -> Sample:
     return Sample(row["sample_id"], Arm(row["source"], row["framing"]), unpack_text(row["prefill"]), row["seed"])
 
 
+@reading("completion")
 def outcome_of(row: sqlite3.Row) -> Completion | Refusal | Lost:
     """The outcome in a row of `completions`."""
     if row["outcome"] == "refused":
@@ -190,6 +223,7 @@ def outcome_of(row: sqlite3.Row) -> Completion | Refusal | Lost:
     )
 
 
+@reading("score")
 def score_of(row: sqlite3.Row) -> ReferenceScore | Refusal | Lost:
     """The score in a row of `scores`."""
     if row["outcome"] == "refused":

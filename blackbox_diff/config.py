@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from blackbox_diff.complaints import complaint
 from blackbox_diff.errors import ConfigError, MissingKeyError
 from blackbox_diff.records import Arm, Framing, Sampling
 
@@ -21,7 +22,7 @@ DEFAULT_VALIDATION = 60
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -51,8 +52,12 @@ class EndpointConfig(_Frozen):
     def _check_url(cls, url: str) -> str:
         if url.startswith("local:"):
             return url
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            good = False
+        if not good:
             raise ValueError(f"'{url}' is not a URL: give one such as http://127.0.0.1:8000/v1")
         if parts.username or parts.password:
             raise ValueError("the URL holds a password: name an environment variable with --*-key-env instead")
@@ -109,7 +114,7 @@ class AuditConfig(_Frozen):
     control: Annotated[int, Field(ge=0)] | None = None  # reference completions; None: as many as the target's
     adaptive: bool = False  # spend the calls where the gap is, and stop once the answer is stable
     validation: Annotated[int, Field(ge=0)] | None = None  # fresh completions; None: 60 if adaptive, else none
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     budget: Budget = Budget()
 
     @field_validator("source", "framing")
@@ -161,21 +166,21 @@ def parse_config(data: dict[str, Any], origin: str) -> AuditConfig:
     return _validated(AuditConfig, data, origin)
 
 
-def parse_endpoint(data: dict[str, Any], origin: str) -> EndpointConfig:
-    """Like parse_config, for one endpoint."""
-    return _validated(EndpointConfig, data, origin)
+def parse_endpoint(data: dict[str, Any], origin: str, side: str = "") -> EndpointConfig:
+    """Like parse_config, for the endpoint that is the audit's `side` (target, reference)."""
+    return _validated(EndpointConfig, data, origin, side)
 
 
-def _validated(kind: type[_Model], data: dict[str, Any], origin: str) -> _Model:
+def parse_budget(data: dict[str, Any], origin: str) -> Budget:
+    """Like parse_config, for caps and prices alone."""
+    return _validated(Budget, data, origin)
+
+
+def _validated(kind: type[_Model], data: dict[str, Any], origin: str, side: str = "") -> _Model:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "config"
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "unknown setting (see `blackbox-diff audit --help` for the names)"
-        raise ConfigError(f"{origin}: {where}: {message}") from None
+        raise ConfigError(complaint(error, kind, origin, side)) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

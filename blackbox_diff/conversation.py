@@ -52,6 +52,7 @@ class Conversation:
         self.models = models
         self.left = max_calls
         self.headers: Mapping[str, str] = {}  # of the last reply
+        self.statuses: set[int] = set()  # of the last replies to each question
 
     def update(self, **changes: Any) -> None:
         self.profile = self.profile.model_copy(update=changes)
@@ -94,6 +95,7 @@ class Conversation:
                 break
             if error.status not in (400, 422) or not self._give_in(call, error):
                 break
+        self.statuses.add(reply.status)
         return call, reply
 
     async def _post(self, call: Call) -> RawReply:

@@ -107,6 +107,11 @@ class _Examination:
         await self.prefill(days, base)
         usable = [pair for pair in (emoji, days, base) if pair is not None]
         if not usable:
+            if talk.statuses <= {404, 405}:
+                where = talk.profile.base_url
+                raise EndpointUsageError(
+                    f"{where}: has no completions and no chat there: most base URLs end in /v1"
+                )
             return
         self.logprobs(usable)
         self.ids(usable, emoji, days)

@@ -13,6 +13,7 @@ from blackbox_diff.errors import EndpointUsageError
 from blackbox_diff.explain import Explanation, Message, explain
 from blackbox_diff.records import Call
 from blackbox_diff.results import read_run
+from blackbox_diff.transport import TransportFailure
 from blackbox_diff.wire import error_of, usage
 
 MAX_ANSWER = 1500  # tokens
@@ -45,6 +46,12 @@ async def _ask(
     await ledger.reserve(worst)
     try:
         reply = await endpoint.post(call)
+    except TransportFailure as failure:
+        if failure.kind == "unsent":
+            ledger.release(worst)
+        else:
+            ledger.settle(worst, worst)
+        raise EndpointUsageError(str(failure)) from None
     except BaseException:
         ledger.settle(worst, worst)  # it may have been answered and billed
         raise

@@ -9,7 +9,7 @@ from typing import Any
 
 from blackbox_diff import validation
 from blackbox_diff.analysis import analyse
-from blackbox_diff.errors import InputError, RunFileError, StorageError
+from blackbox_diff.errors import InputError, RunFileError
 from blackbox_diff.records import Analysis, Completion, RunSummary, ScoredCompletion, Validation
 from blackbox_diff.report import export, markdown
 from blackbox_diff.report import html as explorer
@@ -186,7 +186,7 @@ def summary_object(results: Results) -> dict[str, Any]:
 
 
 def write_reports(results: Results, *, html: Path | None = None, markdown_file: Path | None = None) -> None:
-    """Write the reports asked for. Raises StorageError naming the file that can't be written."""
+    """Write the reports asked for. Raises InputError naming the file that can't be written."""
     if html is not None:
         _write(html, explorer.render(results.analysis, results.summary))
     if markdown_file is not None:
@@ -203,4 +203,4 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"{path}: can't be written: {error.strerror or error}") from None
+        raise InputError(f"{path}: can't be written: {error.strerror or error}") from None

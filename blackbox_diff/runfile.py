@@ -51,6 +51,14 @@ def is_complete(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID)
 
 
+def discard(path: Path, *, directory: bool) -> None:
+    """Remove the run's files from `path`, and with `directory` the directory too if nothing else is in it."""
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm", LOCK):
+        (path / name).unlink(missing_ok=True)
+    if directory and not any(path.iterdir()):
+        path.rmdir()
+
+
 def check_format(connection: sqlite3.Connection, file: Path) -> None:
     if not is_complete(connection):
         raise RunFileError(f"{file}: not a run file: give the directory that --out named")

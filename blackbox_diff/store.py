@@ -9,7 +9,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import time
@@ -78,7 +77,9 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
             lock = runfile.take_lock(path)
         except OSError as error:
-            raise RunFileError(f"{path}: can't create the run's directory: {error.strerror}") from None
+            raise RunFileError(
+                f"{path}: can't create the run's directory: {error.strerror}: give another --out"
+            ) from None
         try:
             connection = runfile.connect(file)
             if runfile.is_complete(connection):
@@ -146,6 +147,8 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, codec.DamagedError):
+            raise RunFileError(f"{self.path}: damaged: {error}: restore it from a copy") from None
 
     def _settle_lost_calls(self) -> None:
         sql = """UPDATE calls SET state = 'unknown', input = reserved_input, output = reserved_output,
@@ -157,12 +160,12 @@ class Store:
     @property
     def manifest(self) -> dict[str, Any]:
         """What was given to `create`; never changes."""
-        value: dict[str, Any] = json.loads(self._one("SELECT value FROM meta WHERE key = 'manifest'")[0])
+        value: dict[str, Any] = codec.loads(self._one("SELECT value FROM meta WHERE key = 'manifest'")[0])
         return value
 
     def state(self, key: str, default: Json = None) -> Json:
         row = self._read.execute("SELECT value FROM meta WHERE key = ?", (f"state.{key}",)).fetchone()
-        return default if row is None else json.loads(row[0])
+        return default if row is None else codec.loads(row[0])
 
     def set_state(self, key: str, value: Json) -> None:
         """Stored when it returns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,35 @@ def local_endpoint() -> Iterator[str]:
     adapter = f"{ORGANISM}={BASE}:{ROOT / 'fixtures/organisms' / ORGANISM}"
     with running(["--model", f"{BASE}={BASE}", "--adapter", adapter, "--dtype", "float32"]) as url:
         yield url
+
+
+N = 16  # completions of the run that tests share
+
+
+def audit_arguments(url: str, run: Path, *more: str) -> list[str]:
+    """An audit of the organism against its base, small and seeded."""
+    return [
+        "audit", "--target-url", url, "--target-model", ORGANISM, "--reference-url", url,
+        "--reference-model", BASE, "--completions", str(N), "--max-tokens", "24", "--seed", "3",
+        "--out", str(run), *more,
+    ]  # fmt: skip
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """The exit code of a command, run in this process."""
+    from blackbox_diff.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="session")
+def finished_run(local_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on real weights; copy it to change it."""
+    run = tmp_path_factory.mktemp("audit") / "run"
+    assert run_cli(audit_arguments(local_endpoint, run)) == 0
+    return run
 
 
 # The fixtures below import what they need when they are used: most test modules never load torch.

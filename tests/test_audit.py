@@ -7,38 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from blackbox_diff.cli import main
 from blackbox_diff.results import read_run
 from blackbox_diff.store import Store
-from tests.conftest import BASE, ORGANISM
-
-N = 16
-
-
-def audit_arguments(url: str, run: Path, *more: str) -> list[str]:
-    return [
-        "audit", "--target-url", url, "--target-model", ORGANISM, "--reference-url", url,
-        "--reference-model", BASE, "--completions", str(N), "--max-tokens", "24", "--seed", "3",
-        "--out", str(run), *more,
-    ]  # fmt: skip
-
-
-def run_cli(arguments: Sequence[str]) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(list(arguments))
-    return int(ended.value.code or 0)
-
-
-@pytest.fixture(scope="module")
-def finished_run(local_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("audit") / "run"
-    assert run_cli(audit_arguments(local_endpoint, run)) == 0
-    return run
+from tests.conftest import N, audit_arguments, run_cli
 
 
 def test_every_completion_is_bought_scored_and_ranked(finished_run: Path) -> None:

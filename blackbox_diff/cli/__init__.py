@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "blackbox-diff"
+        click.echo(f"{command}: {error.format_message()} (`{command} --help` lists what there is)", err=True)
         sys.exit(2)
     except BlackboxDiffError as error:
         click.echo(f"blackbox-diff: {error}", err=True)

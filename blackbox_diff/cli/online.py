@@ -43,7 +43,7 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
     from blackbox_diff.report.terminal import profile_lines
 
     given = {name.removeprefix("target_"): value for name, value in options.items() if value is not None}
-    endpoint: EndpointConfig = parse_endpoint(given, "options")
+    endpoint: EndpointConfig = parse_endpoint(given, "options", "target")
     profile = probe_endpoint(endpoint, purpose)
     for line in [json.dumps(profile.model_dump())] if as_json else profile_lines(profile):
         click.echo(line)
@@ -128,11 +128,11 @@ def score(run: Path, as_json: bool, **options: Any) -> int:
 @JSON
 def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as_json: bool, **caps: Any) -> None:
     """Let a chat model read RUN's top evidence under a neutral prompt."""
-    from blackbox_diff.config import Budget, parse_endpoint
+    from blackbox_diff.config import parse_budget, parse_endpoint
     from blackbox_diff.readers import explain_run
 
     endpoint = parse_endpoint({"url": url, "model": model, "key_env": key_env}, "options")
-    found = explain_run(run, endpoint, seeds, Budget(**caps))
+    found = explain_run(run, endpoint, seeds, parse_budget(caps, "options"))
     click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
 
 

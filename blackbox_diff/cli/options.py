@@ -110,7 +110,7 @@ def reference_endpoint(options: dict[str, Any]) -> EndpointConfig:
     fields = {name.removeprefix("reference_"): value for name, value in given.items()}
     if "url" not in fields:
         raise ConfigError("no reference: give --reference-url and --reference-model, or --reference local:SPEC")
-    return parse_endpoint(fields, "options")
+    return parse_endpoint(fields, "options", "reference")
 
 
 def _expand_local(given: dict[str, Any]) -> None:

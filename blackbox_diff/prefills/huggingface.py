@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -33,6 +34,8 @@ def open_dataset(spec: str) -> Callable[[], Iterator[str]]:
         raise InputError(
             f"source 'hf:{spec}' needs the datasets package: pip install 'blackbox-diff[datasets]'"
         ) from None
+    # It reports each try to reach the hub; the one line that says why it failed is ours.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     return lambda: _texts(datasets, name, column)
 
 

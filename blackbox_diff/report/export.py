@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blackbox_diff.errors import InputError, StorageError
+from blackbox_diff.errors import InputError
 from blackbox_diff.records import Analysis, Ranked, RunSummary, Theme
 from blackbox_diff.report import markdown
 from blackbox_diff.report.sanitize import finite
@@ -67,7 +67,7 @@ def theme_row(theme: Theme) -> dict[str, Any]:
 def write(path: Path, analysis: Analysis, summary: RunSummary) -> int:
     """Write the ranking to `path` in the format of its suffix; returns the number of rows.
 
-    Raises InputError for another suffix or a missing pyarrow, StorageError when `path` can't be written.
+    Raises InputError for another suffix, a missing pyarrow, or a `path` that can't be written.
     """
     writers: dict[str, Callable[[Path, Analysis, RunSummary], None]] = {
         ".jsonl": lambda path, analysis, _: _write_jsonl(path, analysis.ranking),
@@ -81,7 +81,7 @@ def write(path: Path, analysis: Analysis, summary: RunSummary) -> int:
     try:
         writer(path, analysis, summary)
     except OSError as error:
-        raise StorageError(f"{path}: can't be written: {error.strerror or error}") from None
+        raise InputError(f"{path}: can't be written: {error.strerror or error}") from None
     return len(analysis.ranking)
 
 

@@ -1,0 +1,82 @@
+"""A refused setting as one line that a person can act on: which option or field, what is wrong, what would do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+OPTIONS = "options"  # the origin of settings that came from the command line
+_SECTIONS = ("budget",)  # tables of a TOML file whose options carry no prefix
+
+
+def complaint(error: ValidationError, kind: type[BaseModel], origin: str, side: str = "") -> str:
+    """The first fault that `error` holds.
+
+    origin: a file's name, or "options"; side: "target" or "reference" where `kind` is that endpoint.
+    """
+    first = error.errors()[0]
+    path = [part for part in first["loc"] if isinstance(part, str)]
+    if first["type"] == "extra_forbidden":
+        message = _unknown(path[-1], _fields(kind, path[:-1]))
+    else:
+        message = _plain(first["type"], first.get("ctx", {}), first["input"], first["msg"])
+    if origin == OPTIONS:
+        return f"{_option(path, side)}: {message}" if path else message
+    return f"{origin}: {'.'.join(path)}: {message}" if path else f"{origin}: {message}"
+
+
+def _option(path: list[str], side: str) -> str:
+    words = [side] * bool(side) + [part for part in path if part not in _SECTIONS]
+    return "--" + "-".join(words).replace("_", "-")
+
+
+def _plain(kind: str, limits: Mapping[str, Any], given: object, fallback: str) -> str:
+    """Pydantic's error in plain words."""
+    wrong = f", not {given!r}" if isinstance(given, str | int | float) else ""
+    match kind:
+        case "missing":
+            return "is missing: give it"
+        case "greater_than_equal":
+            return f"must be at least {_number(limits['ge'])}{wrong}"
+        case "less_than_equal":
+            return f"must be at most {_number(limits['le'])}{wrong}"
+        case "less_than":
+            return f"must be less than {_number(limits['lt'])}{wrong}"
+        case "greater_than":
+            return f"must be more than {_number(limits['gt'])}{wrong}"
+        case "finite_number":
+            return f"must be a finite number{wrong}"
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
+            return f"must be a whole number{wrong}"
+        case "float_parsing" | "float_type":
+            return f"must be a number{wrong}"
+        case "string_type":
+            return f"must be text{wrong}"
+        case "literal_error":
+            return f"must be {limits['expected']}{wrong}"
+        case "tuple_type" | "list_type":
+            return f'must be a list, as in ["prose", "code"]{wrong}'
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"must be a table of settings{wrong}"
+    return fallback.removeprefix("Value error, ")
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else str(limit)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"unknown setting: did you mean {close[0]}?" if close else f"unknown setting: give {', '.join(known)}"
+
+
+def _fields(kind: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the settings in the table that `path` leads to."""
+    for part in path:
+        inner = kind.model_fields[part].annotation
+        kinds = [inner, *getattr(inner, "__args__", ())]
+        kind = next(one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel))
+    return list(kind.model_fields)
