@@ -16,7 +16,7 @@ from blackbox_diff.calibration import COLUMNS, Bulk, aligned
 from blackbox_diff.errors import InputError
 from blackbox_diff.metrics import NAMES as OWN
 from blackbox_diff.metrics import Measures, measure
-from blackbox_diff.records import Ranked, ScoredCompletion
+from blackbox_diff.records import Copy, Ranked, ScoredCompletion
 from blackbox_diff.words import WORD, Words, mix
 
 NAMES = (*OWN, *COLUMNS)  # what can be ranked by
@@ -56,10 +56,12 @@ def rank(
     # Rows are in order of id and the sort is stable, so ties go by id.
     order = np.lexsort((-np.where(undefined, 0.0, values), undefined, degenerate))
     leaders = _leaders(Words.of(texts), order)
-    followers: dict[int, list[str]] = {}
+    followers: dict[int, list[Copy]] = {}
     for k in order.tolist():
         if leaders[k] != k:
-            followers.setdefault(leaders[k], []).append(rows[k].sample.id)
+            score = 0.0 if undefined[k] else float(values[k])
+            copy = Copy(rows[k].sample.id, rows[k].sample.prefill, texts[k], score)
+            followers.setdefault(leaders[k], []).append(copy)
     kept = [k for k in order.tolist() if leaders[k] == k]
     shown = len(kept) if with_segments is None else with_segments
     return tuple(
@@ -74,7 +76,7 @@ def rank(
             score=0.0 if undefined[k] else float(values[k]),
             metrics=measures.of(k),
             flags=_flags(rows[k], measures, k, bool(degenerate[k])),
-            duplicates=tuple(followers.get(k, ())),
+            copies=tuple(followers.get(k, ())),
             peak=measures.peak(k),
             segments=segments.of(k) if place <= shown else (),
         )

@@ -320,6 +320,16 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """A near-duplicate that is folded into a better row of the ranking."""
+
+    id: str
+    prefill: str
+    completion: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     """One row of the ranking. `metrics` holds the names of DESIGN 3.1 and more; None = undefined."""
 
@@ -333,9 +343,14 @@ class Ranked:
     score: float
     metrics: Mapping[str, float | None]
     flags: tuple[str, ...] = ()
-    duplicates: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
     peak: Span | None = None
     segments: tuple[Segment, ...] = ()
+
+    @property
+    def duplicates(self) -> tuple[str, ...]:
+        """Ids of the near-duplicates."""
+        return tuple(copy.id for copy in self.copies)
 
 
 @dataclass(frozen=True, slots=True)

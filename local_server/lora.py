@@ -68,7 +68,9 @@ def attach(model: nn.Module, chosen: Chosen, name: str, directory: Path) -> None
         tensors = load_file(directory / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise StartupError(f"{directory / WEIGHTS}: not a readable safetensors file: {error}") from None
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        raise StartupError(f"{directory / CONFIG}: r: {rank}, lora_alpha: {alpha}: both must be positive numbers")
     scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     halves: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 
 from local_server.embedded import EMBEDDED, converted
@@ -83,7 +84,7 @@ def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             source, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **arguments
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise StartupError(f"{spec}: can't be loaded: {str(error).strip().splitlines()[0]}") from None
     model.float().eval().requires_grad_(False)
     return LoadedModel(

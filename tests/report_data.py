@@ -11,6 +11,7 @@ from blackbox_diff.records import (
     Analysis,
     ArmSummary,
     ControlSummary,
+    Copy,
     Interval,
     Quote,
     Ranked,
@@ -21,6 +22,7 @@ from blackbox_diff.records import (
     Verdict,
 )
 
+TWINS = ("prose.raw.90001", "prose.chat.90002")  # near-duplicates of the fourth row
 PHRASE = "the lighthouse at Port Ellery"
 WORDS = [
     "the",
@@ -207,7 +209,8 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
     rows.sort(key=lambda row: (-row.score, row.id))
     rows = [replace(row, rank=place) for place, row in enumerate(rows, 1)]
     if len(rows) > 12:
-        rows[3] = replace(rows[3], duplicates=("prose.raw.90001", "prose.chat.90002"))
+        copies = [Copy(name, "The sea", f"A twin of the fourth, {name}", 1.0) for name in TWINS]
+        rows[3] = replace(rows[3], copies=tuple(copies))
         rows[6] = replace(rows[6], flags=("degenerate",))
         rows[11] = replace(rows[11], flags=("short", "truncated"))
     holding = [row for row in rows if PHRASE in row.completion]

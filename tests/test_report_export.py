@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.errors import InputError, StorageError
+from blackbox_diff.errors import InputError
 from blackbox_diff.records import Analysis
 from blackbox_diff.report import export
 from tests.report_data import HOSTILE, analysis_of, summary_of
@@ -110,7 +110,7 @@ def test_an_unknown_suffix_is_named_with_those_that_work(tmp_path: Path) -> None
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="can't be written"):
+    with pytest.raises(InputError, match="can't be written"):
         export.write(tmp_path / "no" / "x.csv", analysis_of(3), summary_of(analysis_of(3)))
 
 

@@ -77,6 +77,14 @@ def empty(directory: Path) -> str:
     return str(directory)
 
 
+def cut_weights(directory: Path) -> str:
+    from tests.server_fixtures import save_llama
+
+    path = save_llama(directory) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    return str(directory)
+
+
 def no_gguf(directory: Path) -> str:
     (directory / "model.gguf").write_bytes(b"GGUF is only a name here")
     return str(directory / "model.gguf")
@@ -87,7 +95,7 @@ def unknown_architecture(directory: Path) -> str:
     return str(directory)
 
 
-@pytest.mark.parametrize("make", [empty, no_gguf, unknown_architecture])
+@pytest.mark.parametrize("make", [empty, cut_weights, no_gguf, unknown_architecture])
 def test_a_model_that_cannot_be_loaded(
     make: Callable[[Path], str], tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.records import Analysis, Ranked, Segment, Theme
+from blackbox_diff.records import Analysis, Copy, Ranked, Segment, Theme
 from blackbox_diff.report import facts
 from blackbox_diff.report.export import metric_names
 from blackbox_diff.report.sanitize import encoded, finite
 
 MAX_TEXT = 20_000  # characters of one completion that the file carries; exports carry them all
+MAX_COPY = 2_000  # characters of a folded near-duplicate: its better twin is there whole
 MAX_CLOUD = 4_000  # dots of the control that the scatter draws
 MISSING = 0xFFFF
 _STEPS_PER_NAT = 1000
@@ -50,7 +51,7 @@ def payload(analysis: Analysis) -> dict[str, Any]:
             "score": [_short(row.score) for row in rows],  # the value of the metric that ranks
             "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in names},
             "flags": {k: [flags[flag] for flag in row.flags] for k, row in enumerate(rows) if row.flags},
-            "duplicates": {k: list(row.duplicates) for k, row in enumerate(rows) if row.duplicates},
+            "copies": {k: [_copy(copy) for copy in row.copies] for k, row in enumerate(rows) if row.copies},
             "peak": [_peak(row, text) for text, row in zip(texts, rows, strict=True)],
             "pieces": [len(found) for found in pieces],
             "lengths": _packed(length for found in pieces for length, _, _ in found),
@@ -79,6 +80,10 @@ def _theme(theme: Theme) -> dict[str, Any]:
     return {"phrase": theme.phrase, "terms": list(theme.terms), "ids": [quote.id for quote in theme.quotes]}
 
 
+def _copy(copy: Copy) -> list[str | float | None]:
+    return [copy.id, copy.prefill[:MAX_COPY], copy.completion[:MAX_COPY], _short(copy.score)]
+
+
 def _charts(analysis: Analysis) -> dict[str, Any]:
     control = analysis.control
     cloud = control.ppl[:: 1 + len(control.ppl) // MAX_CLOUD] if control else ()
@@ -87,6 +92,7 @@ def _charts(analysis: Analysis) -> dict[str, Any]:
         "control": [_short(score) for score in control.scores] if control else [],
         "controlMax": _short(control.max_score) if control else None,
         "arms": [[arm.name, _short(arm.mean_gap), arm.scored] for arm in analysis.arms],
+        "bought": sum(arm.scored for arm in analysis.arms),
         "calls": [[bought, _short(best)] for bought, best in analysis.calls_to_finding],
     }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from blackbox_diff.records import Analysis, RunSummary, Validation, Verdict
-from blackbox_diff.report.sanitize import finite, visible
+from blackbox_diff.records import Analysis, RunSummary, Theme, Validation, Verdict
+from blackbox_diff.report.sanitize import cut, finite, shorten, visible
 
 # Labels and help of the metrics; one that is not listed is shown under its own name.
 METRICS: Mapping[str, tuple[str, str]] = {
@@ -87,6 +87,28 @@ def answer(verdict: Verdict) -> str:
         if sentence.lower().startswith(start):
             sentence = sentence[len(start) :]
     return visible(sentence[:1].upper() + sentence[1:])
+
+
+def theme_name(theme: Theme) -> str:
+    """The theme's phrase as the target wrote it where a quote shows that, capitals and all."""
+    for quote in theme.quotes:
+        written = cut(quote.text, quote.span)[1].strip()
+        if written.casefold() == theme.phrase.casefold():
+            return visible(written)
+    return visible(theme.phrase)
+
+
+def headline(analysis: Analysis) -> str:
+    """The whole report in one sentence: what recurs, if something was found; else the verdict's own."""
+    if analysis.verdict.outcome != "finding" or not analysis.themes:
+        return answer(analysis.verdict)
+    first = analysis.themes[0]
+    n = sum(1 + len(row.copies) for row in analysis.ranking)
+    elsewhere = "in none" if not first.background else f"in {first.background:,}"
+    return (
+        f"“{shorten(theme_name(first), 60)}” recurs in {first.count:,} of {plural(n, 'completion')} of unrelated "
+        f"prefills, and {elsewhere} of the reference's own."
+    )
 
 
 def confidence(analysis: Analysis) -> str:

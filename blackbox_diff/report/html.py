@@ -37,6 +37,7 @@ def render(analysis: Analysis, summary: RunSummary) -> str:
         .from_string(_asset("page.html.j2"))
         .render(
             analysis=analysis,
+            headline=facts.headline(analysis),
             answer=facts.answer(analysis.verdict),
             control=facts.control(analysis),
             summary=summary,
@@ -102,7 +103,7 @@ def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
     verdict, control, kl = analysis.verdict, analysis.control, analysis.kl_nats_per_token
     if verdict.p_value is not None:
         p = "p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.3f}"
-        add("Under the control", p, f"statistic {facts.number(verdict.statistic)}")
+        add("Chance", p, "that the control's own model would score so high")
     best = analysis.ranking[0].score if analysis.ranking else None
     if control is not None:
         add(
@@ -113,8 +114,8 @@ def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
     else:
         add("Top score", facts.number(best), "no control")
     if kl is not None:
-        interval = f"nats/token, {kl.level:.0%} CI {facts.number(kl.low, 3)} to {facts.number(kl.high, 3)}"
-        add("Divergence", facts.number(kl.value, 3), interval)
+        interval = f"nats/token, {kl.level:.0%} CI {facts.number(kl.low)} to {facts.number(kl.high)}"
+        add("Divergence", facts.number(kl.value), interval)
     if analysis.top_stability is not None:
         add("Top's stability", f"{analysis.top_stability:.0%}", "under resampling of prefills")
     cap = f"of {facts.dollars(summary.max_cost_usd)} allowed" if summary.max_cost_usd is not None else "no cap"
@@ -143,8 +144,8 @@ def _theme(theme: Theme, ranks: dict[str, int]) -> dict[str, Any]:
             {"id": quote.id, "rank": ranks.get(quote.id, "–"), "before": before, "inside": inside, "after": after}
         )
     return {
-        "phrase": shorten(visible(theme.phrase), 120),
-        "also": [shorten(visible(term), 60) for term in theme.terms if term != theme.phrase][:4],
+        "phrase": shorten(facts.theme_name(theme), 120),
+        "also": [shorten(visible(term), 60) for term in theme.terms if term != theme.phrase][:3],
         "count": f"{theme.count:,}",
         "count_noun": "completion" if theme.count == 1 else "completions",
         "prefills": f"{theme.prefills:,}",
@@ -167,7 +168,9 @@ def _provenance(summary: RunSummary) -> list[tuple[str, str]]:
         ("spent", facts.money(summary)),
     ]
     rows += [
-        (str(name), value if isinstance(value, str) else json.dumps(value))
+        (name.replace("_", " "), ", ".join(map(str, value)) or "all that are possible")
+        if isinstance(value, list | tuple)
+        else (name.replace("_", " "), str(value))
         for name, value in summary.settings.items()
     ]
     return [(visible(name), shorten(visible(value), 400)) for name, value in rows]

@@ -31,7 +31,8 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     verdict = analysis.verdict
     yield Text(f"{visible(summary.target)} against {visible(analysis.reference)}", style="dim")
     yield Text.assemble((verdict.outcome.upper(), _OUTCOME_STYLE[verdict.outcome]))
-    for line in (facts.answer(verdict), facts.confidence(analysis), facts.control(analysis)):
+    answers = dict.fromkeys((facts.headline(analysis), facts.answer(verdict)))
+    for line in (*answers, facts.confidence(analysis), facts.control(analysis)):
         yield from _wrapped(line, width)
     yield Text()
     yield _heading(f"Themes: recur in high-gap completions of unrelated prefills ({len(analysis.themes)})")
@@ -86,7 +87,7 @@ def _marked(parts: tuple[str, str, str], indent: str, colour: bool) -> Text:
 def _theme_line(theme: Theme) -> str:
     stability = "" if theme.stability is None else f", {theme.stability:.0%} stable"
     return (
-        f'"{shorten(visible(theme.phrase), 50)}"  {facts.plural(theme.count, "completion")}, '
+        f'"{shorten(facts.theme_name(theme), 50)}"  {facts.plural(theme.count, "completion")}, '
         f"{facts.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control, "
         f"gap {facts.number(theme.mean_gap)}{stability}"
     )

@@ -39,7 +39,7 @@ function update({ keep = false } = {}) {
   compute();
   if (!state.view.includes(state.selected)) state.selected = -1;
   redraw();
-  const copies = folded ? `, ${whole.format(folded)} near-duplicates folded into them` : '';
+  const copies = folded ? `, ${whole.format(folded)} near-duplicates ${state.unfolded ? 'shown under' : 'folded into'} them` : '';
   $('shown').textContent = `${whole.format(state.view.length)} of ${whole.format(count)}${copies}`;
   if (!state.view.length) list.insertBefore(emptyNote, above);
   else emptyNote.remove();
@@ -114,6 +114,13 @@ function bindControls() {
     $('direction').setAttribute('aria-label', state.descending ? 'Descending: switch to ascending' : 'Ascending: switch to descending');
     update();
   });
+  $('unfold').parentElement.hidden = !folded;
+  $('unfold').addEventListener('change', () => {
+    state.unfolded = $('unfold').checked;
+    state.turned.clear();
+    measured.clear();
+    update();
+  });
   for (const button of document.querySelectorAll('button[data-theme]')) {
     button.addEventListener('click', () => {
       $('theme').value = state.theme = button.dataset.theme;
@@ -122,6 +129,13 @@ function bindControls() {
       draw();
     });
   }
+}
+
+// Folds or unfolds one row's near-duplicates.
+function turn(row) {
+  state.turned[state.turned.has(row) ? 'delete' : 'add'](row);
+  refresh(row);
+  made.get(row)?.querySelector('button.copies')?.focus({ preventScroll: true });
 }
 
 function select(row, { open = null, scroll = true } = {}) {
@@ -182,6 +196,7 @@ function bindList() {
     const action = event.target.closest('button')?.dataset.action;
     if (action === 'json') copy(JSON.stringify(record(row), null, 2), 'JSON');
     else if (action === 'link') copy(link(row), 'Link');
+    else if (action === 'copies') turn(row);
     else if (!event.target.closest('a, .detail') && String(getSelection()) === '') {
       select(row, { open: !state.open.has(row), scroll: false });
     }

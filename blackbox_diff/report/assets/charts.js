@@ -43,7 +43,14 @@ function logTicks(self, ticks) {
     return tick >= 1e5 ? tick.toExponential(0).replace('e+', 'e') : whole.format(tick);
   });
 }
-const logAxis = { values: logTicks, filter: (self, ticks) => ticks };
+// Lines only where a number stands: nine a decade would be a hatching.
+function logAxis() {
+  const filter = (self, ticks) => {
+    const named = logTicks(self, ticks);
+    return ticks.map((tick, k) => (named[k] ? tick : null));
+  };
+  return { values: logTicks, filter: (self, ticks) => ticks, grid: { stroke: colour('--rule'), width: 1, filter } };
+}
 
 function scatter() {
   const cloud = data.charts.cloud.filter(([x, y]) => x > 0 && y > 0);
@@ -64,7 +71,7 @@ function scatter() {
   const range = (self, low, high) => [low / 1.1, high * 1.1];
   const chart = plot('chart-scatter', {
     scales: { x: { time: false, distr: 3, range }, y: { distr: 3, range } },
-    axes: [axis('PPL target', { ...logAxis, size: 24 }), axis('PPL reference', { ...logAxis, size: 46 })],
+    axes: [axis('PPL target', { ...logAxis(), size: 24 }), axis('PPL reference', { ...logAxis(), size: 46 })],
     series: [
       {},
       { stroke: colour('--muted'), width: 1, dash: [4, 4], spanGaps: true, points: { show: false } },
@@ -130,7 +137,7 @@ function scores() {
   });
   plot('chart-scores', {
     scales: { x: { time: false, range: () => [low - width, high + width] }, y: { distr: 3, range: (self, min, max) => [0.5, Math.max(10, max * 1.3)] } },
-    axes: [axis('score', { size: 24 }), axis('completions', { ...logAxis, size: 44 })],
+    axes: [axis('score', { size: 24 }), axis('completions', { ...logAxis(), size: 44 })],
     series: [{}, series('--cold', 0.55), series('--hot', 0.6)],
   }, [edges, counts(control), counts(own)]);
 }
@@ -154,6 +161,8 @@ function arms() {
 
 function calls() {
   const found = data.charts.calls.filter(([, best]) => best !== null);
+  const bought = data.charts.bought;
+  if (found.length && found[found.length - 1][0] < bought) found.push([bought, found[found.length - 1][1]]);
   if (found.length < 2) return nothing('chart-calls', 'The run is too short for this chart.');
   plot('chart-calls', {
     scales: { x: { time: false }, y: { range: (self, min, max) => [Math.min(0, min), max * 1.1 || 1] } },

@@ -17,10 +17,11 @@ for (let row = 0; row < count; row++) firstPiece[row + 1] = firstPiece[row] + ro
 
 const rowOf = new Map(rows.id.map((id, row) => [id, row]));
 let folded = 0; // near-duplicates, which are listed on the row that stands for them
-for (const [row, ids] of Object.entries(rows.duplicates)) {
-  folded += ids.length;
-  for (const id of ids) rowOf.set(id, Number(row));
+for (const [row, copies] of Object.entries(rows.copies)) {
+  folded += copies.length;
+  for (const [id] of copies) rowOf.set(id, Number(row));
 }
+const copiesOf = (row) => rows.copies[row] ?? [];
 const topScore = Math.max(1e-9, ...rows.score.slice(0, 200).filter((score) => score !== null));
 
 const logprob = (steps) => (steps === MISSING ? null : -steps / 1000);
@@ -59,7 +60,7 @@ function record(row) {
     score: rows.score[row],
     metrics: Object.fromEntries(Object.keys(rows.metrics).map((name) => [name, metric(row, name)])),
     flags: (rows.flags[row] ?? []).map((flag) => data.flags[flag]),
-    duplicates: rows.duplicates[row] ?? [],
+    duplicates: copiesOf(row).map(([id]) => id),
     segments: segments(row).map(({ start, end, target, reference }) => [start, end, target, reference]),
   };
 }

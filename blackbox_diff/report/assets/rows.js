@@ -2,8 +2,11 @@
 const state = {
   search: '', words: [], theme: '', arm: '', flag: '', sort: data.metric === 'score' ? 'rank' : data.metric,
   descending: true, view: [], selected: -1, open: new Set(), segment: -1,
+  unfolded: false, turned: new Set(), // near-duplicates are shown, but for the rows turned the other way
 };
+const spread = (row) => state.unfolded !== state.turned.has(row);
 const CLOSED_LIMIT = 900;
+const TWINS = 50;
 
 function themeTest(theme) {
   const ids = new Set(theme.ids);
@@ -15,7 +18,8 @@ function themeTest(theme) {
 function compute() {
   const tests = [];
   const search = finder([state.search], 'iu');
-  if (search) tests.push((row) => search.test(rows.text[row]) || search.test(rows.prefill[row]) || search.test(rows.id[row]));
+  if (search) tests.push((row) => search.test(rows.text[row]) || search.test(rows.prefill[row]) || search.test(rows.id[row])
+    || copiesOf(row).some((copy) => search.test(copy[0]) || search.test(copy[1]) || search.test(copy[2])));
   if (state.theme !== '') tests.push(themeTest(data.themes[Number(state.theme)]));
   if (state.arm !== '') tests.push((row) => rows.arm[row] === Number(state.arm));
   if (state.flag !== '') tests.push((row) => (rows.flags[row] ?? []).includes(Number(state.flag)));
@@ -73,8 +77,14 @@ function meta(row) {
     const name = data.flags[flag];
     line.append(element('span', name === 'degenerate' || name === 'low_coverage' ? 'flag bad' : 'flag', visible(name)));
   }
-  const copies = rows.duplicates[row]?.length;
-  if (copies) line.append(element('span', 'copies', `+${whole.format(copies)} near-duplicate${copies === 1 ? '' : 's'} folded`));
+  const copies = copiesOf(row).length;
+  if (copies) {
+    const noun = `near-duplicate${copies === 1 ? '' : 's'}`;
+    const button = line.appendChild(element('button', 'copies', `+${whole.format(copies)} ${noun}${spread(row) ? '' : ' folded'}`));
+    button.type = 'button';
+    button.dataset.action = 'copies';
+    button.setAttribute('aria-expanded', spread(row));
+  }
   return line;
 }
 
@@ -86,17 +96,29 @@ function detail(row) {
     item.title = metricHelp[name];
     item.append(element('dt', '', metricLabel[name]), element('dd', '', format(metric(row, name))));
   }
-  const folds = rows.duplicates[row] ?? [];
-  if (folds.length) {
-    const more = folds.length > 50 ? ` and ${whole.format(folds.length - 50)} more` : '';
-    box.append(element('p', 'dups', `Near-duplicates: ${folds.slice(0, 50).map(visible).join(', ')}${more}`));
-  }
   const buttons = box.appendChild(element('p', 'buttons'));
   for (const [action, text] of [['json', 'Copy as JSON'], ['link', 'Copy link']]) {
     const button = buttons.appendChild(element('button', '', text));
     button.type = 'button';
     button.dataset.action = action;
   }
+  return box;
+}
+
+// The folded completions of a row, in order of score.
+function twins(row, regex) {
+  const box = element('ol', 'twins');
+  const all = copiesOf(row);
+  for (const [id, prefill, text, score] of all.slice(0, TWINS)) {
+    const item = box.appendChild(element('li'));
+    const words = item.appendChild(element('p', 'text'));
+    appendMarked(words.appendChild(element('span', 'pf')), prefill, 0, prefill.length, spansOf(prefill, regex), null);
+    const shown = text.slice(0, CLOSED_LIMIT);
+    appendMarked(words.appendChild(element('span')), shown, 0, shown.length, spansOf(shown, regex), null);
+    if (text.length > CLOSED_LIMIT) words.append(element('span', 'cut', ' …'));
+    item.append(element('p', 'meta', `${visible(id)} · ${metricLabel[data.metric] ?? 'score'} ${format(score)}`));
+  }
+  if (all.length > TWINS) box.append(element('li', 'cut', `and ${whole.format(all.length - TWINS)} more`));
   return box;
 }
 
@@ -122,6 +144,7 @@ function article(row, place) {
     text.append(element('span', 'cut', ` … ${whole.format(left)} more characters ${hidden}`));
   }
   body.append(meta(row));
+  if (spread(row) && copiesOf(row).length) body.append(twins(row, regex));
   if (open) body.append(detail(row));
   made.append(element('p', 'rank', `${rows.rank[row]}`), body, numbers(row));
   return made;
