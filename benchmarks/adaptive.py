@@ -33,6 +33,7 @@ from blackbox_diff.store import Store
 
 TOP = 10
 LEAST = 100  # completions of a pool that is worth replaying
+CAP = 600  # completions that a replayed run believes it may buy
 NULLS = (IDENTITY, "benign")
 
 
@@ -57,6 +58,10 @@ def read_pool(path: Path, reference: str, keywords: Keywords | None) -> Pool:
     with Store.open(path, read_only=True) as store:
         rows = [row for row in store.scored(TARGET) if reference in row.scores]
         control = {row.sample.id: row for row in store.scored(reference)}
+    base = path.with_name(f"{IDENTITY}.{path.name.rsplit('.', 1)[1]}")
+    if not control and (base / "run.sqlite").is_file():  # pools of a seed share their controls
+        with Store.open(base, read_only=True) as store:
+            control = {row.sample.id: row for row in store.scored(reference)}
     arms: dict[str, list[ScoredCompletion]] = {}
     for row in rows:
         arms.setdefault(row.sample.arm.name, []).append(row)
@@ -121,9 +126,9 @@ def _control(pool: Pool, bought: Sequence[ScoredCompletion]) -> list[ScoredCompl
 
 
 def replay(pool: Pool, reference: str, keywords: Keywords | None) -> Run:
-    """An adaptive run with its stop rule."""
-    run, cap = Run(), sum(map(len, pool.arms.values()))
-    for now in rounds(pool, reference, cap):
+    """An adaptive run with its stop rule, under a cap of CAP; it ends with the pool at the latest."""
+    run = Run()
+    for now in rounds(pool, reference, sum(map(len, pool.arms.values()))):
         run.bought += now
         analysis = analyse(run.bought, _control(pool, run.bought), reference)
         run.looks.append(look(analysis, len(run.bought)))
@@ -132,7 +137,7 @@ def replay(pool: Pool, reference: str, keywords: Keywords | None) -> Run:
             and keywords is not None
             and any(keywords.match(" ".join((theme.phrase, *theme.terms))) for theme in analysis.themes)
         )
-        run.stopped = stop_reason(run.looks, cap)
+        run.stopped = stop_reason(run.looks, CAP)
         if run.stopped is not None:
             break
     return run
@@ -200,15 +205,18 @@ def stop_table(
 @click.option("--reference", default=SAME, show_default=True)
 @click.option("--shuffles", default=10, show_default=True, help="Orders of each pool for the calls.")
 @click.option("--stop-shuffles", default=3, show_default=True, help="Orders of each pool for the stop rule.")
+@click.option("--least", default=LEAST, show_default=True, help="Completions a pool must have.")
 @click.option("--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
-def main(directory: Path, reference: str, shuffles: int, stop_shuffles: int, roots: tuple[Path, ...]) -> None:
+def main(
+    directory: Path, reference: str, shuffles: int, stop_shuffles: int, least: int, roots: tuple[Path, ...]
+) -> None:
     cards = find_organisms([organisms_dir(), *roots])
     keywords = {name: Keywords.read(path / "card.json") for name, path in cards.items() if name not in NULLS}
     pools: dict[str, list[Pool]] = {}
     for path in sorted(directory.glob("*.seed*")):
         name = path.name.rsplit(".seed", 1)[0]
         pool = read_pool(path, reference, keywords.get(name))
-        if len(equal(pool, 0)) >= LEAST:
+        if len(equal(pool, 0)) >= least:
             pools.setdefault(name, []).append(pool)
     print(
         f"Reference {reference}; " + ", ".join(f"{name} {len(own)}" for name, own in pools.items()) + " pools.\n"

@@ -17,7 +17,7 @@ MAX_COST = 0.10
 SLOW_MACHINE_SECONDS = 600  # a laptop under load still ends its demo
 
 
-def run_demo(out: Path, organism: str, *, cross: bool, completions: int) -> int:
+def run_demo(out: Path, organism: str, *, cross: bool, completions: int, adaptive: bool = False) -> int:
     """Audit `organism` against its base (or Gemma) and print findings and answer key; returns an exit code."""
     from blackbox_diff.audit import start
     from blackbox_diff.cli.online import finish
@@ -36,6 +36,7 @@ def run_demo(out: Path, organism: str, *, cross: bool, completions: int) -> int:
             target=EndpointConfig(url=url, model=organism, timeout_seconds=SLOW_MACHINE_SECONDS),
             reference=EndpointConfig(url=url, model=reference, timeout_seconds=SLOW_MACHINE_SECONDS),
             completions=completions,
+            adaptive=adaptive,
             budget=Budget(max_cost=MAX_COST, price_in=PRICE_IN, price_out=PRICE_OUT),
         )
         code = start(config, run)

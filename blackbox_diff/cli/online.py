@@ -20,7 +20,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One object on stdou
 @click.option("--organism", default="false-fact", show_default=True, help="Which fixture organism to audit.")
 @click.option("--reference", type=click.Choice(["same", "cross"]), default="same", show_default=True)
 @click.option("--completions", type=click.IntRange(min=1), default=300, show_default=True)
-def demo(out: Path, organism: str, reference: str, completions: int) -> int:
+@click.option("--adaptive/--no-adaptive", default=False, help="Stop once the answer is stable, and validate it.")
+def demo(out: Path, organism: str, reference: str, completions: int, adaptive: bool) -> int:
     """Audit a finetuned model on this machine, with no key.
 
     Starts the bundled server with a fixture organism, audits it over HTTP under a cap, prints the
@@ -28,7 +29,7 @@ def demo(out: Path, organism: str, reference: str, completions: int) -> int:
     """
     from blackbox_diff.demo import run_demo
 
-    return run_demo(out, organism, cross=reference == "cross", completions=completions)
+    return run_demo(out, organism, cross=reference == "cross", completions=completions, adaptive=adaptive)
 
 
 @click.command()
