@@ -108,6 +108,7 @@ def answer(
         attach(loaded[base].model, loaded[base].chosen, name, Path(directory))
         served[name] = Served(base, name, loaded[base])
     engine = Engine(loaded, options.max_batch)
+    memory.give_back()
     app = build_app(State(engine, served, key))
     server = uvicorn.Server(
         uvicorn.Config(

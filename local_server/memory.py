@@ -10,10 +10,19 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 
 def keep_freed() -> None:
     """Let glibc reuse large blocks. By default it maps each anew, and a pass spends 10-25% on page faults."""
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    for option, value in (
-        (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 100 << 20), (M_ARENA_MAX, 1),
-    ):  # fmt: skip
-        libc.mallopt(option, value)
+    if _glibc():
+        libc = ctypes.CDLL(None)
+        for option, value in (
+            (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 100 << 20), (M_ARENA_MAX, 1),
+        ):  # fmt: skip
+            libc.mallopt(option, value)
+
+
+def give_back() -> None:
+    """Return what is free right now to the system: loading leaves the size of the weights behind, twice."""
+    if _glibc():
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+
+
+def _glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
