@@ -28,6 +28,6 @@ SPENT = """SELECT count(*),
     coalesce(sum(iif(state = 'reserved', reserved_output, output)), 0),
     sum(iif(state = 'reserved', reserved_pico, pico)),
     coalesce(sum(state IN ('unknown', 'reserved')), 0),
-    coalesce(max(iif(state = 'settled', input - reserved_input, 0)), 0),
+    max(0, coalesce(max(iif(state = 'settled', input - reserved_input, 0)), 0)),
     coalesce(sum(state = 'settled' AND output > reserved_output), 0)
     FROM calls WHERE state != 'released'"""

@@ -70,6 +70,12 @@ async def test_a_reply_is_stored_with_its_settlement_and_without_cookies(tmp_pat
         assert (stored.state, stored.settled) == ("settled", (1, 2, 3))
 
 
+async def test_calls_that_cost_less_than_reserved_do_not_lower_later_reservations(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        await buy(store)  # reserved 5 input tokens, billed 1
+        assert store.spent("target").excess_input == 0
+
+
 async def test_a_reply_that_nothing_was_made_of_is_unparsed_until_it_is_read(tmp_path: Path) -> None:
     with Store.create(tmp_path, {}) as store:
         call_id = await buy(store)
