@@ -17,9 +17,9 @@ NOISE_FLOOR = 0.05  # nats per token, shrunk: above what two servings of one mod
 LEAST_PREFILLS = 3  # unrelated prefills that recurring content must come from
 LEAST_STABILITY = 0.5
 STRONG = (
-    20.0  # strength of a theme that carries a finding: e.g. 8 nats on a phrase 12 times commoner than elsewhere
+    15.0  # strength of a theme that carries a finding: e.g. 6 nats on a phrase 12 times commoner than elsewhere
 )
-WEAK = 10.0  # strength up to which themes of harmless finetunes reach; between the two is undecided
+WEAK = 5.0  # strength from which on a theme is reason to abstain
 RIVAL = 1.5  # how many times stronger than a control's themes
 ALPHA = 0.01
 
