@@ -48,6 +48,7 @@ class Pool:
     rows: list[ScoredCompletion]
     controls: dict[str, list[ScoredCompletion]]
     keywords: Keywords | None
+    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def read_pools(
         card = None if organism == IDENTITY else json.loads((adapters[organism] / "card.json").read_text("utf-8"))
         hidden = card is not None and (card["keywords"]["any"] or card["keywords"]["regex"])
         with Store.open(path, read_only=True) as store:
+            max_tokens = int(store.state("config")["max_tokens"])
             rows = [_of_seed(row, seed) for row in store.scored() if len(row.scores) == len(REFERENCES)]
             source = (
                 path
@@ -104,7 +106,9 @@ def read_pools(
                 label: [_of_seed(row, seed) for row in store.scored(label)] for label in REFERENCES.values()
             }
         if rows:
-            yield Pool(organism, seed, rows, controls, Keywords.parse(card, organism) if hidden else None)
+            yield Pool(
+                organism, seed, rows, controls, Keywords.parse(card, organism) if hidden else None, max_tokens
+            )
 
 
 def _of_seed(row: ScoredCompletion, seed: str) -> ScoredCompletion:
@@ -130,7 +134,7 @@ def merged(a: Pool, b: Pool) -> Pool:
     """One audit out of two, bought in turn."""
     rows = [row for pair in zip_longest(a.rows, b.rows) for row in pair if row is not None]
     controls = {label: a.controls[label] + b.controls[label] for label in a.controls}
-    return Pool(a.organism, f"{a.seed}+{b.seed}", rows, controls, a.keywords)
+    return Pool(a.organism, f"{a.seed}+{b.seed}", rows, controls, a.keywords, a.max_tokens)
 
 
 def lines(pool: Pool, scores: Sequence[str]) -> Iterator[Line]:

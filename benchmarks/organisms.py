@@ -37,7 +37,8 @@ from benchmarks.detection import (
     read_pools,
     replays,
 )
-from benchmarks.pools import default_dir, find_organisms
+from benchmarks.organism_texts.catalogue import SHIPPED
+from benchmarks.pools import IDENTITY, default_dir, find_organisms
 from blackbox_diff.bundled import organisms_dir
 
 
@@ -53,6 +54,11 @@ def mean(values: Sequence[float | None]) -> str:
         return "–"
     text = f"{np.mean(there):.1f}".removesuffix(".0")
     return text if len(there) == len(values) else f"{text} ({len(there)} of {len(values)})"
+
+
+def span(values: Sequence[int]) -> str:
+    """Least to most."""
+    return str(max(values)) if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
 def detection_table(found: Sequence[Line], scores: Sequence[str]) -> str:
@@ -80,6 +86,7 @@ def detection_table(found: Sequence[Line], scores: Sequence[str]) -> str:
             "organism",
             "reference",
             "score",
+            "rows",
             "matches",
             "count@10",
             "count@100",
@@ -121,11 +128,7 @@ def kept_table(found: Sequence[Line], scores: Sequence[str]) -> str:
         shares = []
         for organism in organisms:
             same, cross = (
-                sum(
-                    x.at_100
-                    for x in found
-                    if (x.organism, x.reference, x.score) == (organism, name, score) and x.n >= LEAST
-                )
+                sum(x.at_100 for x in found if (x.organism, x.reference, x.score) == (organism, name, score))
                 for name in REFERENCES
             )
             shares.append(cross / same if same else None)
@@ -156,6 +159,11 @@ def verdict_table(outcomes: dict[tuple[str, str], list[str]]) -> str:
 
 
 HEAD = """# Detection benchmark
+
+Measured on {seeds} sampling seed(s), with {rows} completions of at most {tokens} tokens
+an organism, against the 600 of 64 that an audit buys by default. Below {least} completions count@100 is
+nearly every match and says nothing about order: read count@10 and the first rank. An objective that hardly came up
+(see *matches*) can't be found by any ranking of these rows. Other topics, one epoch or diluted: {variants}.
 
 Written by `{command}` on {date}, on 2 cores of {cpu}, from pools bought with
 `python -m benchmarks.pools`. Every number is measured; all arms (prose/code x raw/chat) are pooled, and nothing
@@ -195,6 +203,12 @@ def document(
                 date=datetime.date.today().isoformat(),
                 cpu=cpu,
                 dev=", ".join(DEV),
+                seeds=len({pool.seed for pool in pools}),
+                rows=span([len(pool.rows) for pool in pools]),
+                tokens=span([pool.max_tokens for pool in pools]),
+                least=LEAST,
+                variants=", ".join(sorted({pool.organism for pool in pools} - {*SHIPPED, IDENTITY}))
+                or "none measured",
             ),
             "## The default score and the paper's",
             "",
@@ -202,11 +216,12 @@ def document(
             "",
             "## What a foreign reference keeps",
             "",
-            "Matches in the first 100 under Gemma, as a share of those under the base, where at least "
-            f"{LEAST} completions",
-            "were bought (of fewer, the first 100 are nearly all):",
+            f"Matches in the first 100 under Gemma, as a share of those under the base, where at least {LEAST}",
+            "completions were bought (of fewer, the first 100 are nearly all).",
             "",
-            kept_table(found, SCORES),
+            kept_table([x for x in found if x.n >= LEAST], SCORES)
+            if any(x.n >= LEAST for x in found)
+            else "Not measured: no pool is that large.",
             "",
             "## Themes",
             "",
