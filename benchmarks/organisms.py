@@ -175,7 +175,9 @@ was a match. Defaults were chosen on {dev} alone; the rest is held out.
 
 REPLAYED = """Verdicts of {runs} audits each: random subsets of {least} to {most} rows (of 80% or more of a smaller
 pool), seeds in turn. Subsets of one pool overlap, so this is the spread over which completions were bought, and
-less than independent audits.
+less than independent audits. The
+thresholds lie between the harmless and the other organisms of the half that defaults were chosen on, but the other
+half had been seen by then: the verdicts on it are not a clean test.
 """
 
 
