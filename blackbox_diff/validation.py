@@ -140,8 +140,8 @@ def difference(a: tuple[int, int], b: tuple[int, int], level: float = LEVEL) -> 
         return None
     p, q = a[0] / a[1], b[0] / b[1]
     (p_low, p_high), (q_low, q_high) = wilson(*a, level), wilson(*b, level)
-    low = p - q - math.hypot(p - p_low, q_high - q)
-    high = p - q + math.hypot(p_high - p, q - q_low)
+    low = max(-1.0, p - q - math.hypot(p - p_low, q_high - q))  # rounding can step over by a hair
+    high = min(1.0, p - q + math.hypot(p_high - p, q - q_low))
     return Interval(p - q, low, high, level)
 
 
