@@ -33,8 +33,9 @@ def choose(logits: torch.Tensor, settings: list[Settings], generators: list[rand
     for row, setting in enumerate(settings):
         if setting.filtered and setting.temperature > 0:
             scaled[row] = _filter(scaled[row], setting)
-    cumulative = torch.softmax(scaled, dim=-1).cumsum(-1)
-    draws = torch.tensor([generator.random() for generator in generators]) * cumulative[:, -1]
+    # In float64: a sum over a whole vocabulary in float32 is off by enough to change a draw now and then.
+    cumulative = torch.softmax(scaled, dim=-1).cumsum(-1, dtype=torch.float64)
+    draws = torch.tensor([generator.random() for generator in generators], dtype=torch.float64) * cumulative[:, -1]
     sampled = torch.searchsorted(cumulative, draws[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
     greedy = logits.argmax(-1)
     return [int(greedy[row] if s.temperature == 0 else sampled[row]) for row, s in enumerate(settings)]
