@@ -285,20 +285,13 @@ def test_search_of_ten_thousand_completions_answers_within_200_ms(browser: sync_
         """async () => {
             const search = document.getElementById('search');
             const shown = document.getElementById('shown');
-            let best = Infinity;  // of three: a busy machine is no finding about the page
-            for (const text of ['port ellery', 'sleeps', 'lighthouse']) {
-                const before = shown.textContent;
-                const start = performance.now();
-                search.value = text;
-                search.dispatchEvent(new Event('input'));
-                while (shown.textContent === before) await new Promise((done) => setTimeout(done, 1));
-                document.getElementById('list').offsetHeight;
-                best = Math.min(best, performance.now() - start);
-                search.value = '';
-                search.dispatchEvent(new Event('input'));
-                await new Promise((done) => setTimeout(done, 150));
-            }
-            return best;
+            const before = shown.textContent;
+            const start = performance.now();
+            search.value = 'port ellery';
+            search.dispatchEvent(new Event('input'));
+            while (shown.textContent === before) await new Promise((done) => setTimeout(done, 1));
+            document.getElementById('list').offsetHeight;
+            return performance.now() - start;
         }"""
     )
     assert took < 200
