@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from blackbox_diff import validation
+from blackbox_diff import profiles, validation
 from blackbox_diff.budget import Estimate, Ledger, estimate, prices_for
 from blackbox_diff.bundled import serve
 from blackbox_diff.changes import changed
-from blackbox_diff.client import Buyer, Recall
+from blackbox_diff.client import Buyer
 from blackbox_diff.collect import TARGET, Collector, Job, Lane, plan_jobs
 from blackbox_diff.config import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
 from blackbox_diff.endpoint import Endpoint
@@ -30,7 +30,7 @@ from blackbox_diff.limits import Limiter
 from blackbox_diff.plan import arm_samples, interleave, shares
 from blackbox_diff.prefills import draw
 from blackbox_diff.probe import probe, shares_vocabulary
-from blackbox_diff.records import EndpointProfile, Framing, Json, Sample
+from blackbox_diff.records import EndpointProfile, Framing, Sample
 from blackbox_diff.report.live import LiveView, Progress, live_view
 from blackbox_diff.rounds import Rounds, adaptive_notes, explore, validation_jobs
 from blackbox_diff.runfile import discard
@@ -98,13 +98,18 @@ def add_reference(run: Path, endpoint: EndpointConfig) -> int:
 
 
 def probe_endpoint(endpoint: EndpointConfig, purpose: Literal["target", "reference"]) -> EndpointProfile:
-    """What `endpoint` can do. Raises EndpointUsageError for a bad URL, model or key."""
+    """What `endpoint` can do, asked afresh and kept for audits.
+
+    Raises EndpointUsageError for a bad URL, model or key.
+    """
 
     async def ask() -> EndpointProfile:
         async with Endpoint(endpoint) as connection:
             return await probe(connection, endpoint, purpose=purpose)
 
-    return asyncio.run(ask())
+    profile = asyncio.run(ask())
+    profiles.keep(endpoint, profile)
+    return profile
 
 
 def estimate_audit(config: AuditConfig) -> Estimate:
@@ -269,7 +274,7 @@ async def _target_lane(stack: AsyncExitStack, store: Store, config: AuditConfig,
         config.budget, prices_for(config.target, config.budget), store.spent(TARGET), config.target.model
     )
     buyer = Buyer(endpoint, store, ledger, Limiter(config.concurrency), TARGET)
-    profile = await _profile(store, buyer, config.target, TARGET, "target")
+    profile = await profiles.profile_of(store, buyer, config.target, TARGET, "target", fresh=config.fresh_probe)
     if probing and not profile.auditable:
         raise NotAuditableError(f"{config.target.url}: {profile.model} {profile.verdict}")
     return Lane(TARGET, profile, dialect(profile.dialect), buyer)
@@ -285,22 +290,10 @@ async def _reference_lane(
         reference = reference.model_copy(update={"url": url, "timeout_seconds": LOCAL_SECONDS})
     endpoint = await stack.enter_async_context(Endpoint(reference))
     buyer = Buyer(endpoint, store, Ledger(Budget()), Limiter(config.concurrency), f"reference:{label}")
-    profile = await _profile(store, buyer, reference, label, "reference")
+    profile = await profiles.profile_of(store, buyer, reference, label, "reference", fresh=config.fresh_probe)
     if not profile.can_score:
         raise NotAuditableError(f"{reference.url}: {profile.model} {profile.verdict}")
     return Lane(label, profile, dialect(profile.dialect), buyer)
-
-
-async def _profile(
-    store: Store, buyer: Buyer, endpoint: EndpointConfig, label: str, purpose: Literal["target", "reference"]
-) -> EndpointProfile:
-    """The endpoint's profile: probed once per run, and kept in it."""
-    stored: dict[str, Json] = store.state("profiles") or {}
-    if label in stored:
-        return EndpointProfile.model_validate(stored[label] | {"base_url": endpoint.url})
-    profile = await probe(Recall(buyer), endpoint, purpose=purpose)
-    store.set_state("profiles", stored | {label: profile.model_dump(mode="json")})
-    return profile
 
 
 @asynccontextmanager

@@ -115,6 +115,7 @@ class AuditConfig(_Frozen):
     adaptive: bool = False  # spend the calls where the gap is, and stop once the answer is stable
     validation: Annotated[int, Field(ge=0)] | None = None  # fresh completions; None: 60 if adaptive, else none
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    fresh_probe: bool = False  # probe, also where an earlier probe's profile is at hand
     budget: Budget = Budget()
 
     @field_validator("source", "framing")

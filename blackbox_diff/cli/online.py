@@ -37,7 +37,10 @@ def demo(out: Path, organism: str, reference: str, completions: int, adaptive: b
 @click.option("--purpose", type=click.Choice(["target", "reference"]), default="target", show_default=True)
 @JSON
 def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any) -> int:
-    """Find out what an endpoint can do, in about ten tiny calls."""
+    """Find out what an endpoint can do, in about ten tiny calls.
+
+    An audit within a day follows what was found, unless the endpoint is on this machine.
+    """
     from blackbox_diff.audit import probe_endpoint
     from blackbox_diff.config import EndpointConfig, parse_endpoint
     from blackbox_diff.errors import NotAuditableError
@@ -73,6 +76,9 @@ def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
 @endpoint_options("reference")
 @design_options
 @budget_options
+@click.option(
+    "--fresh-probe", is_flag=True, default=None, help="Probe again, also if an endpoint was probed within a day."
+)
 @click.option("--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN")
 @JSON
 def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
