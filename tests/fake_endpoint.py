@@ -92,6 +92,9 @@ class FakeEndpoint:
         asked = body.get("top_logprobs", body.get("logprobs"))
         if "top five" in self.faults and isinstance(asked, int) and asked > 5:
             return self.error(400, "logprobs must be less than or equal to 5", None)
+        if "echo rejected" in self.faults and body.get("echo"):
+            message = "Setting 'echo' and 'logprobs' at the same time is not supported for this model."
+            return self.error(400, message, None)
         if "logprobs rejected" in self.faults and "logprobs" in body:
             return self.error(400, "`logprobs` is not supported with this model", "logprobs")
         return None

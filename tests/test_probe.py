@@ -81,6 +81,14 @@ async def test_an_ignored_echo_makes_no_reference() -> None:
     assert "ignored the text to score" in found.verdict
 
 
+async def test_a_rejected_echo_makes_no_reference_and_a_good_target() -> None:
+    server = FakeEndpoint("echo rejected", "no prompt logprobs")
+    found = await probed(server, "reference")
+    assert not found.can_score
+    assert "Setting 'echo' and 'logprobs' at the same time is not supported" in found.verdict
+    assert (await probed(server)).framings() == ("raw", "chat")
+
+
 async def test_an_echo_that_is_off_by_one_makes_no_reference() -> None:
     found = await probed(FakeEndpoint("off by one"), "reference")
     assert not found.can_score

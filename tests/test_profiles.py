@@ -110,28 +110,11 @@ def test_probe_always_asks(vendor: Vendor) -> None:
     assert vendor.probe() == vendor.probe()
 
 
-@pytest.mark.parametrize("age", [FRESH, -datetime.timedelta(hours=1)])
-def test_a_profile_that_is_old_or_of_tomorrow_is_not_used(
-    vendor: Vendor, cache: Path, age: datetime.timedelta
-) -> None:
+def test_a_damaged_profile_is_replaced_by_a_new_one(vendor: Vendor, cache: Path) -> None:
     vendor.probe()
-    file = kept(cache)
-    then = datetime.datetime.now(datetime.UTC) - age
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"probed_at": then.isoformat()}))
+    kept(cache).write_text("{")
     assert vendor.audit() > FOLLOWED
-    assert vendor.audit() == FOLLOWED
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", "\0", '{"colour": "red"}', '{"probed_at": "x"}', '{"dialect": "klingon"}']
-)
-def test_a_damaged_profile_is_none(vendor: Vendor, cache: Path, content: str) -> None:
-    vendor.probe()
-    file = kept(cache)
-    whole = content.startswith('{"')
-    file.write_text(json.dumps(json.loads(file.read_text()) | json.loads(content)) if whole else content)
-    assert vendor.audit() > FOLLOWED
-    assert vendor.audit() == FOLLOWED
+    assert EndpointProfile.model_validate_json(kept(cache).read_text()).auditable
 
 
 @pytest.mark.parametrize(("fault", "code"), [("other fingerprint", 0), ("no ids", 0), ("no logprobs", 4)])
@@ -195,6 +178,35 @@ ENDPOINT = EndpointConfig(url="https://v.example/v1", model="m")
 def test_every_name_of_this_machine_is_known(host: str, cache: Path) -> None:
     keep(ENDPOINT.model_copy(update={"url": f"http://{host}/v1"}), PROFILE)
     assert not cache.exists()
+
+
+def test_a_kept_profile_is_given_back_whole() -> None:
+    keep(ENDPOINT, PROFILE)
+    found = recall(ENDPOINT, "target")
+    assert found is not None
+    assert found.model_copy(update={"auditable": False, "verdict": ""}) == PROFILE
+
+
+@pytest.mark.parametrize("age", [FRESH, -datetime.timedelta(hours=1)])
+def test_a_profile_that_is_old_or_of_tomorrow_is_none(age: datetime.timedelta) -> None:
+    then = datetime.datetime.now(datetime.UTC) - age
+    keep(ENDPOINT, PROFILE.model_copy(update={"probed_at": then.isoformat()}))
+    assert recall(ENDPOINT, "target") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "null", "\0", "\ud800", '{"colour": "red"}', '{"probed_at": "x"}',
+        '{"probed_at": "2026-01-01"}', '{"dialect": "klingon"}',
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_no_profile(cache: Path, content: str) -> None:
+    keep(ENDPOINT, PROFILE)
+    if content.startswith('{"'):
+        content = json.dumps(PROFILE.model_dump(mode="json") | json.loads(content))
+    kept(cache).write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert recall(ENDPOINT, "target") is None
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,18 @@ def test_top_logprobs_may_be_missing_null_a_dict_or_without_the_sampled_token() 
         assert done(chat("Hi you", [entry("Hi", -1.0, top_logprobs=tops), entry(" you", -1.0)])).text == "Hi you"
 
 
+def test_alternatives_spelled_in_the_vocabularys_alphabet_leave_the_sampled_number() -> None:
+    row = entry(" Hello", -0.1, top_logprobs=[entry("ĠHello", -0.1), entry("ĠHi", -3.0)])
+    found = done(chat(" Hello Hello", [row, row]))
+    assert (found.text, found.tokens.logprobs.tolist()) == (" Hello Hello", [-0.1, -0.1])
+
+
+@pytest.mark.parametrize("floor", ["-100.0", "-Infinity", "-3.4028234663852886e+38"])
+def test_rows_that_are_mostly_floor_are_refused(floor: str) -> None:
+    body = json.dumps(many([-1.0, -123456.0] * 10)).replace("-123456.0", floor).encode()
+    assert refused(body) == "missing_logprobs"
+
+
 def test_legacy_alternatives_that_collide_do_not_touch_the_sampled_number() -> None:
     body = legacy("é x", ["", "é", " x"], [-1.0, -2.0, -3.0])
     body["choices"][0]["logprobs"]["top_logprobs"] = [{"": -5.0}, {"é": -2.0}, {" x": -3.0}]

@@ -74,24 +74,31 @@ def test_the_request_is_the_golden_one_to_the_byte(name: str, what: str, request
     assert [call.url or call.path, encoded(call.body)] == [request_[0], encoded(request_[1])]
 
 
-def test_every_dialect_has_golden_requests() -> None:
-    assert {name for name, _, _ in GOLDEN} == set(DIALECTS)
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_every_framing_that_a_dialect_has_is_golden(name: str) -> None:
+    golden = {what for owner, what, _ in GOLDEN if owner == name}
+    assert {f"sample {framing}" for framing in able(DIALECTS[name]).framings()} <= golden
+    if DIALECTS[name].scoring_recipes:
+        assert {"score raw", "score chat"} <= golden
 
 
-async def test_the_client_puts_those_bytes_on_the_wire() -> None:
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+async def test_the_client_puts_those_bytes_on_the_wire(name: str) -> None:
     seen: list[httpx2.Request] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         seen.append(request)
         return httpx2.Response(200, json={"choices": []})
 
-    call = call_for(DIALECTS["vllm"], "sample chat")
-    config = EndpointConfig(url="http://127.0.0.1:8000/v1", model="m")
+    base = able(DIALECTS[name]).base_url
+    golden = [(what, request) for owner, what, request in GOLDEN if owner == name]
+    config = EndpointConfig(url=base, model="m")
     async with Endpoint(config, transport=httpx2.MockTransport(answer)) as endpoint:
-        await endpoint.post(call)
-    assert seen[0].url.path == "/v1/chat/completions"
-    assert json.loads(seen[0].content) == call.body
-    assert list(json.loads(seen[0].content)) == list(call.body)
+        for what, _ in golden:
+            await endpoint.post(call_for(DIALECTS[name], what))
+    for request, (_, (path, body)) in zip(seen, golden, strict=True):
+        assert str(request.url) == (path if "://" in path else base + path)
+        assert request.content == json.dumps(body).encode()
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
