@@ -17,7 +17,7 @@ from local_server.errors import StartupError
 
 DEFAULT_MAX_BATCH = 32
 
-# How often a thread looks for the next product before it sleeps. Sleeping at once costs a third of the speed;
+# How often a thread looks for the next product before it sleeps. Sleeping at once costs over a third of the speed;
 # looking for long makes two programs on one machine ten times slower, each waiting for what the other keeps.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
