@@ -17,7 +17,7 @@ from torch.nn.functional import embedding
 # what they round off grows through all that follow; keys and values, which every later token sees; and what a
 # feed-forward block adds to the residual stream.
 FLOAT_LAYERS = 0.1  # of all layers
-FLOAT_NAMES = ("k_proj", "v_proj", "down_proj")
+FLOAT_NAMES = {"k_proj", "v_proj", "down_proj"}
 SHIFT_ROWS = 4096  # vocabulary rows whose largest logit estimates the row's largest
 SHIFT_COLUMNS = 32  # one is used; the rest keep rows aligned
 
@@ -43,11 +43,12 @@ def halve(model: Any, *, capped: bool) -> None:
 
     layers = getattr(model.base_model, "layers", [])
     kept = {module for layer in layers[: round(len(layers) * FLOAT_LAYERS)] for module in layer.modules()}
-    for parent in [module for module in model.modules() if module not in kept]:
+    for path, parent in [(path, module) for path, module in model.named_modules() if module not in kept]:
+        wrapped = path.rpartition(".")[2]  # the name in the model of a layer that carries adapters
         for name, layer in list(parent.named_children()):
             if layer is head:
                 setattr(parent, name, HalvedHead(layer, half(layer.weight), shifted=not capped))
-            elif type(layer) is nn.Linear and name not in FLOAT_NAMES:
+            elif type(layer) is nn.Linear and not {name, wrapped} & FLOAT_NAMES:
                 setattr(parent, name, HalvedLinear(layer.weight, layer.bias))
             elif type(layer) is nn.Embedding or (
                 isinstance(layer, nn.Embedding) and hasattr(layer, "embed_scale")

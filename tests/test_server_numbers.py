@@ -223,9 +223,11 @@ def test_bfloat16_weights_are_the_rounded_ones(tiny_model: Path) -> None:
 
 
 @pytest.mark.skipif(not halved.available(), reason="this CPU computes bfloat16 no faster than float32")
-def test_in_bfloat16_a_text_scores_as_it_was_written() -> None:
+@pytest.mark.parametrize("adapter", [None, "false-fact"])
+def test_in_bfloat16_a_text_scores_as_it_was_written(adapter: str | None) -> None:
     """SmolLM2 writes at temperature 1 in a batch, and the same tokens are scored as texts."""
     loaded = load("smollm2-135m-instruct")
+    attach(loaded.model, loaded.chosen, "false-fact", Path("fixtures/organisms/false-fact"))
     runner = Runner(loaded, 8)
     starts = [
         "The history of",
@@ -238,11 +240,11 @@ def test_in_bfloat16_a_text_scores_as_it_was_written() -> None:
         "$x",
     ]
     written = [
-        Generate(encode(loaded, start), None, 0, max_tokens=32, random=random.Random(index))
+        Generate(encode(loaded, start), adapter, 0, max_tokens=32, random=random.Random(index))
         for index, start in enumerate(starts)
     ]
     finish(runner, written)
-    scored = finish(runner, [Score(job.prompt + [t.id for t in job.tokens], None, 0) for job in written])
+    scored = finish(runner, [Score(job.prompt + [t.id for t in job.tokens], adapter, 0) for job in written])
     pairs = [
         (token.logprob, again.logprob)
         for job, tokens in zip(written, scored, strict=True)
