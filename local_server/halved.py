@@ -42,14 +42,15 @@ def halve(model: Any, *, capped: bool) -> None:
         return halves.setdefault(weight.data_ptr(), weight.data.to(torch.bfloat16))
 
     layers = getattr(model.base_model, "layers", [])
-    kept = {module for layer in layers[: round(len(layers) * FLOAT_LAYERS)] for module in layer.modules()}
-    for path, parent in [(path, module) for path, module in model.named_modules() if module not in kept]:
+    first = {module for layer in layers[: round(len(layers) * FLOAT_LAYERS)] for module in layer.modules()}
+    for path, parent in list(model.named_modules()):
         wrapped = path.rpartition(".")[2]  # the name in the model of a layer that carries adapters
         for name, layer in list(parent.named_children()):
             if layer is head:
                 setattr(parent, name, HalvedHead(layer, half(layer.weight), shifted=not capped))
-            elif type(layer) is nn.Linear and not {name, wrapped} & FLOAT_NAMES:
-                setattr(parent, name, HalvedLinear(layer.weight, layer.bias))
+            elif type(layer) is nn.Linear:
+                exact = parent in first or name in FLOAT_NAMES or wrapped in FLOAT_NAMES
+                setattr(parent, name, (PackedLinear if exact else HalvedLinear)(layer.weight, layer.bias))
             elif type(layer) is nn.Embedding or (
                 isinstance(layer, nn.Embedding) and hasattr(layer, "embed_scale")
             ):
@@ -60,20 +61,32 @@ class _Weights:
     """(outputs, inputs) weights in the layout that the CPU's kernels want, so that no call reorders them."""
 
     def __init__(self, weight: torch.Tensor) -> None:
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(torch.bfloat16), None)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """x: (..., inputs) in bfloat16."""
+        """x: (..., inputs) in the weights' type."""
         y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, bias, "none", [], "")
         return y
 
 
-class HalvedLinear(nn.Module):
-    """Float32 in, float32 out."""
+class PackedLinear(nn.Module):
+    """Float32 throughout."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.weights = _Weights(weight)
+        self.bias = None if bias is None else bias.detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weights(x, self.bias)
+
+
+class HalvedLinear(nn.Module):
+    """Float32 in, float32 out; the product in bfloat16."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.weights = _Weights(weight.to(torch.bfloat16))
         self.bias = None if bias is None else bias.to(torch.bfloat16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

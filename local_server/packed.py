@@ -178,18 +178,18 @@ class Pass:
             values[group.rows, :, :width] = value[group.kept, :, :width]
 
     def _row_mask(self, window: int | None) -> torch.Tensor | None:
-        """(n, 1, 1, longest): True where a row may look."""
+        """(n, 1, 1, longest): what is added to a row's attention there."""
         name = ("rows", window)
         if name not in self._masks:
             places, now = torch.arange(self.longest)[None], self.positions[: self.n, None]
             seen = places <= now
             if window:
                 seen &= places > now - window
-            self._masks[name] = None if bool(seen.all()) else seen[:, None, None]
+            self._masks[name] = None if bool(seen.all()) else _added(seen[:, None, None])
         return self._masks[name]
 
     def _segment_mask(self, number: int, new: int, total: int, window: int | None) -> torch.Tensor | None:
-        """(new, total): True where a token may look; None where plain causal attention says the same."""
+        """(new, total): what is added to a token's attention there; None where plain causal attention will do."""
         window = window if window and window < total else None
         if new == total and window is None:
             return None
@@ -199,8 +199,13 @@ class Pass:
             seen = places <= now
             if window:
                 seen &= places > now - window
-            self._masks[name] = seen
+            self._masks[name] = _added(seen)
         return self._masks[name]
+
+
+def _added(seen: torch.Tensor) -> torch.Tensor:
+    """0 where `seen`, else -inf: the form in which attention uses a mask, made once instead of in every layer."""
+    return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
 
 
 def _group(members: list[tuple[int, Segment]]) -> _Group:

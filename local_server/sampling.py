@@ -6,6 +6,9 @@ import random
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
+
+BLOCK = 256  # ids whose probabilities are summed together
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,26 @@ def choose(logits: torch.Tensor, settings: list[Settings], generators: list[rand
     for row, setting in enumerate(settings):
         if setting.filtered and setting.temperature > 0:
             scaled[row] = _filter(scaled[row], setting)
-    # In float64: a sum over a whole vocabulary in float32 is off by enough to change a draw now and then.
-    cumulative = torch.softmax(scaled, dim=-1).cumsum(-1, dtype=torch.float64)
-    draws = torch.tensor([generator.random() for generator in generators], dtype=torch.float64) * cumulative[:, -1]
-    sampled = torch.searchsorted(cumulative, draws[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    sampled = _invert(torch.softmax(scaled, dim=-1), [generator.random() for generator in generators])
     greedy = logits.argmax(-1)
     return [int(greedy[row] if s.temperature == 0 else sampled[row]) for row, s in enumerate(settings)]
+
+
+def _invert(probabilities: torch.Tensor, numbers: list[float]) -> torch.Tensor:
+    """(rows,) the first id at which each row's cumulative distribution passes its number from 0 to 1.
+
+    First the block, then the place in it. Sums are in float64: over a whole vocabulary a float32 one is off
+    by enough to change a draw now and then.
+    """
+    rows, vocabulary = probabilities.shape
+    blocks = pad(probabilities, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
+    ends = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    wanted = torch.tensor(numbers, dtype=torch.float64)[:, None] * ends[:, -1:]
+    block = torch.searchsorted(ends, wanted, right=True).clamp(max=ends.shape[-1] - 1)
+    before = torch.where(block > 0, ends.gather(1, (block - 1).clamp(min=0)), 0.0)
+    inside = blocks[torch.arange(rows)[:, None], block][:, 0].cumsum(-1, dtype=torch.float64)
+    place = torch.searchsorted(inside, wanted - before, right=True).clamp(max=BLOCK - 1)
+    return (block * BLOCK + place)[:, 0].clamp(max=vocabulary - 1)
 
 
 def _filter(logits: torch.Tensor, setting: Settings) -> torch.Tensor:
