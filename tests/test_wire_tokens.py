@@ -198,9 +198,28 @@ def test_an_empty_end_token_goes_aside() -> None:
     assert [side.kind for side in found.side] == ["end"]
 
 
-def test_special_tokens_in_the_middle_go_aside() -> None:
-    found = done(chat("a b", [entry("a"), entry("<|x|>", -3.0), entry(" b")]))
+def test_a_special_token_in_the_middle_ends_the_completion() -> None:
+    """What follows it depends on a token that the text does not show, so no reference could score it fairly."""
+    found = done(chat("a b c", [entry("a"), entry(" b"), entry("<|x|>", -3.0), entry(" c")]))
     assert (pieces(found), [side.kind for side in found.side]) == (["a", " b"], ["special"])
+    assert (found.text, "cut_at_special" in found.notes) == ("a b", True)
+
+
+def test_one_that_is_shown_as_nothing_ends_it_too() -> None:
+    found = done(chat("a b c", [entry("a"), entry(" b"), entry("", -3.0, []), entry(" c")]))
+    assert (found.text, found.notes) == ("a b", ("cut_at_special",))
+
+
+def test_special_tokens_before_and_after_the_text_only_go_aside() -> None:
+    found = done(chat("a b", [entry("<|x|>", -3.0), entry("a"), entry(" b"), entry("<|x|>", -3.0)]))
+    assert (pieces(found), [side.kind for side in found.side]) == (["a", " b"], ["special", "special"])
+    assert found.notes == ()
+
+
+def test_a_character_that_a_special_token_cuts_off_is_left_out() -> None:
+    halves = [entry("a"), entry("\\xc3", -1.0, [0xC3]), entry("<|x|>", -3.0), entry("\\xa9", -1.0, [0xA9])]
+    found = done(chat("aé", halves))
+    assert found.text == "a"
 
 
 def test_text_that_spells_a_special_token_stays_text() -> None:

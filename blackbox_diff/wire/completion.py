@@ -2,7 +2,8 @@
 
 The completion's text is the content tokens' bytes joined, and every step below keeps that true: tokens
 that the text does not hold become side tokens (end of sequence, other special tokens, a character cut
-off by max_tokens), never text; a text that the tokens do not spell is refused.
+off by max_tokens), never text; what follows a special token is left out; a text that the tokens do not
+spell is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.fitting import Fit, fit
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
+from blackbox_diff.wire.tokens import complete_length
 
 REPLACEMENT = "\ufffd"
 SPACE = " \t\r\n"
@@ -51,6 +53,7 @@ def complete(entries: Entries | None, text: str, prefill: str, meta: Meta) -> Co
     found = fit(entries, text, prefill, stopped)
     if isinstance(found, Refusal):
         return found
+    _cut_at_special(found)
     hidden = _hidden(entries, found, meta)
     if isinstance(hidden, Refusal):
         return hidden
@@ -84,6 +87,42 @@ def _without_entries(text: str, prefill: str, meta: Meta) -> Completion | Refusa
         decode="none",
         notes=("empty",),
     )
+
+
+def _cut_at_special(found: Fit) -> None:
+    """End the completion at the first special token that content stands on both sides of.
+
+    What follows was written after a token that the text does not show (an end of document, the start of a
+    message): scored as plain text it would look far less likely than it was, whichever model wrote it.
+    """
+    kept = _before_special(found)
+    if kept == len(found.content):
+        return
+    while kept and not (found.pieces[kept - 1] and _whole(found.pieces[:kept])):
+        kept -= 1  # a character that the special token cut off
+    del found.content[kept:], found.pieces[kept:]
+    found.notes.append("cut_at_special")
+
+
+def _before_special(found: Fit) -> int:
+    """How many content entries stand before it. Some servers show it as "", which is also how they show the
+    beginning of a character: but that one ends outside of ASCII."""
+    specials = {index for index, kind in found.aside if kind == "special"}
+    for place in range(1, len(found.content)):
+        if specials.intersection(range(found.content[place - 1] + 1, found.content[place])):
+            return place
+        shown = found.pieces[place]
+        if found.decode != "placed" and shown[:1].isascii() and shown and not found.pieces[place - 1]:
+            while place and not found.pieces[place - 1]:
+                place -= 1
+            if place:
+                return place
+    return len(found.content)
+
+
+def _whole(pieces: list[bytes]) -> bool:
+    joined = b"".join(pieces)
+    return complete_length(joined) == len(joined)
 
 
 def _hidden(entries: Entries, found: Fit, meta: Meta) -> set[int] | Refusal:
