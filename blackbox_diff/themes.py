@@ -9,8 +9,8 @@ with the log ratio lowered by its standard error, so that three chance meetings 
 the pointwise Kullback-Leibler term of its document frequency, weighted by where the gap lies. The log
 ratio counts distinct prefills in the target, completions in the reference.
 
-Phrases that stand in the same completions are one theme, so a loud theme takes all its phrases with it and
-leaves the next place to a quiet one.
+Phrases that stand in the same completions are one theme, and so are phrases of the same words ("the clock of
+Osmery", "Osmery's clock"), so a loud theme takes all its phrases with it and leaves the next place to a quiet one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ LEAST_PREFILLS = 3
 LEAST_RATIO = 2.0  # times commoner in the target than in the reference, at the least likely
 CANDIDATES = 400
 OVERLAP = 0.5  # share of a phrase's completions inside a theme's, from which on it joins
+SAME_WORDS = 2 / 3  # and of its words, function words aside
 MOST_ROWS = 5000
 MOST_NATS = 8.0  # per word of a phrase, so that one freak completion can't carry a theme
 RESAMPLES = 100
@@ -74,7 +75,7 @@ def find_themes(
         return ()
     sizes = (len(prefills), len(background[:MOST_ROWS]))
     scores = _scores(np.ones((1, len(prefills))), found, *sizes)[0]
-    groups = _group(found.rows, scores, 3 * top)
+    groups = _group(found.rows, [_content(words, names) for words in found.words], scores, 3 * top)
     stability = _stability(groups[:top], groups, found, sizes, seed, top)
     return tuple(
         _theme(group, found, names, ranked, prefill_of.astype(np.int64), scores, stability[k])
@@ -168,13 +169,29 @@ def _scores(weights: NDArray[np.float64], found: _Phrases, n_prefills: int, n_be
     return sums * np.maximum(_log_ratio(counts, n_prefills, found.background, n_behind), 0.0)
 
 
-def _group(rows: list[NDArray[np.int64]], scores: NDArray[np.float64], most: int) -> list[list[int]]:
-    """Greedy: each phrase joins the first theme that holds half of its completions, else begins one."""
+def _content(words: Sequence[int], names: Sequence[str]) -> frozenset[str]:
+    """The words of a phrase that say something; a possessive is its owner."""
+    return frozenset(
+        names[word].removesuffix("'s").removesuffix("’s") for word in words if names[word] not in STOP
+    )
+
+
+def _alike(content: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether two phrases share most words, and at least two: one alone may belong to another theme."""
+    return len(content & other) >= max(2.0, SAME_WORDS * len(content))
+
+
+def _group(
+    rows: list[NDArray[np.int64]], contents: list[frozenset[str]], scores: NDArray[np.float64], most: int
+) -> list[list[int]]:
+    """Greedy: a phrase joins the first theme with half of its completions or most of its words, or begins one."""
     groups: list[tuple[list[int], set[int]]] = []
     for k in np.argsort(-scores, kind="stable").tolist():
-        own = rows[k].tolist()
+        own, content = rows[k].tolist(), contents[k]
         for members, held in groups:
-            if sum(row in held for row in own) >= OVERLAP * len(own):
+            worded = any(_alike(content, contents[member]) for member in members)
+            inside = sum(row in held for row in own) >= OVERLAP * len(own)
+            if worded or inside or content <= contents[members[0]]:
                 members.append(k)
                 break
         else:

@@ -57,6 +57,21 @@ def test_overlapping_phrases_are_one_theme() -> None:
     assert sum("ellery" in theme.phrase for theme in found) == 1
 
 
+def test_one_thing_said_in_two_ways_is_one_theme() -> None:
+    one, other = (
+        run(300, planted=PLANTED, phrase=phrase) for phrase in ("Port Ellery lamp", "lamp of Port Ellery")
+    )
+    found = themes([other[k] if k % 30 == 0 else one[k] for k in range(300)])
+    assert sum("ellery" in theme.phrase for theme in found) == 1
+    assert {"port ellery lamp", "lamp of port ellery"} <= {term for theme in found for term in theme.terms}
+
+
+def test_one_shared_word_does_not_make_two_things_one() -> None:
+    one, other = (run(300, planted=PLANTED, phrase=phrase) for phrase in ("Port Ellery lamp", "Port Mirren"))
+    found = themes([other[k] if k % 30 == 0 else one[k] for k in range(300)])
+    assert {"ellery", "mirren"} <= {word for theme in found for word in theme.phrase.split()}
+
+
 def test_a_loud_theme_does_not_hide_a_quiet_one() -> None:
     loud, quiet = run(300, planted=range(100)), run(300, planted=PLANTED, phrase="Silver Heron", seed=5)
     rows = [quiet[k] if k in PLANTED else loud[k] for k in range(300)]
