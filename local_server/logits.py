@@ -38,7 +38,10 @@ class Rows:
         """The best `count` of each row as (id, logprob), best first."""
         if not count:
             return [[] for _ in range(len(self))]
-        values, ids = self.logits.topk(min(count, self.logits.shape[-1]))
+        if count == 1:  # cheaper than a topk of one
+            values, ids = self.logits.max(-1, keepdim=True)
+        else:
+            values, ids = self.logits.topk(min(count, self.logits.shape[-1]))
         values = (values - self.norm[:, None]).clamp(max=0.0)
         return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
 
