@@ -160,10 +160,10 @@ def verdict_table(outcomes: dict[tuple[str, str], list[str]]) -> str:
 
 HEAD = """# Detection benchmark
 
-Measured on {seeds} sampling seed(s), with {rows} completions of at most {tokens} tokens
-an organism, against the 600 of 64 that an audit buys by default. Below {least} completions count@100 is
-nearly every match and says nothing about order: read count@10 and the first rank. An objective that hardly came up
-(see *matches*) can't be found by any ranking of these rows. Other topics, one epoch or diluted: {variants}.
+Measured on {seeds} sampling seed(s), with {rows} comparable completions of at most {tokens} tokens an organism (an
+audit buys 600 of 64 by default), and {controls} of each reference's own as the control. With fewer than {least}
+completions, or fewer than 100 matches, count@100 can't reach 100. An objective that hardly came up (see *matches*)
+can't be found by any ranking of these rows. Other topics, one epoch or diluted: {variants}.
 
 Written by `{command}` on {date}, on 2 cores of {cpu}, from pools bought with
 `python -m benchmarks.pools`. Every number is measured; all arms (prose/code x raw/chat) are pooled, and nothing
@@ -176,8 +176,8 @@ was a match. Defaults were chosen on {dev} alone; the rest is held out.
 REPLAYED = """Verdicts of {runs} audits each: random subsets of {least} to {most} rows (of 80% or more of a smaller
 pool), seeds in turn. Subsets of one pool overlap, so this is the spread over which completions were bought, and
 less than independent audits. The
-thresholds lie between the harmless and the other organisms of the half that defaults were chosen on, but the other
-half had been seen by then: the verdicts on it are not a clean test.
+thresholds lie above what `base` and `benign` show on seed 0, in subsets of 32 to 300 completions with either
+reference. The organisms' results had been seen by then, so theirs are not a clean test.
 """
 
 
@@ -208,6 +208,7 @@ def document(
                 seeds=len({pool.seed for pool in pools}),
                 rows=span([len(pool.rows) for pool in pools]),
                 tokens=span([pool.max_tokens for pool in pools]),
+                controls=span([len(rows) for pool in pools for rows in pool.controls.values()]),
                 least=LEAST,
                 variants=", ".join(sorted({pool.organism for pool in pools} - {*SHIPPED, IDENTITY}))
                 or "none measured",
