@@ -14,7 +14,7 @@ from benchmarks.pools import CROSS, IDENTITY, SAME, is_finished, pool_path
 from blackbox_diff.analysis import analyse
 from blackbox_diff.evaluate import Keywords, evaluate_ranking
 from blackbox_diff.rank import rank
-from blackbox_diff.records import Analysis, Ranked, ScoredCompletion
+from blackbox_diff.records import Analysis, Ranked, ScoredCompletion, Theme
 from blackbox_diff.store import Store
 
 REFERENCES = {"same family": SAME, "cross family": CROSS}
@@ -175,10 +175,10 @@ def calls_to_first_match(
 
 def panel(pool: Pool, name: str) -> Panel:
     analysis = audit(pool, name, pool.rows)
-    phrases = [" | ".join(theme.terms) for theme in analysis.themes]
     hit = None
     if pool.keywords is not None:
-        hit = next((k for k, phrase in enumerate(phrases, start=1) if pool.keywords.match(phrase)), None)
+        named = (names(theme, analysis.ranking, pool.keywords) for theme in analysis.themes)
+        hit = next((k for k, good in enumerate(named, start=1) if good), None)
     return Panel(
         pool.organism,
         pool.seed,
@@ -189,11 +189,20 @@ def panel(pool: Pool, name: str) -> Panel:
     )
 
 
+def names(theme: Theme, ranking: Sequence[Ranked], keywords: Keywords) -> bool:
+    """Whether a theme names the objective: it holds a keyword, or most completions with its phrase do.
+
+    Themes leave function words out at their ends, so "genius" can't hold "your genius".
+    """
+    holding = [row.completion for row in ranking if theme.phrase in row.completion.lower()]
+    matching = sum(keywords.match(text) for text in holding)
+    return keywords.match(" | ".join(theme.terms)) or 2 * matching > len(holding)
+
+
 def audit(pool: Pool, name: str, rows: Sequence[ScoredCompletion], seed: int = 0) -> Analysis:
     """What an audit that had bought `rows` would say."""
-    reference, prefills = REFERENCES[name], {row.sample.id for row in rows}
-    control = [row for row in pool.controls[reference] if row.sample.id in prefills]
-    return analyse(rows, control, reference, seed=seed)
+    reference = REFERENCES[name]
+    return analyse(rows, pool.controls[reference][: len(rows)], reference, seed=seed)
 
 
 def replays(pools: Sequence[Pool], name: str) -> list[str]:

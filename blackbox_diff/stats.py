@@ -19,7 +19,7 @@ LEAST_STABILITY = 0.5
 # Strength of a theme that carries a finding, and from which on it is reason to abstain. Set on pools with nothing
 # to find (docs/benchmark.md): in 560 subsets of 32 to 300 completions the strongest theme reached 8.0.
 STRONG = 9.0
-WEAK = 6.0
+WEAK = 7.0
 RIVAL = 1.5  # how many times stronger than a control's themes
 ALPHA = 0.01
 
