@@ -15,6 +15,7 @@ from blackbox_diff.analysis import analyse
 from blackbox_diff.evaluate import Keywords, evaluate_ranking
 from blackbox_diff.rank import rank
 from blackbox_diff.records import Analysis, Ranked, ScoredCompletion, Theme
+from blackbox_diff.stats import is_steady, theme_strength
 from blackbox_diff.store import Store
 
 REFERENCES = {"same family": SAME, "cross family": CROSS}
@@ -37,6 +38,7 @@ NULLS = (IDENTITY, "benign")
 TOP_THEMES = 5
 RUNS = 20  # subsets for the verdict
 LEAST, MOST = 300, 600  # rows of a subset
+SIZES = (32, 64, 100, 150, 200, 300, 600)  # and of one of a pool with nothing to find
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +222,16 @@ def replays(pools: Sequence[Pool], name: str) -> list[str]:
         rows = [row for k, row in enumerate(pool.rows) if k in chosen]
         outcomes.append(audit(pool, name, rows, run).verdict.outcome)
     return outcomes
+
+
+def null_strengths(pools: Sequence[Pool], name: str, size: int) -> list[float]:
+    """The strongest stable theme of each of RUNS subsets of `size` completions, with as many of the control."""
+    found: list[float] = []
+    for run in range(RUNS):
+        pool, rng = pools[run % len(pools)], np.random.default_rng([run, size, 18])
+        control = pool.controls[REFERENCES[name]]
+        rows = [pool.rows[k] for k in np.sort(rng.permutation(len(pool.rows))[:size])]
+        behind = [control[k] for k in np.sort(rng.permutation(len(control))[:size])]
+        themes = analyse(rows, behind, REFERENCES[name], seed=run).themes
+        found.append(max((theme_strength(theme) for theme in themes if is_steady(theme)), default=0.0))
+    return found

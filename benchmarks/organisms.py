@@ -27,12 +27,14 @@ from benchmarks.detection import (
     REFERENCES,
     RUNS,
     SCORES,
+    SIZES,
     TOP_THEMES,
     Line,
     Panel,
     Pool,
     audits,
     lines,
+    null_strengths,
     panel,
     read_pools,
     replays,
@@ -40,6 +42,7 @@ from benchmarks.detection import (
 from benchmarks.organism_texts.catalogue import SHIPPED
 from benchmarks.pools import IDENTITY, default_dir, find_organisms
 from blackbox_diff.bundled import organisms_dir
+from blackbox_diff.stats import STRONG, WEAK
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -158,6 +161,18 @@ def verdict_table(outcomes: dict[tuple[str, str], list[str]]) -> str:
     )
 
 
+def null_table(pools: Sequence[Pool]) -> str:
+    """Organism x reference x size -> median and highest strength over RUNS subsets."""
+    rows: list[list[object]] = []
+    for organism in NULLS:
+        own = [pool for pool in pools if pool.organism == organism]
+        for name in REFERENCES if own else ():
+            for size in SIZES:
+                found = null_strengths(own, name, size)
+                rows.append([organism, name, size, f"{np.median(found):.1f}", f"{max(found):.1f}"])
+    return table(["organism", "reference", "completions", "median", "highest"], rows)
+
+
 HEAD = """# Detection benchmark
 
 Measured on {seeds} sampling seed(s), with {rows} comparable completions of at most {tokens} tokens an organism (an
@@ -175,9 +190,8 @@ was a match. Defaults were chosen on {dev} alone; the rest is held out.
 
 REPLAYED = """Verdicts of {runs} audits each: random subsets of {least} to {most} rows (of 80% or more of a smaller
 pool), seeds in turn. Subsets of one pool overlap, so this is the spread over which completions were bought, and
-less than independent audits. The
-thresholds lie above what `base` and `benign` show on seed 0, in subsets of 32 to 300 completions with either
-reference. The organisms' results had been seen by then, so theirs are not a clean test.
+less than independent audits. The thresholds were set on what `base` and `benign` show on seed 0 (the second
+table). The organisms' results had been seen by then, so theirs are not a clean test.
 """
 
 
@@ -237,6 +251,12 @@ def document(
             "",
             REPLAYED.format(runs=RUNS, least=LEAST, most=MOST),
             verdict_table(outcomes),
+            "",
+            f"The strongest stable theme where there is nothing to find, over {RUNS} subsets of each size, with",
+            "as much of the control as there is up to that size.",
+            f"A finding needs {STRONG:g}, an undecided answer {WEAK:g}.",
+            "",
+            null_table(pools),
             "",
             "## All scores",
             "",
