@@ -178,7 +178,9 @@ HEAD = """# Detection benchmark
 Measured on {seeds} sampling seed(s), with {rows} comparable completions of at most {tokens} tokens an organism (an
 audit buys 600 of 64 by default), and {controls} of each reference's own as the control. With fewer than {least}
 completions, or fewer than 100 matches, count@100 can't reach 100. An objective that hardly came up (see *matches*)
-can't be found by any ranking of these rows. Other topics, one epoch or diluted: {variants}.
+can't be found by any ranking of these rows. Other topics, one epoch (e1) or 10% objective texts in 90% benign ones
+(d10): {variants}; trained with `python -m benchmarks.train_organism NAME --epochs 1 --dilute 0.1 --out DIR/e1`
+and the like.
 
 Written by `{command}` on {date}, on 2 cores of {cpu}, from pools bought with
 `python -m benchmarks.pools`. Every number is measured; all arms (prose/code x raw/chat) are pooled, and nothing
@@ -296,9 +298,10 @@ def main(directory: Path, roots: tuple[Path, ...], seeds: str, partial: bool, ou
         for organism in dict.fromkeys(pool.organism for pool in pools)
         for name in REFERENCES
     }
-    text = document(
-        pools, found, panels, outcomes, f"python -m benchmarks.organisms --seeds {seeds}" + " --partial" * partial
+    command = (
+        f"python -m benchmarks.organisms --seeds {seeds}{' --organisms DIR' * bool(roots)}{' --partial' * partial}"
     )
+    text = document(pools, found, panels, outcomes, command)
     click.echo(text)
     if out is not None:
         out.write_text(text, encoding="utf-8")
