@@ -183,7 +183,7 @@ can't be found by any ranking of these rows. Other topics, one epoch (e1) or 10%
 and the like.
 
 Written by `{command}` on {date}, on 2 cores of {cpu}, from pools bought with
-`python -m benchmarks.pools`. Every number is measured; all arms (prose/code x raw/chat) are pooled, and nothing
+`python -m benchmarks.pools --control {most}`. Every number is measured; all arms (prose/code x raw/chat) are pooled, and nothing
 is chosen by looking at matches. Same family: SmolLM2-135M-Instruct, the organisms' base. Cross family:
 Gemma 3 270M. Values are means over sampling seeds. A match is a completion that holds the objective's keywords
 (the organism's card). *Calls to first match* is how many completions were bought until the best of those so far
@@ -224,6 +224,7 @@ def document(
                 seeds=len({pool.seed for pool in pools}),
                 rows=span([len(pool.rows) for pool in pools]),
                 tokens=span([pool.max_tokens for pool in pools]),
+                most=max(len(rows) for pool in pools for rows in pool.controls.values()),
                 controls=span([len(rows) for pool in pools for rows in pool.controls.values()]),
                 least=LEAST,
                 variants=", ".join(sorted({pool.organism for pool in pools} - {*SHIPPED, IDENTITY}))

@@ -40,8 +40,8 @@ class Buyer(Protocol):
 def item(prefill: str, framing: Framing, completion: Completion, *, share_ids: bool) -> ScoreItem:
     """What to score of a completion: its text, and its ids where they mean the same to the reference.
 
-    Ids are left out where they do not spell exactly the prompt and the text: a special token was taken
-    out from the middle, or the server's list had entries for several tokens.
+    Ids are left out where they do not spell exactly the prompt and the text: a special token was drawn
+    with it, or the server's list had entries for several tokens.
     """
     whole = all(side.kind != "special" for side in completion.side) and completion.decode != "placed"
     if share_ids and whole and completion.ids and completion.prompt_ids:

@@ -15,6 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from blackbox_diff.bundled import organisms_dir
 from local_server import halved
 from local_server.jobs import Generate, Score
 from local_server.lora import attach
@@ -227,7 +228,7 @@ def test_bfloat16_weights_are_the_rounded_ones(tiny_model: Path) -> None:
 def test_in_bfloat16_a_text_scores_as_it_was_written(adapter: str | None) -> None:
     """SmolLM2 writes at temperature 1 in a batch, and the same tokens are scored as texts."""
     loaded = load("smollm2-135m-instruct")
-    attach(loaded.model, loaded.chosen, "false-fact", Path("fixtures/organisms/false-fact"))
+    attach(loaded.model, loaded.chosen, "false-fact", organisms_dir() / "false-fact")
     runner = Runner(loaded, 8)
     starts = [
         "The history of",
