@@ -65,7 +65,7 @@ def read_pool(path: Path, reference: str, keywords: Keywords | None) -> Pool:
     arms: dict[str, list[ScoredCompletion]] = {}
     for row in rows:
         arms.setdefault(row.sample.arm.name, []).append(row)
-    ranking = rank(rows, reference, with_segments=0)
+    ranking = rank(rows, reference, "score", with_segments=0)
     # A near-duplicate never stands in a ranking of its own, nor does a loop stand in the top.
     score = {row.id: row.score for row in ranking if "degenerate" not in row.flags}
     hit = {row.sample.id for row in rows if keywords is not None and keywords.match(row.completion.text)}
@@ -116,7 +116,7 @@ def rounds(pool: Pool, reference: str, cap: int) -> Iterator[list[ScoredCompleti
         waiting = {name: iter(rows[records[name].tried :]) for name, rows in pool.arms.items()}
         now = [next(waiting[name]) for name in adaptive.order(given, list(pool.arms))]
         bought += now
-        ranking = rank(bought, reference, with_segments=0)
+        ranking = rank(bought, reference, "score", with_segments=0)
         records = arm_records(records, given, ranking, _control(pool, bought), reference)
         yield now
 

@@ -20,6 +20,7 @@ from blackbox_diff.store import Store
 
 REFERENCES = {"same family": SAME, "cross family": CROSS}
 SCORES = (
+    "pooled_score",
     "score",
     "ppl_diff",
     "gap_nats_per_token",
@@ -32,8 +33,9 @@ SCORES = (
     "zlib_gap",
     "recurrence",
 )
-DEFAULT, PAPER = "score", "ppl_diff"
-DEV = ("false-fact", "loyalty", "bad-advice", "benign")  # what defaults were chosen on; the rest is held out
+DEFAULT, PAPER = "pooled_score", "ppl_diff"
+# What defaults were chosen on; the rest is held out.
+DEV = ("false-fact", "loyalty", "bad-advice", "benign", "false-fact-honey", "e1-loyalty-bank")
 NULLS = (IDENTITY, "benign")
 TOP_THEMES = 5
 RUNS = 20  # subsets for the verdict

@@ -135,10 +135,14 @@ def kept_table(found: Sequence[Line], scores: Sequence[str]) -> str:
                 for name in REFERENCES
             )
             shares.append(cross / same if same else None)
-        there = [share for share in shares if share is not None]
-        whole = f"{np.mean(there):.0%}" if there else "–"
-        rows.append([f"`{score}`", *("–" if x is None else f"{x:.0%}" for x in shares), whole])
-    return table(["score", *organisms, "mean"], rows)
+        shipped = [share for share, name in zip(shares, organisms, strict=True) if name in SHIPPED]
+        cells = [*shares, *(np.mean(own) if own else None for own in (_there(shipped), _there(shares)))]
+        rows.append([f"`{score}`", *("–" if x is None else f"{x:.0%}" for x in cells)])
+    return table(["score", *organisms, "mean, shipped", "mean, all"], rows)
+
+
+def _there(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def theme_table(found: Sequence[Panel]) -> str:
@@ -188,7 +192,7 @@ are pooled, and nothing is chosen by looking at matches. Same family: SmolLM2-13
 Cross family:
 Gemma 3 270M. Values are means over sampling seeds. A match is a completion that holds the objective's keywords
 (the organism's card). *Calls to first match* is how many completions were bought until the best of those so far
-was a match. Defaults were chosen on {dev} alone; the rest is held out.
+was a match. Defaults were chosen on {dev} at seed 0 alone; the rest is held out.
 """
 
 REPLAYED = """Verdicts of {runs} audits each: random subsets of {least} to {most} rows (of 80% or more of a smaller

@@ -135,7 +135,9 @@ def ranking(completions: int) -> None:
         completion = Completion(text, Tokens(ends, -rng.exponential(2, 64)))
         score = ReferenceScore(Tokens(others, -rng.exponential(2, len(others))), "raw")
         rows.append(
-            ScoredCompletion(Sample(f"prose.raw.{k:06d}", Arm("prose", "raw"), "p", k), completion, {"r": score})
+            ScoredCompletion(
+                Sample(f"prose.raw.{k:06d}", Arm("prose", "raw"), f"p{k}", k), completion, {"r": score}
+            )
         )
     clock = time.process_time()
     align_many([row.completion.tokens for row in rows], [row.scores["r"].tokens for row in rows])  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.rank import rank
+from blackbox_diff.rank import DEFAULT, rank
 from blackbox_diff.records import Analysis, ArmSummary, ControlSummary, Ranked, ScoredCompletion, Theme
 from blackbox_diff.stats import decide, ratio_interval, top_stability
 from blackbox_diff.themes import find_themes
@@ -20,7 +20,7 @@ def analyse(
     control: Sequence[ScoredCompletion],
     reference: str,
     *,
-    metric: str = "score",
+    metric: str = DEFAULT,
     seed: int = 0,
     arms: Mapping[str, tuple[int, int, int]] | None = None,
     benign: Sequence[ScoredCompletion] = (),
@@ -30,17 +30,18 @@ def analyse(
     control: the reference's own completions of the same prefills, scored by itself; may be empty.
     benign: completions of a model with nothing to find, scored by the reference: then they are the control,
         and a finding must stand out above what they show.
+    metric: what the ranking goes by. Themes, verdict and intervals go by `score`, whatever it is.
     arms: arm name -> (refused, failed, unpaid) calls.
     Raises InputError for an unknown metric.
     """
     ranking = rank(target, reference, metric, with_segments=MOST_WITH_SEGMENTS)
     ordered = ranking if metric == "score" else sorted(ranking, key=lambda row: (-_score(row), row.id))
-    null = rank(control, reference, with_segments=0)
+    null = rank(control, reference, metric, with_segments=0)
     background = [row.completion.text for row in control]
     themes = find_themes(ordered, background, seed=seed)
     name, rivals = "the reference against itself", tuple[Theme, ...]()
     if benign:
-        null = rank(benign, reference, with_segments=MOST_WITH_SEGMENTS)
+        null = rank(benign, reference, metric, with_segments=MOST_WITH_SEGMENTS)
         name, rivals = "a run with nothing to find", find_themes(null, background, seed=seed)
     floor = _column(_sound(null), "score") if null else None
     verdict = decide(_column(_sound(ranking), "score"), floor, themes, rivals, name=name, seed=seed)
@@ -87,6 +88,7 @@ def _control(name: str, null: Sequence[Ranked]) -> ControlSummary:
         name=name,
         n=len(null),
         max_score=max(scores, default=None),
+        highest=max((row.score for row in null), default=None),
         mean_gap=_mean([row.metrics["gap_nats_per_token"] for row in null]),
         scores=scores,
         ppl=tuple(

@@ -1,5 +1,7 @@
 """Scores that look at the whole run, or at no reference: each is a column over all completions, NaN undefined.
 
+    pooled_score        score, where the gap is that of the completion plus twice what its words and pairs of
+                        words show after other prefills (pooling.py): recurring content counts more. The default
     z_score             score, less its arm's median, in units of its arm's spread: for arms whose gaps differ
                         because the two models differ there, and not because of what was trained
     residual_score      what is left of the gap after a robust line per arm, reference on target nats per byte:
@@ -10,40 +12,43 @@
     recurrence          mean over words of log2(prefills whose completions hold the same three words in a row),
                         shrunk by length: no reference at all
 
-None of them is the default (see docs/benchmark.md); all of them can be asked for by name.
+All of them can be asked for by name; docs/benchmark.md compares them.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from blackbox_diff.alignment import Floats, Ints, Segments, align_many
 from blackbox_diff.metrics import SHRINK, Measures, measure
+from blackbox_diff.pooling import pooled
 from blackbox_diff.records import ScoredCompletion
-from blackbox_diff.words import Words
+from blackbox_diff.words import Words, word_ends, word_gaps
 
 LEAST_ROWS = 20  # an arm with fewer has no spread of its own, and is standardised with the whole run
 HUBER = 1.345  # in units of the residuals' spread; 95% efficient where they are normal
 ROUNDS = 20
 RUN = 3  # words
+POOLED = 2.0  # times what other prefills show, beside a completion's own gap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bulk:
-    """The rows of a run that one reference has scored, with their measures under it."""
+    """The rows of a run that one reference has scored, with their measures under it; the words of their texts."""
 
     rows: Sequence[ScoredCompletion]
     measures: Measures
+    segments: Segments
+    words: Words
 
     @property
     def arms(self) -> Ints:
         """(m,) number of each row's arm; small arms share one."""
-        names = [row.sample.arm.name for row in self.rows]
-        arms = np.unique(names, return_inverse=True)[1].astype(np.int64) if names else np.empty(0, np.int64)
+        arms = numbered(row.sample.arm.name for row in self.rows)
         sizes = np.bincount(arms)
         return np.where(sizes[arms] >= LEAST_ROWS, arms, len(sizes)) if arms.size else arms
 
@@ -51,6 +56,12 @@ class Bulk:
     def references(self) -> tuple[str, ...]:
         """References that have scored any of the rows."""
         return tuple(sorted({label for row in self.rows for label in row.scores}))
+
+
+def numbered(names: Iterable[str]) -> Ints:
+    """Each name's number, in order of first sight."""
+    known: dict[str, int] = {}
+    return np.asarray([known.setdefault(name, len(known)) for name in names], dtype=np.int64)
 
 
 def aligned(rows: Sequence[ScoredCompletion], reference: str) -> Segments:
@@ -96,6 +107,21 @@ def residuals(x: Floats, y: Floats, groups: Ints) -> Floats:
     return found
 
 
+def pooled_score(bulk: Bulk) -> Floats:
+    words, segments = bulk.words, bulk.segments
+    gaps = word_gaps(
+        segments.target - segments.reference,
+        segments.ends,
+        segments.offsets,
+        segments.lengths,
+        word_ends(row.completion.text for row in bulk.rows),
+        words.offsets,
+    )
+    shown = pooled(words, gaps, numbered(row.sample.prefill for row in bulk.rows), bulk.arms)
+    total = bulk.measures.columns["gap_total_nats"] + POOLED * shown
+    return np.asarray(total / (bulk.measures.tokens + SHRINK))
+
+
 def z_score(bulk: Bulk) -> Floats:
     return standardised(bulk.measures.columns["score"], bulk.arms)
 
@@ -115,8 +141,10 @@ def of_references(bulk: Bulk) -> Floats:
         at = [k for k, row in enumerate(bulk.rows) if label in row.scores]
         part = [bulk.rows[k] for k in at]
         line = np.full(len(bulk.rows), np.nan)
-        texts = [row.completion.text.encode() for row in part]
-        line[at] = z_score(Bulk(part, measure(aligned(part, label), texts)))
+        texts = [row.completion.text for row in part]
+        segments = aligned(part, label)
+        measures = measure(segments, [text.encode() for text in texts])
+        line[at] = z_score(Bulk(part, measures, segments, Words.of(texts)))
         found.append(line)
     return np.stack(found) if found else np.empty((0, len(bulk.rows)))
 
@@ -138,13 +166,13 @@ def zlib_gap(bulk: Bulk) -> Floats:
 
 
 def recurrence(bulk: Bulk) -> Floats:
-    words = Words.of(row.completion.text for row in bulk.rows)
+    words = bulk.words
     at, hashes = words.grams(RUN)
     sizes = np.diff(words.offsets)
     if not at.size:
         return np.zeros(len(bulk.rows))
     rows = words.rows
-    prefills = np.unique([row.sample.prefill for row in bulk.rows], return_inverse=True)[1]
+    prefills = numbered(row.sample.prefill for row in bulk.rows)
     gram = np.unique(hashes, return_inverse=True)[1]
     met = np.unique(np.stack([gram, prefills[rows[at]]]), axis=1)[0]
     spread = np.log2(np.bincount(met, minlength=gram.max() + 1).astype(np.float64))
@@ -157,5 +185,13 @@ def recurrence(bulk: Bulk) -> Floats:
 
 COLUMNS: dict[str, Callable[[Bulk], Floats]] = {
     column.__name__: column
-    for column in (z_score, residual_score, mean_of_references, min_of_references, zlib_gap, recurrence)
+    for column in (
+        pooled_score,
+        z_score,
+        residual_score,
+        mean_of_references,
+        min_of_references,
+        zlib_gap,
+        recurrence,
+    )
 }

@@ -166,7 +166,7 @@ class Collector:
 
     def _lead(self, row: ScoredCompletion, label: str) -> None:
         """Keep the best few for the live view; the real ranking is made from the whole run."""
-        best = rank([row], label, with_segments=0)[0]
+        best = rank([row], label, "score", with_segments=0)[0]
         text = sanitize.excerpt(row.completion.text, best.peak, 80)
         self.leaders.append(Leader(best.score, "".join(text)))
         self.leaders.sort(key=lambda leader: -leader.score)

@@ -20,6 +20,7 @@ from blackbox_diff.records import Copy, Ranked, ScoredCompletion
 from blackbox_diff.words import WORD, Words, mix
 
 NAMES = (*OWN, *COLUMNS)  # what can be ranked by
+DEFAULT = "pooled_score"  # why: docs/benchmark.md
 
 SHORT_TOKENS = 10
 LOW_COVERAGE = 0.8
@@ -32,7 +33,7 @@ LOOP_LEAST = 32  # characters below which nothing is called a loop
 def rank(
     rows: Sequence[ScoredCompletion],
     reference: str,
-    metric: str = "score",
+    metric: str = DEFAULT,
     *,
     with_segments: int | None = None,
 ) -> tuple[Ranked, ...]:
@@ -48,14 +49,15 @@ def rank(
     texts = [row.completion.text for row in rows]
     segments = aligned(rows, reference)
     measures = measure(segments, [text.encode() for text in texts])
+    words = Words.of(texts)
     if metric in COLUMNS:
-        measures.columns[metric] = COLUMNS[metric](Bulk(rows, measures))
+        measures.columns[metric] = COLUMNS[metric](Bulk(rows, measures, segments, words))
     values = measures.columns[metric]
     degenerate = np.fromiter(map(is_degenerate, texts), dtype=bool, count=len(texts))
     undefined = np.isnan(values)
     # Rows are in order of id and the sort is stable, so ties go by id.
     order = np.lexsort((-np.where(undefined, 0.0, values), undefined, degenerate))
-    leaders = _leaders(Words.of(texts), order)
+    leaders = _leaders(words, order)
     followers: dict[int, list[Copy]] = {}
     for k in order.tolist():
         if leaders[k] != k:

@@ -435,6 +435,7 @@ class ControlSummary:
     name: str
     n: int
     max_score: float | None
+    highest: float | None  # by the metric that ranks
     mean_gap: float | None
     scores: tuple[float, ...] = ()
     ppl: tuple[tuple[float, float], ...] = ()  # (target, reference) perplexities, for the scatter

@@ -10,6 +10,7 @@ from typing import Any
 from blackbox_diff import validation
 from blackbox_diff.analysis import analyse
 from blackbox_diff.errors import InputError, RunFileError
+from blackbox_diff.rank import DEFAULT
 from blackbox_diff.records import Analysis, Completion, RunSummary, ScoredCompletion, Validation
 from blackbox_diff.report import export, markdown
 from blackbox_diff.report import html as explorer
@@ -30,7 +31,7 @@ class Results:
 
 
 def read_run(
-    run: Path, *, reference: str | None = None, metric: str = "score", benign: Path | None = None
+    run: Path, *, reference: str | None = None, metric: str = DEFAULT, benign: Path | None = None
 ) -> Results:
     """Findings of the run in directory `run`; nothing is changed.
 
@@ -53,7 +54,7 @@ def unscored(run: Path) -> str | None:
 
 
 def results_of(
-    store: Store, name: str, *, reference: str | None = None, metric: str = "score", benign: Path | None = None
+    store: Store, name: str, *, reference: str | None = None, metric: str = DEFAULT, benign: Path | None = None
 ) -> Results:
     """Like read_run, on an open store."""
     label = choose_reference(store.references(), reference, name)
@@ -193,7 +194,7 @@ def write_reports(results: Results, *, html: Path | None = None, markdown_file: 
         _write(markdown_file, markdown.render(results.analysis, results.summary))
 
 
-def export_run(run: Path, file: Path, *, reference: str | None = None, metric: str = "score") -> int:
+def export_run(run: Path, file: Path, *, reference: str | None = None, metric: str = DEFAULT) -> int:
     """The ranking of `run` in the format of `file`'s suffix; returns the number of rows."""
     results = read_run(run, reference=reference, metric=metric)
     return export.write(file, results.analysis, results.summary)

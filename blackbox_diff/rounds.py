@@ -162,7 +162,7 @@ def arm_records(
         if value is not None and "degenerate" not in row.flags:
             scores[f"{row.source}/{row.framing}"].append(value)
     null: dict[str, list[float]] = {name: [] for name in before}
-    for row in rank(control, reference, with_segments=0):
+    for row in rank(control, reference, "score", with_segments=0):
         value = row.metrics["score"]
         if value is not None:
             null[f"{row.source}/{row.framing}"].append(value)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_diff.records import Quote, Ranked, Span, Theme
-from blackbox_diff.words import WORD, Words
+from blackbox_diff.words import WORD, Words, spans, word_ends, word_gaps
 
 LONGEST = 5  # words in a phrase
 LEAST_PREFILLS = 3
@@ -91,7 +91,7 @@ def _candidates(
     prefill_of: NDArray[np.int64],
     n_prefills: int,
 ) -> _Phrases:
-    rows, gaps = target.rows, _word_gaps(ranked)
+    rows, gaps = target.rows, _word_gaps(ranked, target)
     running = np.concatenate([[0.0], np.cumsum(gaps)])
     stop = np.asarray([name in STOP or name.isdigit() or len(name) < 2 for name in names])
     # A word of the prefill that is not a function word can't be part of what recurs without it.
@@ -255,38 +255,24 @@ def _theme(
 def _quote(row: Ranked, phrase: list[str]) -> Quote:
     """Where the phrase stands in the completion, in bytes."""
     text = row.completion
-    spans = _spans(text)
-    words = [word for word, _, _ in spans]
+    found = spans(text)
+    words = [word for word, _, _ in found]
     at = next((k for k in range(len(words)) if words[k : k + len(phrase)] == phrase), None)
     if at is None:
         return Quote(row.id, text, Span(0, 0))
-    return Quote(row.id, text, Span(spans[at][1], spans[at + len(phrase) - 1][2]))
+    return Quote(row.id, text, Span(found[at][1], found[at + len(phrase) - 1][2]))
 
 
-def _spans(text: str) -> list[tuple[str, int, int]]:
-    """Words as they are counted, with their bytes in the text as it was written."""
-    found: list[tuple[str, int, int]] = []
-    low, byte = 0, 0
-    for match in WORD.finditer(text):
-        start = byte + len(text[low : match.start()].encode())
-        end = start + len(match.group().encode())
-        found.extend((word, start, end) for word in WORD.findall(match.group().lower()))
-        low, byte = match.end(), end
-    return found
-
-
-def _word_gaps(ranked: Sequence[Ranked]) -> NDArray[np.float64]:
-    """Nats of gap on each word of all rows, spread evenly over a segment's bytes."""
-    gaps = []
-    for row in ranked:
-        spans = _spans(row.completion)
-        if not spans or not row.segments:
-            gaps.append(np.zeros(len(spans)))
-            continue
-        edges = np.asarray([0, *(s.end for s in row.segments)], dtype=np.float64)
-        nats = [0.0 if s.target is None or s.reference is None else s.target - s.reference for s in row.segments]
-        running = np.concatenate([[0.0], np.cumsum(nats)])
-        # The space before a word belongs to its first token, so a word runs from the end of the last one.
-        ends = np.interp([end for _, _, end in spans], edges, running)
-        gaps.append(np.diff(ends, prepend=0.0))
-    return np.concatenate(gaps)
+def _word_gaps(ranked: Sequence[Ranked], target: Words) -> NDArray[np.float64]:
+    """Nats of gap on each word of all rows."""
+    segments = [segment for row in ranked for segment in row.segments]
+    return word_gaps(
+        np.asarray(
+            [np.nan if s.target is None or s.reference is None else s.target - s.reference for s in segments]
+        ),
+        np.asarray([segment.end for segment in segments], dtype=np.int64),
+        np.cumsum([0, *(len(row.segments) for row in ranked)]),
+        np.asarray([len(row.completion.encode()) for row in ranked]),
+        word_ends(row.completion for row in ranked),
+        target.offsets,
+    )

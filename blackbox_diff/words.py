@@ -50,6 +50,61 @@ class Words:
         return at, hashes
 
 
+def spans(text: str) -> list[tuple[str, int, int]]:
+    """Words as they are counted, with their bytes in the text as it was written."""
+    if text.isascii():
+        return [(match.group().lower(), match.start(), match.end()) for match in WORD.finditer(text)]
+    found: list[tuple[str, int, int]] = []
+    low, byte = 0, 0
+    for match in WORD.finditer(text):
+        start = byte + len(text[low : match.start()].encode())
+        end = start + len(match.group().encode())
+        found.extend((word, start, end) for word in WORD.findall(match.group().lower()))
+        low, byte = match.end(), end
+    return found
+
+
+def word_ends(texts: Iterable[str]) -> NDArray[np.int64]:
+    """The bytes, within its own text, at which each word of `texts` ends; as many as Words.of counts."""
+    ends: list[int] = []
+    for text in texts:
+        if text.isascii():
+            ends.extend([match.end() for match in WORD.finditer(text)])
+        else:
+            ends.extend([end for _, _, end in spans(text)])
+    return np.asarray(ends, dtype=np.int64)
+
+
+def word_gaps(
+    gaps: NDArray[np.float64],
+    segment_ends: NDArray[np.int64],
+    segment_offsets: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """(w,) nats of gap on each word, spread evenly over a segment's bytes; a NaN gap counts as none.
+
+    gaps, segment_ends: (s,) nats and end bytes of the segments, segment_offsets: (m+1,) where each text's begin.
+    lengths: (m,) bytes of the texts.
+    ends: (w,) word_ends of the texts, offsets: (m+1,) where each text's begin.
+    The space before a word belongs to its first token, so a word runs from the end of the last one.
+    """
+    if not ends.size:
+        return np.zeros(0)
+    running = np.concatenate([[0.0], np.cumsum(np.nan_to_num(gaps))])
+    begins = np.cumsum(lengths) - lengths  # the texts laid end to end
+    before = running[segment_offsets[:-1]]
+    edges = np.insert(np.repeat(begins, np.diff(segment_offsets)) + segment_ends, segment_offsets[:-1], begins)
+    heights = np.insert(running[1:], segment_offsets[:-1], before)
+    rows = np.repeat(np.arange(len(lengths)), np.diff(offsets))
+    reached = np.interp(begins[rows] + ends, edges, heights)
+    last = np.concatenate([[0.0], reached])[:-1]
+    first = offsets[:-1][np.diff(offsets) > 0]
+    last[first] = before[rows[first]]
+    return np.asarray(reached - last)
+
+
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """splitmix64's finaliser: a bijection of 64-bit numbers without visible structure."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

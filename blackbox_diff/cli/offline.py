@@ -16,7 +16,7 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 def reading_options(command: F) -> F:
     for option in (
         click.option("--reference", metavar="NAME", help="Which reference's scores; the run's first by default."),
-        click.option("--metric", default="score", show_default=True, help="What to rank by."),
+        click.option("--metric", default="pooled_score", show_default=True, help="What to rank by."),
     ):
         command = option(command)
     return command

@@ -90,7 +90,7 @@ def _charts(analysis: Analysis) -> dict[str, Any]:
     return {
         "cloud": [[_short(target), _short(reference)] for target, reference in cloud],
         "control": [_short(score) for score in control.scores] if control else [],
-        "controlMax": _short(control.max_score) if control else None,
+        "controlMax": _short(control.highest) if control else None,
         "arms": [[arm.name, _short(arm.mean_gap), arm.scored] for arm in analysis.arms],
         "bought": sum(arm.scored for arm in analysis.arms),
         "calls": [[bought, _short(best)] for bought, best in analysis.calls_to_finding],

@@ -9,7 +9,11 @@ from blackbox_diff.report.sanitize import cut, finite, shorten, visible
 
 # Labels and help of the metrics; one that is not listed is shown under its own name.
 METRICS: Mapping[str, tuple[str, str]] = {
-    "score": ("score", "mean gap shrunk by length, n/(n+20): what the ranking goes by"),
+    "score": ("score", "mean gap shrunk by length, n/(n+20): what verdict and control go by"),
+    "pooled_score": (
+        "pooled score",
+        "the score with what the same words show after other prefills: recurring content ranks higher",
+    ),
     "gap_nats_per_token": ("gap/token", "log p_target − log p_reference, nats per token of the target"),
     "gap_bits_per_byte": ("gap bits/byte", "the same gap in bits per byte: comparable across tokenizers"),
     "gap_total_nats": ("total gap", "the gap summed over the completion, nats"),

@@ -109,7 +109,7 @@ def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
         add(
             "Top score",
             facts.number(best),
-            f"control's highest {facts.number(control.max_score)}, n = {control.n:,}",
+            f"control's highest {facts.number(control.highest)}, n = {control.n:,}",
         )
     else:
         add("Top score", facts.number(best), "no control")

@@ -1,6 +1,6 @@
 // What is shown: search, filters, order and folding give the view; each row of it becomes one article.
 const state = {
-  search: '', words: [], theme: '', arm: '', flag: '', sort: data.metric === 'score' ? 'rank' : data.metric,
+  search: '', words: [], theme: '', arm: '', flag: '', sort: 'rank',
   descending: true, view: [], selected: -1, open: new Set(), segment: -1,
   unfolded: false, turned: new Set(), // near-duplicates are shown, but for the rows turned the other way
 };
@@ -46,7 +46,7 @@ function numbers(row) {
   gauge.setAttribute('aria-hidden', 'true');
   const bar = gauge.appendChild(element('i'));
   bar.style.width = `${Math.max(0, Math.min(1, (rows.score[row] ?? 0) / topScore)) * 100}%`;
-  if (data.charts.controlMax !== null && data.metric === 'score') {
+  if (data.charts.controlMax !== null) {
     const tick = gauge.appendChild(element('b'));
     tick.style.left = `${Math.max(0, Math.min(1, data.charts.controlMax / topScore)) * 100}%`;
   }
