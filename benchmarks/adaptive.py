@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.detection import names
 from benchmarks.pools import IDENTITY, SAME, default_dir, find_organisms
 from blackbox_diff import adaptive
 from blackbox_diff.analysis import analyse
@@ -135,12 +136,23 @@ def replay(pool: Pool, reference: str, keywords: Keywords | None) -> Run:
         run.matching.append(
             analysis.verdict.outcome == "finding"
             and keywords is not None
-            and any(keywords.match(" ".join((theme.phrase, *theme.terms))) for theme in analysis.themes)
+            and any(names(theme, analysis.ranking, keywords) for theme in analysis.themes)
         )
         run.stopped = stop_reason(run.looks, CAP)
         if run.stopped is not None:
             break
     return run
+
+
+def equal_finding(pool: Pool, reference: str) -> int | None:
+    """Completions bought in equal shares at the first look, of the sizes of adaptive rounds, that is a finding."""
+    bought, size = equal(pool, 0), 0
+    while size < len(bought):
+        size = min(size + adaptive.round_size(size, len(pool.arms)), len(bought))
+        seen = bought[:size]
+        if analyse(seen, _control(pool, seen), reference).verdict.outcome == "finding":
+            return size
+    return None
 
 
 def median(values: Sequence[int | None], cap: int) -> str:
@@ -175,14 +187,15 @@ def calls_table(pools: Mapping[str, Sequence[Pool]], reference: str, shuffles: i
 def stop_table(
     pools: Mapping[str, Sequence[Pool]], reference: str, shuffles: int, keywords: Mapping[str, Keywords]
 ) -> Iterator[str]:
-    yield "| organism | runs | claim a finding | first at | with its theme | stops at | stop / first |"
-    yield "|---|---|---|---|---|---|---|"
+    yield (
+        "| organism | runs | claim a finding | first at | equal shares: first at | with its theme | stops at "
+        "| stop / first |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
     for organism, own in pools.items():
-        runs = [
-            replay(pool.shuffled(seed), reference, keywords.get(organism))
-            for pool in own
-            for seed in range(shuffles)
-        ]
+        mixed = [pool.shuffled(seed) for pool in own for seed in range(shuffles)]
+        runs = [replay(pool, reference, keywords.get(organism)) for pool in mixed]
+        fixed = [equal_finding(pool, reference) for pool in mixed] if organism not in NULLS else []
         firsts = [next((one.bought for one in run.looks if one.outcome == "finding"), None) for run in runs]
         claims = sum(run.looks[-1].outcome == "finding" for run in runs)
         themed = sum(any(run.matching) for run in runs)
@@ -195,6 +208,7 @@ def stop_table(
         there = [first for first in firsts if first is not None]
         yield (
             f"| {organism} | {len(runs)} | {claims} | {np.median(there) if there else '–'} "
+            f"| {median(fixed, CAP) if fixed else '–'} "
             f"| {themed if organism not in NULLS else '–'} | {np.median([len(run.bought) for run in runs]):.0f} "
             f"| {f'{np.median(ratios):.2f}' if ratios else '–'} |"
         )

@@ -110,6 +110,17 @@ def ideal_scoring(model: Any, prefix: Ids, texts: Sequence[Ids]) -> int:
     return sum(map(len, texts))
 
 
+def in_our_arithmetic(setting: Setting) -> Any:
+    """transformers' model with the linear layers that local_server puts in: bfloat16 but where it hurts."""
+    import transformers
+
+    from local_server import halved
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(setting.directory, dtype=torch.float32).eval()
+    halved.halve(model, capped=bool(getattr(model.config, "final_logit_softcapping", None)))
+    return model
+
+
 @torch.inference_mode()
 def generate(model: Any, prompts: Sequence[Ids], lengths: Sequence[int]) -> int:
     """transformers' generate, batch by batch in the given order, each until its longest row is done."""

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ def shared(command: Callable[..., None]) -> Callable[..., None]:
 @shared
 @click.option("--texts", default=128, show_default=True)
 @click.option("--lm-eval-python", help="a Python that has lm-eval")
-@click.option("--lm-eval-batch", default=8, show_default=True)
+@click.option("--lm-eval-batch", default=(8,), show_default=True, multiple=True)
 def scoring(
     model: str, dtype: str, threads: int, runs: int, vllm_python: str | None, texts: int,
-    lm_eval_python: str | None, lm_eval_batch: int,
+    lm_eval_python: str | None, lm_eval_batch: tuple[int, ...],
 ) -> None:  # fmt: skip
     """Logprobs of texts of 64 tokens behind a shared prefix."""
     setting, tokenizer, alone, contenders = _start(model, dtype, threads)
@@ -70,9 +71,13 @@ def scoring(
         url = stack.enter_context(contenders.ours(setting))
         jobs[OURS] = lambda: contenders.scoring_over_http(url, prefix, wanted)
         jobs["ideal loop in process"] = lambda: contenders.ideal_scoring(alone, prefix, wanted)
+        if dtype == "bfloat16":
+            mixed = contenders.in_our_arithmetic(setting)
+            jobs["the same loop, our arithmetic"] = lambda: contenders.ideal_scoring(mixed, prefix, wanted)
         if lm_eval_python:
-            score = stack.enter_context(contenders.lm_eval(setting, lm_eval_python, lm_eval_batch))
-            jobs[f"lm-eval HFLM, batch {lm_eval_batch}"] = lambda: score(prefix, wanted)
+            for batch in lm_eval_batch:
+                score = stack.enter_context(contenders.lm_eval(setting, lm_eval_python, batch))
+                jobs[f"lm-eval HFLM, batch {batch}"] = partial(score, prefix, wanted)
         if vllm_python:
             other = stack.enter_context(contenders.vllm(setting, vllm_python))
             jobs["vLLM, echo"] = lambda: contenders.scoring_over_http(other, prefix, wanted)

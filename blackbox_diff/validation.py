@@ -28,7 +28,7 @@ ORIGIN = "validation/"  # before the origin of their completions: "validation/ta
 STATE = "validation"  # what was asked, in the run file
 THEMES = 3
 CONTEXTS = 10  # different ones per theme
-CONTEXT_WORDS = 4
+CONTEXT_WORDS = 12
 LEVEL = 0.95  # over all themes together
 
 

@@ -1,0 +1,82 @@
+"""The validation lane over pools: do the themes of finished runs come back on fresh completions?
+
+    python -m benchmarks.pools --seeds 0,1,2                     # buys what this reads
+    python -m benchmarks.validate --pools DIR base benign backdoor ...
+
+Live: every pool is copied, and target and reference complete the contexts of its strongest themes on the bundled
+server, as `resume RUN --validation N` would. The pools themselves stay as they are. Prints one row per theme.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.detection import NULLS
+from benchmarks.pools import IDENTITY, SAME, default_dir, find_organisms, pool_config, pool_path
+from benchmarks.pools import Design as PoolDesign
+from blackbox_diff import audit, limits
+from blackbox_diff.bundled import organisms_dir, serve
+from blackbox_diff.evaluate import Keywords
+from blackbox_diff.records import Validation
+from blackbox_diff.report.facts import validated
+from blackbox_diff.results import read_run
+from blackbox_diff.store import Store
+
+
+def validate(pool: Path, url: str, model: str, number: int) -> tuple[Validation, ...]:
+    """What fresh completions say of the pool's themes; `number` of them a side."""
+    seed = int(pool.name.rpartition(".seed")[2])
+    with tempfile.TemporaryDirectory() as directory:
+        run = Path(directory) / pool.name
+        shutil.copytree(pool, run)
+        with Store.open(run) as store:
+            bought = PoolDesign(**{name: store.state("config")[name] for name in ("completions", "control")})
+            config = pool_config(url, model, seed, bought).model_copy(update={"validation": number})
+            store.set_state("config", config.model_dump(mode="json"))
+            store.set_state("stopped_because", None)
+            store.set_state("references", [])
+        limits.START = config.concurrency  # the server is ours and hides no limit to be found out
+        audit.go_on(run, {})
+        return read_run(run, reference=SAME).analysis.validation
+
+
+def rows(
+    pools: Path, adapters: dict[str, Path], names: Sequence[str], seeds: Sequence[int], number: int
+) -> Iterator[str]:
+    yield "| organism | seed | theme | the objective's | outcome |"
+    yield "|---|---|---|---|---|"
+    arguments = ["--model", f"{SAME}={SAME}"]
+    for name in names:
+        if name != IDENTITY:
+            arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
+    with serve(arguments) as url:
+        for name in names:
+            keywords = None if name in NULLS else Keywords.read(adapters[name] / "card.json")
+            for seed in seeds:
+                found = validate(pool_path(pools, name, seed), url, SAME if name == IDENTITY else name, number)
+                for theme in found:
+                    own = "–" if keywords is None else "yes" if keywords.match(theme.phrase) else "no"
+                    yield f"| {name} | {seed} | “{theme.phrase}” | {own} | {validated(theme)} |"
+                if not found:
+                    yield f"| {name} | {seed} | none | – | – |"
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1, required=True)
+@click.option("--pools", type=click.Path(path_type=Path, exists=True), default=default_dir)
+@click.option("--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--seeds", default="0", show_default=True, help="Sampling seeds, with commas.")
+@click.option("--validation", default=60, show_default=True, help="Fresh completions a side.")
+def main(names: tuple[str, ...], pools: Path, roots: tuple[Path, ...], seeds: str, validation: int) -> None:
+    adapters = find_organisms([organisms_dir(), *roots])
+    for line in rows(pools, adapters, names, [int(seed) for seed in seeds.split(",")], validation):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
