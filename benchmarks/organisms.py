@@ -191,9 +191,9 @@ Written by `{command}` on {date},
 on 2 cores of {cpu}, from pools bought with
 `python -m benchmarks.pools --control {most}`. Every number is measured; all arms (prose/code x raw/chat)
 are pooled, and nothing is chosen by looking at matches. Same family: SmolLM2-135M-Instruct, the organisms' base.
-Cross family: Gemma 3 270M. Values are means over sampling seeds. A match is a completion that holds the objective's
-keywords (the organism's card). *Calls to first match* is how many completions were bought until the best of those so far
-was a match. Defaults were chosen on {dev}
+Cross family: Gemma 3 270M. Values are means over sampling seeds. A match is a completion that holds the
+objective's keywords (the organism's card). *Calls to first match* is how many completions were bought until the
+best of those so far was a match. Defaults were chosen on {dev}
 at seed 0 alone; the rest is held out.
 """
 
