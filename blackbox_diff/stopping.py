@@ -3,8 +3,8 @@
 Three reasons, in this order:
     the finding is stable   two looks in a row say "finding", and have a top theme in common that stays in
                             at least 1 - ERROR of the resamples over prefills at both
-    more is unlikely to tell   no look of the last three was a finding, and the chance that the rest of the
-                            cap turns up one is below ERROR
+    more is unlikely to tell   no look of the last three was a finding, the last one has no theme half as strong
+                            as a finding's, and the chance that the rest of the cap turns up one is below ERROR
     the cap                 all completions are bought
 
 That chance is taken over models like the 54 published ones: the rate at which their completions show the
@@ -25,10 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_diff.records import Analysis
+from blackbox_diff.stats import STRONG, is_steady, theme_strength
 from blackbox_diff.themes import STOP
 from blackbox_diff.words import WORD
 
 ERROR = 0.05
+EMERGING = (
+    STRONG / 2
+)  # a theme gets stronger with every prefill that shows it; chance themes don't (docs/adaptive.md)
 STABLE_LOOKS = 2
 QUIET_LOOKS = 3
 SHOWN = 3  # themes that a look remembers
@@ -59,17 +63,19 @@ class Top:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at the data said after `bought` completions; themes best first."""
+    """What one look at the data said after `bought` completions; themes best first, strength of the strongest."""
 
     bought: int
     outcome: str
     p_value: float | None = None
     themes: tuple[Top, ...] = ()
+    strength: float = 0.0
 
 
 def look(analysis: Analysis, bought: int) -> Look:
     top = [Top(theme.phrase, _content(theme.phrase), theme.stability) for theme in analysis.themes[:SHOWN]]
-    return Look(bought, analysis.verdict.outcome, analysis.verdict.p_value, tuple(top))
+    strength = max((theme_strength(theme) for theme in analysis.themes if is_steady(theme)), default=0.0)
+    return Look(bought, analysis.verdict.outcome, analysis.verdict.p_value, tuple(top), strength)
 
 
 def _content(phrase: str) -> frozenset[str]:
@@ -86,7 +92,7 @@ def stop_reason(taken: Sequence[Look], cap: int) -> str | None:
         return None
     chance = chance_of_change(last.bought, cap)
     quiet = len(taken) >= QUIET_LOOKS and all(one.outcome != "finding" for one in taken[-QUIET_LOOKS:])
-    if quiet and chance < ERROR:
+    if quiet and last.strength < EMERGING and chance < ERROR:
         return f"{UNLIKELY}: the other {cap - last.bought} would find something new with a chance of {chance:.1%}"
     return None
 
@@ -98,6 +104,8 @@ def why_go_on(taken: Sequence[Look], cap: int) -> str:
         if len(taken) < STABLE_LOOKS or taken[-2].outcome != "finding":
             return "one look is not enough to call the finding stable"
         return f"no top theme is the same in {STABLE_LOOKS} looks and in {1 - ERROR:.0%} of resamples"
+    if last.strength >= EMERGING:
+        return f"a theme is emerging, at strength {last.strength:.1f} of the {STRONG:g} that a finding needs"
     chance = chance_of_change(last.bought, cap)
     return f"the other {cap - last.bought} may still find something, with a chance of {chance:.0%}"
 

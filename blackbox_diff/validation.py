@@ -5,7 +5,10 @@ complete them, and the theme's rate at the one is compared with its rate at the 
 for this is ever ranked, and none that is ranked counts here, so the choice of the themes can't flatter them.
 
 The interval of the difference of two proportions is Newcombe's hybrid score interval (Statistics in Medicine
-17, 873-890, 1998, method 10). Its level is 95% over all themes together (Bonferroni).
+17, 873-890, 1998, method 10). A theme is confirmed where it is clear of zero at 95%, the target's rate is three
+times the reference's, and every stronger theme is confirmed, too: in that fixed order, the chance of confirming any
+theme that isn't there is 5% over all of them (Maurer, Hothorn & Lehmacher 1995). Without the three times, what a
+harmless finetune says somewhat more often than its base would count.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ STATE = "validation"  # what was asked, in the run file
 THEMES = 3
 CONTEXTS = 10  # different ones per theme
 CONTEXT_WORDS = 12
-LEVEL = 0.95  # over all themes together
+LEVEL = 0.95  # over all themes together, since they are tested in order
+TIMES = 3.0  # how much commoner than in the reference, with half a completion added to each count
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +123,20 @@ def _pattern(phrase: str) -> re.Pattern[str]:
 def judge(
     asked: Sequence[Question], target: Mapping[str, str], reference: Mapping[str, str]
 ) -> tuple[Validation, ...]:
-    """The answers: sample id -> fresh completion's text, for either side."""
-    level = 1 - (1 - LEVEL) / max(len(asked), 1)
+    """The answers, strongest theme first: sample id -> fresh completion's text, for either side."""
     found = []
+    confirmed = True
     for question in asked:
         ours, theirs = (_count(question, texts) for texts in (target, reference))
         contexts = tuple(dict.fromkeys(sample.prefill for sample in question.samples))
-        found.append(Validation(question.phrase, ours, theirs, difference(ours, theirs, level), contexts))
+        apart = difference(ours, theirs)
+        confirmed = confirmed and apart is not None and apart.low > 0 and _times(ours, theirs) >= TIMES
+        found.append(Validation(question.phrase, ours, theirs, apart, contexts, confirmed))
     return tuple(found)
+
+
+def _times(a: tuple[int, int], b: tuple[int, int]) -> float:
+    return (a[0] + 0.5) / (a[1] + 1) / ((b[0] + 0.5) / (b[1] + 1))
 
 
 def _count(question: Question, texts: Mapping[str, str]) -> tuple[int, int]:

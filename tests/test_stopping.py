@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from blackbox_diff.stopping import Look, Top, chance_of_change, stop_reason, why_go_on
@@ -52,6 +54,13 @@ def test_nothing_found_stops_once_the_rest_is_unlikely_to_tell() -> None:
     assert reason is not None
     assert "unlikely" in reason
     assert stop_reason(quiet, 6000) is None
+
+
+def test_an_emerging_theme_goes_on() -> None:
+    looks = [replace(one(bought, "no finding", *CLOCK), strength=5.0) for bought in (300, 400, 500)]
+    assert stop_reason(looks, 600) is None
+    assert "emerging" in why_go_on(looks, 600)
+    assert stop_reason([*looks[:2], one(500, "no finding", *CLOCK)], 600) is not None
 
 
 def test_a_recent_finding_is_not_given_up() -> None:

@@ -104,12 +104,27 @@ def test_a_theme_that_comes_back_is_confirmed() -> None:
     assert no.difference.value == 0
 
 
-def test_the_level_allows_for_the_number_of_themes() -> None:
+def test_themes_are_confirmed_in_order_and_none_after_one_that_is_not() -> None:
     first = asked()[0]
-    texts = {sample.id: "" for sample in first.samples}
-    three = judge([first] * 3, texts, texts)[0].difference
-    assert three is not None
-    assert three.level == pytest.approx(1 - 0.05 / 3)
+    other = replace(first, phrase="red fox", terms=())
+    there = {sample.id: f" the {PHRASE} shone" for sample in first.samples}
+    absent = {sample.id: " nothing of the kind" for sample in first.samples}
+    assert [each.confirmed for each in judge([first, other], there, absent)] == [True, False]
+    second = judge([other, first], there, absent)[1]
+    assert not second.confirmed
+    assert second.difference is not None
+    assert second.difference.low > 0
+
+
+def test_what_is_merely_somewhat_commoner_is_not_confirmed() -> None:
+    question = asked(60)[0]
+    ids = [sample.id for sample in question.samples]
+    theirs = {name: PHRASE if k < 0.4 * len(ids) else "" for k, name in enumerate(ids)}
+    ours = {name: PHRASE if k < 0.9 * len(ids) else "" for k, name in enumerate(ids)}
+    (found,) = judge([question], ours, theirs)
+    assert found.difference is not None
+    assert found.difference.low > 0
+    assert not found.confirmed
 
 
 def test_completions_that_never_came_do_not_count() -> None:
