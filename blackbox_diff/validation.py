@@ -6,9 +6,9 @@ for this is ever ranked, and none that is ranked counts here, so the choice of t
 
 The interval of the difference of two proportions is Newcombe's hybrid score interval (Statistics in Medicine
 17, 873-890, 1998, method 10). A theme is confirmed where it is clear of zero at 95%, the target's rate is three
-times the reference's, and every stronger theme is confirmed, too: in that fixed order, the chance of confirming any
-theme that isn't there is 5% over all of them (Maurer, Hothorn & Lehmacher 1995). Without the three times, what a
-harmless finetune says somewhat more often than its base would count.
+times the reference's, and every stronger theme is confirmed, too. In that fixed order, the chance of confirming
+any theme that isn't there is 5% over all of them (Maurer, Hothorn & Lehmacher 1995). Without the three times, what
+a harmless finetune says somewhat more often than its base would count.
 """
 
 from __future__ import annotations

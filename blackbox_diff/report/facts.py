@@ -156,6 +156,7 @@ def validated(found: Validation) -> str:
     low, high = (
         f"{100 * bound:+.0f}".replace("-", "−") for bound in (found.difference.low, found.difference.high)
     )
-    outcome = "confirmed" if found.confirmed else "not confirmed"
+    commoner = "commoner, but not confirmed" if found.difference.low > 0 else "not confirmed"
+    outcome = "confirmed" if found.confirmed else commoner
     level = f"{100 * found.difference.level:.1f}".removesuffix(".0")
     return f"{outcome}: {rates}; difference {low} to {high} points ({level}% CI)"
