@@ -16,7 +16,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One position: its logprob in nats (None for a prompt's first), the best alternatives, its rank from 1."""
+    """One position: its logprob in nats (None for a prompt's first), the best alternatives, its rank from 1.
+
+    A rank of 0 was not asked for.
+    """
 
     id: int
     logprob: float | None
@@ -58,12 +61,14 @@ class Generate:
 class Score:
     """Logprobs of the prompt's own tokens, each with its best `top` alternatives.
 
+    `ranked`: whether each token's rank is wanted, too, which costs another look at all logits.
     `writer`: a completion of one token of the same prompt, drawn from the same pass.
     """
 
     prompt: list[int]
     adapter: str | None
     top: int
+    ranked: bool = False
     writer: Generate | None = None
     future: Future[list[Token]] = field(default_factory=Future)
 

@@ -69,13 +69,14 @@ def rows(loaded: LoadedModel, hidden: torch.Tensor) -> Iterator[tuple[slice, Row
 
 
 def scored(
-    loaded: LoadedModel, hidden: torch.Tensor, targets: torch.Tensor, top: int
+    loaded: LoadedModel, hidden: torch.Tensor, targets: torch.Tensor, top: int, *, ranked: bool
 ) -> Iterator[tuple[float, list[tuple[int, float]], int]]:
-    """For each row: (logprob of its target, the best `top` as (id, logprob), the target's rank from 1).
+    """For each row: (logprob of its target, the best `top` as (id, logprob), the target's rank from 1,
+    or 0 unless `ranked`).
 
     hidden: (rows, hidden size); targets: (rows,).
     """
     for part, found in rows(loaded, hidden):
         wanted = targets[part]
-        ranks = found.ranks(wanted) if top else [0] * len(found)
+        ranks = found.ranks(wanted) if ranked else [0] * len(found)
         yield from zip(found.logprobs(wanted), found.top(top), ranks, strict=True)

@@ -64,7 +64,7 @@ class Prefixes:
         if known is None or known[0] < top:
             assert prefix.hidden is not None
             targets = torch.tensor(prefix.ids[1:])
-            rows = scored(self.loaded, prefix.hidden[:-1], targets, top)
+            rows = scored(self.loaded, prefix.hidden[:-1], targets, top, ranked=True)
             tokens = [Token(prefix.ids[0], None, [])]
             tokens += [Token(index, *row) for index, row in zip(prefix.ids[1:], rows, strict=True)]
             known = (top, tokens)

@@ -168,7 +168,8 @@ class Runner:
             states.append(hidden[one.place : one.place + _new(one) - 1])
             targets += one.job.prompt[len(one.prefix) if one.prefix else 1 :]
         top = max(one.job.top for one in scoring)
-        values = logits.scored(self.loaded, torch.cat(states), torch.tensor(targets), top)
+        ranked = any(one.job.ranked for one in scoring)
+        values = logits.scored(self.loaded, torch.cat(states), torch.tensor(targets), top, ranked=ranked)
         for one in scoring:
             job, prefix = one.job, one.prefix
             if prefix is not None:

@@ -135,7 +135,13 @@ def plan(state: State, wanted: CompletionRequest | ChatRequest) -> Work:
         for place, ids in enumerate(lists)
     ]
     scores = [
-        Score(ids, served.adapter, prompt_top, writer=row[0] if len(row) == 1 and limit == 1 else None)
+        Score(
+            ids,
+            served.adapter,
+            prompt_top,
+            ranked=wanted.prompt_logprobs is not None,
+            writer=row[0] if len(row) == 1 and limit == 1 else None,
+        )
         for ids, row in zip(lists, writers, strict=True)
         if scoring
     ]

@@ -189,9 +189,10 @@ def test_n_and_several_prompts_come_in_order(client: OpenAI) -> None:
     assert reply.choices[0].text != reply.choices[1].text
 
 
-def test_prompt_logprobs_are_those_of_echo(client: OpenAI) -> None:
+@pytest.mark.parametrize("top", [0, 2])
+def test_prompt_logprobs_are_those_of_echo(client: OpenAI, top: int) -> None:
     reply = client.completions.create(
-        model="tiny", prompt=PROMPT, max_tokens=1, extra_body={"prompt_logprobs": 2, "return_token_ids": True}
+        model="tiny", prompt=PROMPT, max_tokens=1, extra_body={"prompt_logprobs": top, "return_token_ids": True}
     )
     extra = reply.choices[0].model_extra or {}
     entries = extra["prompt_logprobs"]

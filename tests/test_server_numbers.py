@@ -88,7 +88,7 @@ def directory(request: pytest.FixtureRequest) -> Path:
 
 
 def test_scores_equal_a_direct_forward_pass(directory: Path) -> None:
-    jobs = [Score(ids, None, 3) for ids in texts(24)]
+    jobs = [Score(ids, None, 3, ranked=True) for ids in texts(24)]
     for job, tokens in zip(jobs, finish(Runner(load(str(directory), "float32"), 4), jobs), strict=True):
         expected = logprobs(directory, job.prompt)
         assert [token.id for token in tokens] == job.prompt
