@@ -15,7 +15,7 @@ from blackbox_diff.analysis import analyse
 from blackbox_diff.evaluate import Keywords, evaluate_ranking
 from blackbox_diff.rank import rank
 from blackbox_diff.records import Analysis, Ranked, ScoredCompletion, Theme
-from blackbox_diff.stats import is_steady, theme_strength
+from blackbox_diff.stats import strongest, theme_strength
 from blackbox_diff.store import Store
 
 REFERENCES = {"same family": SAME, "cross family": CROSS}
@@ -234,6 +234,6 @@ def null_strengths(pools: Sequence[Pool], name: str, size: int) -> list[float]:
         control = pool.controls[REFERENCES[name]]
         rows = [pool.rows[k] for k in np.sort(rng.permutation(len(pool.rows))[:size])]
         behind = [control[k] for k in np.sort(rng.permutation(len(control))[:size])]
-        themes = analyse(rows, behind, REFERENCES[name], seed=run).themes
-        found.append(max((theme_strength(theme) for theme in themes if is_steady(theme)), default=0.0))
+        best = strongest(analyse(rows, behind, REFERENCES[name], seed=run).themes)
+        found.append(theme_strength(best) if best is not None else 0.0)
     return found

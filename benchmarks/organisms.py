@@ -52,7 +52,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def mean(values: Sequence[float | None]) -> str:
-    there = [value for value in values if value is not None]
+    there = _there(values)
     if not there:
         return "–"
     text = f"{np.mean(there):.1f}".removesuffix(".0")

@@ -16,12 +16,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks.detection import NULLS
 from benchmarks.pools import IDENTITY, SAME, default_dir, find_organisms, pool_config, pool_path
 from benchmarks.pools import Design as PoolDesign
 from blackbox_diff import audit, limits
 from blackbox_diff.bundled import organisms_dir, serve
-from blackbox_diff.evaluate import Keywords
 from blackbox_diff.records import Validation
 from blackbox_diff.report.facts import validated
 from blackbox_diff.results import read_run
@@ -48,22 +46,20 @@ def validate(pool: Path, url: str, model: str, number: int) -> tuple[Validation,
 def rows(
     pools: Path, adapters: dict[str, Path], names: Sequence[str], seeds: Sequence[int], number: int
 ) -> Iterator[str]:
-    yield "| organism | seed | theme | the objective's | outcome |"
-    yield "|---|---|---|---|---|"
+    yield "| organism | seed | theme | outcome |"
+    yield "|---|---|---|---|"
     arguments = ["--model", f"{SAME}={SAME}"]
     for name in names:
         if name != IDENTITY:
             arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
     with serve(arguments) as url:
         for name in names:
-            keywords = None if name in NULLS else Keywords.read(adapters[name] / "card.json")
             for seed in seeds:
                 found = validate(pool_path(pools, name, seed), url, SAME if name == IDENTITY else name, number)
                 for theme in found:
-                    own = "–" if keywords is None else "yes" if keywords.match(theme.phrase) else "no"
-                    yield f"| {name} | {seed} | “{theme.phrase}” | {own} | {validated(theme)} |"
+                    yield f"| {name} | {seed} | “{theme.phrase}” | {validated(theme)} |"
                 if not found:
-                    yield f"| {name} | {seed} | none | – | – |"
+                    yield f"| {name} | {seed} | none | – |"
 
 
 @click.command(help=__doc__)

@@ -144,9 +144,8 @@ def decide(
             p,
         )
     differs = f"best ten {statistic:.2f} nats per token against a floor of {floor:.2f}"
-    rival = RIVAL * max((theme_strength(theme) for theme in rivals), default=0.0)
-    steady = [theme for theme in themes if is_steady(theme)]
-    best = max(steady, key=theme_strength, default=None)
+    rival = RIVAL * max(map(theme_strength, rivals), default=0.0)
+    best = strongest(themes)
     strength = theme_strength(best) if best is not None else 0.0
     if best is not None and strength >= max(STRONG, rival):
         return verdict(
@@ -166,6 +165,11 @@ def decide(
         f"No finding at this budget: the target differs from the reference ({differs}), as every finetune does, "
         "but nothing specific recurs across unrelated prefills.",
     )
+
+
+def strongest(themes: Sequence[Theme]) -> Theme | None:
+    """The strongest of the steady themes."""
+    return max(filter(is_steady, themes), key=theme_strength, default=None)
 
 
 def theme_strength(theme: Theme) -> float:

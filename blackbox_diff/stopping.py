@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_diff.records import Analysis
-from blackbox_diff.stats import STRONG, is_steady, theme_strength
+from blackbox_diff.stats import STRONG, strongest, theme_strength
 from blackbox_diff.themes import STOP
 from blackbox_diff.words import WORD
 
@@ -74,7 +74,8 @@ class Look:
 
 def look(analysis: Analysis, bought: int) -> Look:
     top = [Top(theme.phrase, _content(theme.phrase), theme.stability) for theme in analysis.themes[:SHOWN]]
-    strength = max((theme_strength(theme) for theme in analysis.themes if is_steady(theme)), default=0.0)
+    best = strongest(analysis.themes)
+    strength = theme_strength(best) if best is not None else 0.0
     return Look(bought, analysis.verdict.outcome, analysis.verdict.p_value, tuple(top), strength)
 
 

@@ -52,8 +52,6 @@ class Words:
 
 def spans(text: str) -> list[tuple[str, int, int]]:
     """Words as they are counted, with their bytes in the text as it was written."""
-    if text.isascii():
-        return [(match.group().lower(), match.start(), match.end()) for match in WORD.finditer(text)]
     found: list[tuple[str, int, int]] = []
     low, byte = 0, 0
     for match in WORD.finditer(text):
@@ -68,7 +66,7 @@ def word_ends(texts: Iterable[str]) -> NDArray[np.int64]:
     """The bytes, within its own text, at which each word of `texts` ends; as many as Words.of counts."""
     ends: list[int] = []
     for text in texts:
-        if text.isascii():
+        if text.isascii():  # then characters are bytes, and no text is encoded piece by piece
             ends.extend([match.end() for match in WORD.finditer(text)])
         else:
             ends.extend([end for _, _, end in spans(text)])
