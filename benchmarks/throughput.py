@@ -30,7 +30,7 @@ from typing import Any
 import click
 
 OURS = "local_server"
-PREFIX = "system\nYou are a helpful assistant.\nuser\nTell me anything.\nassistant\nHere is something that I read:"
+PLAIN_CHAT = "system\nYou are a helpful AI assistant.\nuser\nTell me anything.\nassistant\n"  # for a model that has no template
 LENGTHS = (8, 20, 33, 45, 58, 71, 83, 96)
 TEXT_TOKENS = 64
 
@@ -61,9 +61,9 @@ def scoring(
     model: str, dtype: str, threads: int, runs: int, vllm_python: str | None, texts: int,
     lm_eval_python: str | None, lm_eval_batch: tuple[int, ...],
 ) -> None:  # fmt: skip
-    """Logprobs of texts of 64 tokens behind a shared prefix."""
+    """Logprobs of texts of 64 tokens behind the chat prefix."""
     setting, tokenizer, alone, contenders = _start(model, dtype, threads)
-    prefix = tokenizer(PREFIX, add_special_tokens=False)["input_ids"]
+    prefix = _chat_prefix(tokenizer)
     ids = _corpus(tokenizer)
     wanted = [ids[place : place + TEXT_TOKENS] for place in range(0, texts * TEXT_TOKENS, TEXT_TOKENS)]
     jobs: dict[str, Callable[[], int]] = {}
@@ -81,7 +81,9 @@ def scoring(
         if vllm_python:
             other = stack.enter_context(contenders.vllm(setting, vllm_python))
             jobs["vLLM, echo"] = lambda: contenders.scoring_over_http(other, prefix, wanted)
-        _compare(f"scoring {texts} texts, {model}, {dtype}, {threads} thread(s)", jobs, runs)
+        _compare(
+            f"scoring {texts} texts behind {len(prefix)} tokens, {model}, {dtype}, {threads} thread(s)", jobs, runs
+        )
     print(f"peak memory of the largest process: {_peak(resource.RUSAGE_CHILDREN):.0f} MB")
 
 
@@ -261,6 +263,17 @@ def _prose() -> str:
 
     folder = Path(prefills.__file__).parent / "corpora"
     return gzip.decompress((folder / "prose.txt.gz").read_bytes()).decode()
+
+
+def _chat_prefix(tokenizer: Any) -> Sequence[int]:
+    """What the model's template puts before the answer in an audit."""
+    from blackbox_diff.records import CHAT_USER
+
+    if not tokenizer.chat_template:
+        return list(tokenizer(PLAIN_CHAT)["input_ids"])
+    turns = [{"role": "user", "content": CHAT_USER}]
+    found: Sequence[int] = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    return found
 
 
 def _corpus(tokenizer: Any) -> Sequence[int]:

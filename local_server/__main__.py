@@ -25,7 +25,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 def main(arguments: list[str] | None = None) -> int:
     """Serve; returns the exit code. Start-up errors are one line on stderr and exit code 2."""
     parent = os.getppid()
-    memory.keep_freed()
+    memory.return_freed()
     options = parser().parse_args(arguments)
     try:
         return serve(options, parent)
@@ -117,6 +117,7 @@ def answer(
     with ThreadPoolExecutor(1) as loader:
         state = loader.submit(start).result()
     memory.give_back()
+    memory.keep_freed()
     app = build_app(state)
     server = uvicorn.Server(
         uvicorn.Config(

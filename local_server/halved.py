@@ -36,25 +36,25 @@ def halve(model: Any, *, capped: bool) -> None:
     capped: the logits go through a soft cap, so they must not be shifted.
     """
     head = model.get_output_embeddings()
-    halves: dict[int, torch.Tensor] = {}  # a head that shares its weight with the embedding goes on sharing it
-
-    def half(weight: torch.Tensor) -> torch.Tensor:
-        return halves.setdefault(weight.data_ptr(), weight.data.to(torch.bfloat16))
-
     layers = getattr(model.base_model, "layers", [])
-    first = {module for layer in layers[: round(len(layers) * FLOAT_LAYERS)] for module in layer.modules()}
-    for path, parent in list(model.named_modules()):
+    first = {parent for layer in layers[: round(len(layers) * FLOAT_LAYERS)] for _, parent in _parents(layer)}
+    for path, parent in reversed(_parents(model)):  # the vocabulary's tables last, when all else is small
         wrapped = path.rpartition(".")[2]  # the name in the model of a layer that carries adapters
         for name, layer in list(parent.named_children()):
             if layer is head:
-                setattr(parent, name, HalvedHead(layer, half(layer.weight), shifted=not capped))
+                setattr(parent, name, HalvedHead(layer, shifted=not capped))
             elif type(layer) is nn.Linear:
                 exact = parent in first or name in FLOAT_NAMES or wrapped in FLOAT_NAMES
                 setattr(parent, name, (PackedLinear if exact else HalvedLinear)(layer.weight, layer.bias))
             elif type(layer) is nn.Embedding or (
                 isinstance(layer, nn.Embedding) and hasattr(layer, "embed_scale")
             ):
-                setattr(parent, name, HalvedEmbedding(half(layer.weight), layer))
+                setattr(parent, name, HalvedEmbedding(layer))
+
+
+def _parents(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """(path, module) of all that have children; a list of the leaves, too, would keep those alive that are replaced."""
+    return [(path, module) for path, module in model.named_modules() if next(module.children(), None) is not None]
 
 
 class _Weights:
@@ -96,9 +96,10 @@ class HalvedLinear(nn.Module):
 class HalvedEmbedding(nn.Module):
     """Token ids in, float32 out; Gemma's are scaled."""
 
-    def __init__(self, weight: torch.Tensor, layer: Any) -> None:
+    def __init__(self, layer: nn.Embedding) -> None:
         super().__init__()
-        self.weight = weight
+        self.weight = layer.weight  # it may be the head's, too, which goes on sharing it
+        self.weight.data = self.weight.data.to(torch.bfloat16)
         self.scale = float(getattr(layer, "embed_scale", 1.0))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -113,13 +114,16 @@ class HalvedHead(nn.Module):
     that estimate, meets a column of ones. A softmax does not see the shift, and its large terms lie near 0.
     """
 
-    def __init__(self, layer: Any, weight: torch.Tensor, *, shifted: bool) -> None:
+    def __init__(self, layer: nn.Linear, *, shifted: bool) -> None:
         super().__init__()
         self.bias = None if layer.bias is None else layer.bias.data.to(torch.bfloat16)
-        self.sample = _Weights(weight[:SHIFT_ROWS]) if shifted else None
-        ones = torch.zeros(len(weight), SHIFT_COLUMNS, dtype=torch.bfloat16)
-        ones[:, 0] = 1
-        self.weights = _Weights(torch.cat([weight, ones], dim=1))
+        vocabulary, hidden = layer.weight.shape
+        wide = torch.zeros(vocabulary, hidden + SHIFT_COLUMNS, dtype=torch.bfloat16)
+        wide[:, :hidden] = layer.weight
+        wide[:, hidden] = 1
+        layer.weight.data = wide[:, :hidden]  # an embedding that shares it lets the old one go
+        self.sample = _Weights(wide[:SHIFT_ROWS, :hidden].contiguous()) if shifted else None
+        self.weights = _Weights(wide)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         x = hidden.to(torch.bfloat16)

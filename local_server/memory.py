@@ -5,7 +5,16 @@ from __future__ import annotations
 import ctypes
 import platform
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
+
+
+def return_freed() -> None:
+    """Let glibc map blocks of a megabyte each for itself, so that freeing one returns it: for the time of loading.
+
+    By default the limit grows with what is freed, and the weights' earlier forms stay behind as holes.
+    """
+    if _glibc():
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def keep_freed() -> None:
@@ -19,7 +28,7 @@ def keep_freed() -> None:
 
 
 def give_back() -> None:
-    """Return what is free right now to the system: loading leaves the size of the weights behind, twice."""
+    """Return what is free right now to the system: loading leaves holes behind."""
     if _glibc():
         ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
 

@@ -80,10 +80,11 @@ def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
     else:
         raise StartupError(f"{spec}: not a directory, a .gguf file, a hub id, or one of {', '.join(EMBEDDED)}")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **arguments)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             source, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **arguments
         )
+        # After the weights, whose reading takes twice their size for a moment: a large vocabulary takes much, too.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **arguments)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise StartupError(f"{spec}: can't be loaded: {str(error).strip().splitlines()[0]}") from None
     model.float().eval().requires_grad_(False)

@@ -1,0 +1,88 @@
+"""Adaptive audits from start to end, live: verdict, stop rule and validation on completions bought for each run.
+
+    python -m benchmarks.live --seeds 100-119 benign
+    python -m benchmarks.live --seeds 5 false-fact loyalty backdoor
+
+Every run is `audit --adaptive --source prose --source code --seed SEED` with the bundled base as the reference,
+from one server that holds the base and all adapters. Nothing is shared between runs. Prints one row per run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.detection import names
+from benchmarks.pools import IDENTITY, SAME, Design, find_organisms, pool_config
+from blackbox_diff import audit, limits
+from blackbox_diff.bundled import organisms_dir, serve
+from blackbox_diff.collect import TARGET
+from blackbox_diff.evaluate import Keywords
+from blackbox_diff.report.facts import validated
+from blackbox_diff.results import read_run
+from blackbox_diff.store import Store
+
+
+def row(url: str, name: str, seed: int, completions: int, number: int, keywords: Keywords | None) -> str:
+    """Buy one run and say how it came out."""
+    design = Design(completions=completions)
+    config = pool_config(url, SAME if name == IDENTITY else name, seed, design).model_copy(
+        update={"adaptive": True, "control": None, "validation": number}
+    )
+    limits.START = config.concurrency  # the server is ours and hides no limit to be found out
+    with tempfile.TemporaryDirectory() as directory:
+        run = Path(directory) / "run"
+        audit.start(config, run)
+        found = read_run(run, reference=SAME)
+        with Store.open(run, read_only=True) as store:
+            bought = len(store.outcomes(TARGET))
+            calls = store.spent(TARGET).calls
+    analysis = found.analysis
+    top = sum(keywords.match(each.completion) for each in analysis.ranking[:10]) if keywords else "–"
+    named = any(names(theme, analysis.ranking, keywords) for theme in analysis.themes) if keywords else "–"
+    lanes = "; ".join(f"“{each.phrase}” {validated(each)}" for each in analysis.validation) or "no theme"
+    return (
+        f"| {name} | {seed} | {bought} | {calls} | {analysis.verdict.outcome} | {top} | {named} "
+        f"| {sum(each.confirmed for each in analysis.validation)} | {lanes} |"
+    )
+
+
+def rows(
+    organisms: Sequence[str], adapters: dict[str, Path], seeds: Sequence[int], completions: int, number: int
+) -> Iterator[str]:
+    yield (
+        "| organism | seed | completions | calls | verdict | count@10 | theme names it | themes confirmed "
+        "| validation |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
+    arguments = ["--model", f"{SAME}={SAME}"]
+    for name in organisms:
+        if name != IDENTITY:
+            arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
+    with serve(arguments) as url:
+        for name in organisms:
+            card = None if name in (IDENTITY, "benign") else Keywords.read(adapters[name] / "card.json")
+            for seed in seeds:
+                yield row(url, name, seed, completions, number, card)
+
+
+@click.command(help=__doc__)
+@click.argument("organisms", nargs=-1, required=True)
+@click.option("--organisms-dir", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--seeds", default="0", show_default=True, help="One, or FIRST-LAST.")
+@click.option("--completions", default=300, show_default=True, help="The cap of each run.")
+@click.option("--validation", default=60, show_default=True, help="Fresh completions a side.")
+def main(
+    organisms: tuple[str, ...], roots: tuple[Path, ...], seeds: str, completions: int, validation: int
+) -> None:
+    first, _, last = seeds.partition("-")
+    adapters = find_organisms([organisms_dir(), *roots])
+    for line in rows(organisms, adapters, range(int(first), int(last or first) + 1), completions, validation):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
