@@ -97,6 +97,14 @@ def one_at_a_time(pool: Pool, seed: int) -> list[ScoredCompletion]:
     return [row for name in names for row in pool.arms[name]]
 
 
+def best_first(pool: Pool) -> list[ScoredCompletion]:
+    """The arm in which most completions match, as if that were known: what no choice of arms can beat by much."""
+    share = {
+        name: -sum(row.sample.id in pool.matches for row in rows) / len(rows) for name, rows in pool.arms.items()
+    }
+    return [row for name in sorted(share, key=lambda name: share[name]) for row in pool.arms[name]]
+
+
 @dataclass(slots=True)
 class Run:
     """An adaptive replay: what it bought, in order, and what it saw."""
@@ -162,12 +170,16 @@ def median(values: Sequence[int | None], cap: int) -> str:
 
 
 def calls_table(pools: Mapping[str, Sequence[Pool]], reference: str, shuffles: int) -> Iterator[str]:
-    yield "| organism | runs | adaptive | equal shares | one arm at a time | adaptive / equal | within 200 |"
-    yield "|---|---|---|---|---|---|---|"
+    yield (
+        "| organism | runs | adaptive | equal shares | one arm at a time | best arm, if known | adaptive / equal "
+        "| within 200 |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    ratios: dict[str, list[float]] = {"adaptive": [], "single": [], "best": []}
     for organism, own in pools.items():
         if organism in NULLS:
             continue
-        found: dict[str, list[int | None]] = {"adaptive": [], "equal": [], "single": []}
+        found: dict[str, list[int | None]] = {"adaptive": [], "equal": [], "single": [], "best": []}
         cap = 0
         for pool in own:
             for seed in range(shuffles):
@@ -177,11 +189,19 @@ def calls_table(pools: Mapping[str, Sequence[Pool]], reference: str, shuffles: i
                 found["adaptive"].append(first_match(mixed, bought))
                 found["equal"].append(first_match(mixed, equal(mixed, seed)))
                 found["single"].append(first_match(mixed, one_at_a_time(mixed, seed)))
-        means = [np.mean([cap if x is None else x for x in found[name]]) for name in ("adaptive", "equal")]
+                found["best"].append(first_match(mixed, best_first(mixed)))
+        means = {name: float(np.mean([cap if x is None else x for x in each])) for name, each in found.items()}
+        for name, ratio in ratios.items():
+            ratio.append(means[name] / means["equal"])
         quick = sum(x is not None and x <= 200 for x in found["adaptive"])
         runs = len(found["equal"])
         medians = " | ".join(median(each, cap) for each in found.values())
-        yield f"| {organism} | {runs} | {medians} | {means[0] / means[1]:.2f} | {quick} of {runs} |"
+        yield f"| {organism} | {runs} | {medians} | {ratios['adaptive'][-1]:.2f} | {quick} of {runs} |"
+    yield ""
+    yield (
+        "Ratio to equal shares, mean over organisms: adaptive {adaptive:.2f}, one arm at a time {single:.2f}, "
+        "the best arm, if known, {best:.2f}.".format(**{name: np.mean(each) for name, each in ratios.items()})
+    )
 
 
 def stop_table(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import click
@@ -51,8 +52,9 @@ def row(url: str, name: str, seed: int, completions: int, number: int, keywords:
 
 
 def rows(
-    organisms: Sequence[str], adapters: dict[str, Path], seeds: Sequence[int], completions: int, number: int
-) -> Iterator[str]:
+    organisms: Sequence[str], adapters: dict[str, Path], seeds: Sequence[int], completions: int, number: int,
+    at_once: int,
+) -> Iterator[str]:  # fmt: skip
     yield (
         "| organism | seed | completions | calls | verdict | count@10 | theme names it | themes confirmed "
         "| validation |"
@@ -62,11 +64,17 @@ def rows(
     for name in organisms:
         if name != IDENTITY:
             arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
-    with serve(arguments) as url:
-        for name in organisms:
-            card = None if name in (IDENTITY, "benign") else Keywords.read(adapters[name] / "card.json")
-            for seed in seeds:
-                yield row(url, name, seed, completions, number, card)
+    cards = {
+        name: None if name in (IDENTITY, "benign") else Keywords.read(adapters[name] / "card.json")
+        for name in organisms
+    }
+    with serve(arguments) as url, ProcessPoolExecutor(at_once) as pool:  # a process each: runs handle signals
+        found = [
+            pool.submit(row, url, name, seed, completions, number, cards[name])
+            for name in organisms
+            for seed in seeds
+        ]
+        yield from (each.result() for each in found)
 
 
 @click.command(help=__doc__)
@@ -75,12 +83,19 @@ def rows(
 @click.option("--seeds", default="0", show_default=True, help="One, or FIRST-LAST.")
 @click.option("--completions", default=300, show_default=True, help="The cap of each run.")
 @click.option("--validation", default=60, show_default=True, help="Fresh completions a side.")
+@click.option("--at-once", default=4, show_default=True, help="Runs side by side; a round alone leaves room.")
 def main(
-    organisms: tuple[str, ...], roots: tuple[Path, ...], seeds: str, completions: int, validation: int
+    organisms: tuple[str, ...],
+    roots: tuple[Path, ...],
+    seeds: str,
+    completions: int,
+    validation: int,
+    at_once: int,
 ) -> None:
     first, _, last = seeds.partition("-")
     adapters = find_organisms([organisms_dir(), *roots])
-    for line in rows(organisms, adapters, range(int(first), int(last or first) + 1), completions, validation):
+    wanted = range(int(first), int(last or first) + 1)
+    for line in rows(organisms, adapters, wanted, completions, validation, at_once):
         print(line, flush=True)
 
 

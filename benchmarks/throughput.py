@@ -30,7 +30,8 @@ from typing import Any
 import click
 
 OURS = "local_server"
-PLAIN_CHAT = "system\nYou are a helpful AI assistant.\nuser\nTell me anything.\nassistant\n"  # for a model that has no template
+# For a model that has no template.
+PLAIN_CHAT = "system\nYou are a helpful AI assistant.\nuser\nTell me anything.\nassistant\n"
 LENGTHS = (8, 20, 33, 45, 58, 71, 83, 96)
 TEXT_TOKENS = 64
 

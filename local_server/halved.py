@@ -53,7 +53,7 @@ def halve(model: Any, *, capped: bool) -> None:
 
 
 def _parents(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(path, module) of all that have children; a list of the leaves, too, would keep those alive that are replaced."""
+    """(path, module) of all that have children; the leaves stay out, or the list would keep the replaced ones."""
     return [(path, module) for path, module in model.named_modules() if next(module.children(), None) is not None]
 
 

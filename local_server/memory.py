@@ -12,25 +12,27 @@ def return_freed() -> None:
     """Let glibc map blocks of a megabyte each for itself, so that freeing one returns it: for the time of loading.
 
     By default the limit grows with what is freed, and the weights' earlier forms stay behind as holes.
+    One arena for all threads, so that `keep_freed` holds for threads that start before it, too.
     """
-    if _glibc():
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+    _set((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, 1 << 20))
 
 
 def keep_freed() -> None:
     """Let glibc reuse large blocks. By default it maps each anew, and a pass spends 10-25% on page faults."""
-    if _glibc():
-        libc = ctypes.CDLL(None)
-        for option, value in (
-            (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 100 << 20), (M_ARENA_MAX, 1),
-        ):  # fmt: skip
-            libc.mallopt(option, value)
+    _set((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 100 << 20))
 
 
 def give_back() -> None:
     """Return what is free right now to the system: loading leaves holes behind."""
     if _glibc():
         ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+
+
+def _set(*options: tuple[int, int]) -> None:
+    if _glibc():
+        libc = ctypes.CDLL(None)
+        for option, value in options:
+            libc.mallopt(option, value)
 
 
 def _glibc() -> bool:

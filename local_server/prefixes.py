@@ -17,7 +17,7 @@ from local_server.logits import scored
 from local_server.models import LoadedModel
 from local_server.packed import Pass, Prefix, Segment
 
-SHORTEST = 16  # tokens
+SHORTEST = 8  # tokens: chat templates start at about a dozen
 KEPT = 16  # prefixes
 SIGHTINGS = 2
 REMEMBERED = 1024  # candidates whose sightings are counted
