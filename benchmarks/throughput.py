@@ -4,6 +4,7 @@
     python -m benchmarks.throughput generating --completions 64
     python -m benchmarks.throughput ranking --completions 100000
     python -m benchmarks.throughput startup
+    python -m benchmarks.throughput products
 
 All contenders run in turn, several times over, on the same texts, weights and number of threads. Two
 figures each: tokens per second on the clock, and per second of processor time of everything that took part,
@@ -182,6 +183,31 @@ def startup(model: str, runs: int) -> None:
             job()
             found.append((time.perf_counter() - clock, sum(os.times()[:4]) - cpu))
         print(f"| {name} | {_median(one for one, _ in found):.2f} | {_median(one for _, one in found):.2f} |")
+
+
+@cli.command()
+@click.option("--threads", default=2, show_default=True)
+@click.option("--tokens", default=1024, show_default=True, help="Rows of each product.")
+def products(threads: int, tokens: int) -> None:
+    """How fast this CPU multiplies by SmolLM2's matrices: the bound of whatever scores with them."""
+    import torch
+
+    from local_server.halved import PackedWeights
+
+    torch.set_num_threads(threads)
+    print("| weights | float32, GFLOP/s | bfloat16, GFLOP/s |\n|---|---|---|")
+    for name, outputs, inputs in (("attention", 576, 576), ("feed-forward", 1536, 576), ("back", 576, 1536)):
+        rates = []
+        for dtype in (torch.float32, torch.bfloat16):
+            weights = PackedWeights(torch.randn(outputs, inputs).to(dtype))
+            x = torch.randn(tokens, inputs).to(dtype)
+            clocks = []
+            for _ in range(50):
+                clock = time.perf_counter()
+                weights(x)
+                clocks.append(time.perf_counter() - clock)
+            rates.append(2 * tokens * outputs * inputs / _median(clocks) / 1e9)
+        print(f"| {name}, {outputs} x {inputs} | {rates[0]:.0f} | {rates[1]:.0f} |")
 
 
 def _start(model: str, dtype: str, threads: int) -> tuple[Any, Any, Any, Any]:

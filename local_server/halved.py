@@ -57,7 +57,7 @@ def _parents(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(path, module) for path, module in model.named_modules() if next(module.children(), None) is not None]
 
 
-class _Weights:
+class PackedWeights:
     """(outputs, inputs) weights in the layout that the CPU's kernels want, so that no call reorders them."""
 
     def __init__(self, weight: torch.Tensor) -> None:
@@ -74,7 +74,7 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.weights = _Weights(weight)
+        self.weights = PackedWeights(weight)
         self.bias = None if bias is None else bias.detach()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -86,7 +86,7 @@ class HalvedLinear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
-        self.weights = _Weights(weight.to(torch.bfloat16))
+        self.weights = PackedWeights(weight.to(torch.bfloat16))
         self.bias = None if bias is None else bias.to(torch.bfloat16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -122,8 +122,8 @@ class HalvedHead(nn.Module):
         wide[:, :hidden] = layer.weight
         wide[:, hidden] = 1
         layer.weight.data = wide[:, :hidden]  # an embedding that shares it lets the old one go
-        self.sample = _Weights(wide[:SHIFT_ROWS, :hidden].contiguous()) if shifted else None
-        self.weights = _Weights(wide)
+        self.sample = PackedWeights(wide[:SHIFT_ROWS, :hidden].contiguous()) if shifted else None
+        self.weights = PackedWeights(wide)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         x = hidden.to(torch.bfloat16)
