@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.detection import names
+from benchmarks.detection import NULLS, names
 from benchmarks.pools import IDENTITY, SAME, default_dir, find_organisms
 from blackbox_diff import adaptive
 from blackbox_diff.analysis import analyse
@@ -35,7 +35,6 @@ from blackbox_diff.store import Store
 TOP = 10
 LEAST = 100  # completions of a pool that is worth replaying
 CAP = 600  # completions that a replayed run believes it may buy
-NULLS = (IDENTITY, "benign")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.detection import names
-from benchmarks.pools import IDENTITY, SAME, Design, find_organisms, pool_config
+from benchmarks.detection import NULLS, names
+from benchmarks.pools import IDENTITY, SAME, Design, adapter_arguments, find_organisms, pool_config
 from blackbox_diff import audit, limits
 from blackbox_diff.bundled import organisms_dir, serve
 from blackbox_diff.collect import TARGET
@@ -29,10 +29,9 @@ from blackbox_diff.store import Store
 
 def row(url: str, name: str, seed: int, completions: int, number: int, keywords: Keywords | None) -> str:
     """Buy one run and say how it came out."""
-    design = Design(completions=completions)
-    config = pool_config(url, SAME if name == IDENTITY else name, seed, design).model_copy(
-        update={"adaptive": True, "control": None, "validation": number}
-    )
+    config = pool_config(
+        url, SAME if name == IDENTITY else name, seed, Design(completions=completions)
+    ).model_copy(update={"adaptive": True, "control": None, "validation": number})
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
@@ -60,14 +59,8 @@ def rows(
         "| validation |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
-    arguments = ["--model", f"{SAME}={SAME}"]
-    for name in organisms:
-        if name != IDENTITY:
-            arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
-    cards = {
-        name: None if name in (IDENTITY, "benign") else Keywords.read(adapters[name] / "card.json")
-        for name in organisms
-    }
+    cards = {name: None if name in NULLS else Keywords.read(adapters[name] / "card.json") for name in organisms}
+    arguments = ["--model", f"{SAME}={SAME}", *adapter_arguments(organisms, adapters)]
     with serve(arguments) as url, ProcessPoolExecutor(at_once) as pool:  # a process each: runs handle signals
         found = [
             pool.submit(row, url, name, seed, completions, number, cards[name])
@@ -79,7 +72,7 @@ def rows(
 
 @click.command(help=__doc__)
 @click.argument("organisms", nargs=-1, required=True)
-@click.option("--organisms-dir", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
 @click.option("--seeds", default="0", show_default=True, help="One, or FIRST-LAST.")
 @click.option("--completions", default=300, show_default=True, help="The cap of each run.")
 @click.option("--validation", default=60, show_default=True, help="Fresh completions a side.")

@@ -19,7 +19,7 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,12 @@ def find_organisms(roots: Sequence[Path]) -> dict[str, Path]:
         for root in roots
         for card in sorted(root.glob("**/card.json"))
     }
+
+
+def adapter_arguments(names: Iterable[str], adapters: Mapping[str, Path]) -> list[str]:
+    """What the bundled server is given to serve these organisms, each once."""
+    found = [f"{name}={SAME}:{adapters[name]}" for name in dict.fromkeys(names) if name != IDENTITY]
+    return [part for each in found for part in ("--adapter", each)]
 
 
 def pool_config(url: str, model: str, seed: int, design: Design) -> AuditConfig:
@@ -161,8 +167,7 @@ def buy_all(
 ) -> Iterator[Path]:
     """Buy each of `todo`, yielding the path of each that is finished; one server serves them all."""
     arguments = [part for model in (SAME, CROSS) for part in ("--model", f"{model}={model}")]
-    for name in dict.fromkeys(name for name, _ in todo if name != IDENTITY):
-        arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
+    arguments += adapter_arguments((name for name, _ in todo), adapters)
     with nullcontext(server) if server else serve([*arguments, *server_options]) as url:
         for name, seed in todo:
             run, shared = pool_path(pools, name, seed), pool_path(pools, IDENTITY, seed)

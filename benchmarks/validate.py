@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.pools import IDENTITY, SAME, default_dir, find_organisms, pool_config, pool_path
+from benchmarks.pools import IDENTITY, SAME, adapter_arguments, default_dir, find_organisms, pool_config, pool_path
 from benchmarks.pools import Design as PoolDesign
 from blackbox_diff import audit, limits
 from blackbox_diff.bundled import organisms_dir, serve
@@ -48,11 +48,7 @@ def rows(
 ) -> Iterator[str]:
     yield "| organism | seed | theme | outcome |"
     yield "|---|---|---|---|"
-    arguments = ["--model", f"{SAME}={SAME}"]
-    for name in names:
-        if name != IDENTITY:
-            arguments += ["--adapter", f"{name}={SAME}:{adapters[name]}"]
-    with serve(arguments) as url:
+    with serve(["--model", f"{SAME}={SAME}", *adapter_arguments(names, adapters)]) as url:
         for name in names:
             for seed in seeds:
                 found = validate(pool_path(pools, name, seed), url, SAME if name == IDENTITY else name, number)
