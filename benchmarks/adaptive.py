@@ -21,16 +21,16 @@ import numpy as np
 
 from benchmarks.detection import NULLS, names
 from benchmarks.pools import IDENTITY, SAME, default_dir, find_organisms
-from blackbox_diff import adaptive
-from blackbox_diff.analysis import analyse
-from blackbox_diff.bundled import organisms_dir
-from blackbox_diff.collect import TARGET
-from blackbox_diff.evaluate import Keywords
-from blackbox_diff.rank import rank
+from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.analysis.keywords import Keywords
+from blackbox_diff.analysis.rank import rank
+from blackbox_diff.design import allocation
+from blackbox_diff.design.stopping import STABLE, Look, look, stop_reason
 from blackbox_diff.records import ScoredCompletion
-from blackbox_diff.rounds import arm_records
-from blackbox_diff.stopping import STABLE, Look, look, stop_reason
-from blackbox_diff.store import Store
+from blackbox_diff.run.collect import TARGET
+from blackbox_diff.run.local import organisms_dir
+from blackbox_diff.run.rounds import arm_records
+from blackbox_diff.runfile.store import Store
 
 TOP = 10
 LEAST = 100  # completions of a pool that is worth replaying
@@ -118,11 +118,11 @@ class Run:
 
 def rounds(pool: Pool, reference: str, cap: int) -> Iterator[list[ScoredCompletion]]:
     """The adaptive design's rounds, never stopping early."""
-    records = {name: adaptive.ArmRecord(0, (), capacity=len(rows)) for name, rows in pool.arms.items()}
+    records = {name: allocation.ArmRecord(0, (), capacity=len(rows)) for name, rows in pool.arms.items()}
     bought: list[ScoredCompletion] = []
-    while sum((given := adaptive.next_round(records, cap)).values()):
+    while sum((given := allocation.next_round(records, cap)).values()):
         waiting = {name: iter(rows[records[name].tried :]) for name, rows in pool.arms.items()}
-        now = [next(waiting[name]) for name in adaptive.order(given, list(pool.arms))]
+        now = [next(waiting[name]) for name in allocation.order(given, list(pool.arms))]
         bought += now
         ranking = rank(bought, reference, "score", with_segments=0)
         records = arm_records(records, given, ranking, _control(pool, bought), reference)
@@ -155,7 +155,7 @@ def equal_finding(pool: Pool, reference: str) -> int | None:
     """Completions bought in equal shares at the first look, of the sizes of adaptive rounds, that is a finding."""
     bought, size = equal(pool, 0), 0
     while size < len(bought):
-        size = min(size + adaptive.round_size(size, len(pool.arms)), len(bought))
+        size = min(size + allocation.round_size(size, len(pool.arms)), len(bought))
         seen = bought[:size]
         if analyse(seen, _control(pool, seen), reference).verdict.outcome == "finding":
             return size

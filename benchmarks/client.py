@@ -26,13 +26,13 @@ from typing import Any
 
 import httpx2
 
-from blackbox_diff.budget import Ledger, Prices
-from blackbox_diff.client import Bought, Buyer
-from blackbox_diff.config import Budget, EndpointConfig
-from blackbox_diff.endpoint import Endpoint
-from blackbox_diff.limits import Limiter
+from blackbox_diff.buying.buyer import Bought, Buyer
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.buying.ledger import Ledger, Prices
+from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.records import Arm, EndpointProfile, Sample, Sampling
-from blackbox_diff.store import Store
+from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
 
 CONCURRENCY = 32

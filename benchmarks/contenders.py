@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import torch
 
-from blackbox_diff.bundled import serve
+from blackbox_diff.run.local import serve
 from tests.foreign import free_port, serving
 
 IN_FLIGHT = 32

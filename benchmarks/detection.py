@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pools import CROSS, IDENTITY, SAME, is_finished, pool_path
-from blackbox_diff.analysis import analyse
-from blackbox_diff.evaluate import Keywords, evaluate_ranking
-from blackbox_diff.rank import rank
-from blackbox_diff.records import Analysis, Ranked, ScoredCompletion, Theme
-from blackbox_diff.stats import strongest, theme_strength
-from blackbox_diff.store import Store
+from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
+from blackbox_diff.analysis.rank import rank
+from blackbox_diff.analysis.verdict import strongest, theme_strength
+from blackbox_diff.findings import Analysis, Ranked, Theme
+from blackbox_diff.records import ScoredCompletion
+from blackbox_diff.runfile.store import Store
 
 REFERENCES = {"same family": SAME, "cross family": CROSS}
 SCORES = (

@@ -18,13 +18,14 @@ import click
 
 from benchmarks.detection import NULLS, names
 from benchmarks.pools import IDENTITY, SAME, Design, adapter_arguments, find_organisms, pool_config
-from blackbox_diff import audit, limits
-from blackbox_diff.bundled import organisms_dir, serve
-from blackbox_diff.collect import TARGET
-from blackbox_diff.evaluate import Keywords
-from blackbox_diff.report.facts import validated
-from blackbox_diff.results import read_run
-from blackbox_diff.store import Store
+from blackbox_diff.analysis.keywords import Keywords
+from blackbox_diff.buying import limits
+from blackbox_diff.report.wording import validated
+from blackbox_diff.run import pipeline
+from blackbox_diff.run.collect import TARGET
+from blackbox_diff.run.local import organisms_dir, serve
+from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.store import Store
 
 
 def row(url: str, name: str, seed: int, completions: int, number: int, keywords: Keywords | None) -> str:
@@ -35,7 +36,7 @@ def row(url: str, name: str, seed: int, completions: int, number: int, keywords:
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
-        audit.start(config, run)
+        pipeline.start(config, run)
         found = read_run(run, reference=SAME)
         with Store.open(run, read_only=True) as store:
             bought = len(store.outcomes(TARGET))

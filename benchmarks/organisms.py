@@ -41,8 +41,8 @@ from benchmarks.detection import (
 )
 from benchmarks.organism_texts.catalogue import SHIPPED
 from benchmarks.pools import IDENTITY, default_dir, find_organisms
-from blackbox_diff.bundled import organisms_dir
-from blackbox_diff.stats import STRONG, WEAK
+from blackbox_diff.analysis.verdict import STRONG, WEAK
+from blackbox_diff.run.local import organisms_dir
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

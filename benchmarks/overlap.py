@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 import httpx2
 
-from blackbox_diff.bundled import organisms_dir, serve
+from blackbox_diff.run.local import organisms_dir, serve
 
 BASE = "smollm2-135m-instruct"
 IN_FLIGHT = 32

@@ -26,10 +26,11 @@ from pathlib import Path
 
 import click
 
-from blackbox_diff import audit, limits
-from blackbox_diff.bundled import organisms_dir, serve
-from blackbox_diff.config import AuditConfig, EndpointConfig
-from blackbox_diff.store import Store
+from blackbox_diff.buying import limits
+from blackbox_diff.config.model import AuditConfig, EndpointConfig
+from blackbox_diff.run import pipeline
+from blackbox_diff.run.local import organisms_dir, serve
+from blackbox_diff.runfile.store import Store
 
 SAME, CROSS = "smollm2-135m-instruct", "gemma-3-270m"  # the organisms' base, and a model of another family
 IDENTITY = "base"
@@ -61,7 +62,7 @@ def is_finished(run: Path, completions: int = 1) -> bool:
         return False
     with Store.open(run, read_only=True) as store:
         enough = (store.state("config") or {}).get("completions", 0) >= completions
-        return enough and bool(store.state("stopped_because") == audit.FINISHED)
+        return enough and bool(store.state("stopped_because") == pipeline.FINISHED)
 
 
 def find_organisms(roots: Sequence[Path]) -> dict[str, Path]:
@@ -100,7 +101,7 @@ def pool_config(url: str, model: str, seed: int, design: Design) -> AuditConfig:
 def buy(run: Path, config: AuditConfig, control: Path | None) -> bool:
     """Take `run` to its end, with the controls of `control` where that is given; False where it stopped early."""
     if not (run / "run.sqlite").is_file():
-        Store.create(run, audit.manifest(config)).close()
+        Store.create(run, pipeline.manifest(config)).close()
     foreign = config.target.model_copy(update={"model": CROSS})
     with Store.open(run) as store:
         store.set_state("config", config.model_dump(mode="json"))  # the server's port is new each time
@@ -109,7 +110,7 @@ def buy(run: Path, config: AuditConfig, control: Path | None) -> bool:
         if control is not None:
             asyncio.run(copy_controls(control, store))
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
-    audit.go_on(run, {})
+    pipeline.go_on(run, {})
     return is_finished(run)
 
 

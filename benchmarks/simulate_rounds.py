@@ -19,8 +19,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.adaptive import ArmRecord, next_round, order
-from blackbox_diff.stopping import MEDIAN_RATE, QUARTILES
+from blackbox_diff.design.allocation import ArmRecord, next_round, order
+from blackbox_diff.design.stopping import MEDIAN_RATE, QUARTILES
 
 ARMS = ("prose/raw", "prose/chat", "code/raw", "code/chat")
 PER_ARM = 10_000

@@ -128,8 +128,8 @@ def ranking(completions: int) -> None:
     """Align and rank made-up completions of 64 tokens against a reference of another tokenizer."""
     import numpy as np
 
-    from blackbox_diff.alignment import align_many
-    from blackbox_diff.rank import rank
+    from blackbox_diff.analysis.alignment import align_many
+    from blackbox_diff.analysis.rank import rank
     from blackbox_diff.records import Arm, Completion, ReferenceScore, Sample, ScoredCompletion, Tokens
 
     rng = np.random.default_rng(0)
@@ -166,7 +166,7 @@ def ranking(completions: int) -> None:
 @click.option("--runs", default=5)
 def startup(model: str, runs: int) -> None:
     """Seconds of `blackbox-diff --help`, and until the server is ready."""
-    from blackbox_diff.bundled import serve
+    from blackbox_diff.run.local import serve
 
     def helped() -> None:
         subprocess.run([sys.executable, "-m", "blackbox_diff", "--help"], stdout=subprocess.DEVNULL, check=True)

@@ -18,12 +18,13 @@ import click
 
 from benchmarks.pools import IDENTITY, SAME, adapter_arguments, default_dir, find_organisms, pool_config, pool_path
 from benchmarks.pools import Design as PoolDesign
-from blackbox_diff import audit, limits
-from blackbox_diff.bundled import organisms_dir, serve
-from blackbox_diff.records import Validation
-from blackbox_diff.report.facts import validated
-from blackbox_diff.results import read_run
-from blackbox_diff.store import Store
+from blackbox_diff.buying import limits
+from blackbox_diff.findings import Validation
+from blackbox_diff.report.wording import validated
+from blackbox_diff.run import pipeline
+from blackbox_diff.run.local import organisms_dir, serve
+from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.store import Store
 
 
 def validate(pool: Path, url: str, model: str, number: int) -> tuple[Validation, ...]:
@@ -39,7 +40,7 @@ def validate(pool: Path, url: str, model: str, number: int) -> tuple[Validation,
             store.set_state("stopped_because", None)
             store.set_state("references", [])
         limits.START = config.concurrency  # the server is ours and hides no limit to be found out
-        audit.go_on(run, {})
+        pipeline.go_on(run, {})
         return read_run(run, reference=SAME).analysis.validation
 
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from blackbox_diff.records import (
+from blackbox_diff.findings import (
     Analysis,
     ArmSummary,
     ControlSummary,

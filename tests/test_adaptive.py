@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.adaptive import (
+from blackbox_diff.design.allocation import (
     FLOOR,
     ArmRecord,
     allocate,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blackbox_diff.alignment import align, align_many
-from blackbox_diff.records import Segment, Tokens
+from blackbox_diff.analysis.alignment import align, align_many
+from blackbox_diff.findings import Segment
+from blackbox_diff.records import Tokens
 
 NATS = st.floats(-30, 0, allow_nan=False)
 

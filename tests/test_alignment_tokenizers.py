@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blackbox_diff.alignment import align, align_many
+from blackbox_diff.analysis.alignment import align, align_many
+from blackbox_diff.findings import Segment
 from blackbox_diff.prefills import draw
-from blackbox_diff.records import Segment, Tokens
+from blackbox_diff.records import Tokens
 
 Cutter = Callable[[str], list[int]]  # text -> byte offsets where its tokens end
 

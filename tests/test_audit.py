@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_diff.results import read_run
-from blackbox_diff.store import Store
+from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.store import Store
 from tests.conftest import N, audit_arguments, run_cli
 
 

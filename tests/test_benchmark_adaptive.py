@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.adaptive import Pool, equal, first_match, one_at_a_time, replay, rounds
 from benchmarks.simulate_rounds import rates
-from blackbox_diff.evaluate import Keywords
-from blackbox_diff.rank import rank
+from blackbox_diff.analysis.keywords import Keywords
+from blackbox_diff.analysis.rank import rank
 from blackbox_diff.records import ScoredCompletion
 from tests.scored import REFERENCE, run, scored
 

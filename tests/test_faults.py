@@ -14,15 +14,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from blackbox_diff.budget import Ledger, Prices
-from blackbox_diff.client import Bought, Buyer
-from blackbox_diff.config import Budget, EndpointConfig
-from blackbox_diff.endpoint import Endpoint
+from blackbox_diff.buying.buyer import Bought, Buyer
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.buying.ledger import Ledger, Prices
+from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.errors import CircuitOpenError, EndpointUsageError
-from blackbox_diff.limits import Limiter
 from blackbox_diff.records import Call, Lost
-from blackbox_diff.store import Store
-from blackbox_diff.transport import TransportFailure
+from blackbox_diff.runfile.store import Store
 from tests.fault_server import FREE, HUGE, OUTPUT_TOKENS, FaultServer, serving
 
 KEY = "sk-verysecret-0123456789"

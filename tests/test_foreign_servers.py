@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from benchmarks import leak
-from blackbox_diff.audit import probe_endpoint
-from blackbox_diff.client import Endpoint
-from blackbox_diff.config import EndpointConfig
-from blackbox_diff.evaluate import Keywords, evaluate_ranking
+from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
+from blackbox_diff.buying.buyer import Endpoint
+from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.records import Completion, EndpointProfile, Framing, Refusal, Sampling
-from blackbox_diff.results import read_run
-from blackbox_diff.verify import verify_run
+from blackbox_diff.run.pipeline import probe_endpoint
+from blackbox_diff.run.results import read_run
+from blackbox_diff.run.verify import verify_run
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.body import first_choice, load
 from local_server.embedded import assemble, converted

@@ -19,15 +19,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blackbox_diff.budget import Ledger, Prices, cap_pico
-from blackbox_diff.client import Bought, Buyer
-from blackbox_diff.config import Budget, EndpointConfig
-from blackbox_diff.endpoint import Endpoint
+from blackbox_diff.buying.buyer import Bought, Buyer
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.buying.ledger import Ledger, Prices, cap_pico
+from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.errors import BudgetError, CircuitOpenError
-from blackbox_diff.limits import Limiter
 from blackbox_diff.records import Call, Lost, RawReply
-from blackbox_diff.store import Store
-from blackbox_diff.transport import TransportFailure
+from blackbox_diff.runfile.store import Store
 
 PRICES = Prices(0.2, 0.8)
 MOST_OUT = 4

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from blackbox_diff.buying.buyer import PROBING
 from blackbox_diff.cli import main
-from blackbox_diff.client import PROBING
-from blackbox_diff.codec import StoredCall
 from blackbox_diff.errors import RunFileError
-from blackbox_diff.results import read_run
-from blackbox_diff.store import Store
+from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.encoding import StoredCall
+from blackbox_diff.runfile.store import Store
 from tests.processes import ROOT
 
 N, CONCURRENCY = 12, 6

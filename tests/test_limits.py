@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from blackbox_diff.buying.limits import Breaker, Limiter, duration
+from blackbox_diff.buying.retry import Decision
 from blackbox_diff.errors import CircuitOpenError
-from blackbox_diff.limits import Breaker, Limiter, duration
-from blackbox_diff.retry import Decision
 
 GOOD = Decision("accept", "ok", "billed")
 SLOW_DOWN = Decision("retry", "throttled", "free", throttled=True)

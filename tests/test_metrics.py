@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blackbox_diff import metrics
-from blackbox_diff.alignment import align_many
-from blackbox_diff.metrics import Measures, measure
+from blackbox_diff.analysis import metrics
+from blackbox_diff.analysis.alignment import align_many
+from blackbox_diff.analysis.metrics import Measures, measure
 from blackbox_diff.records import Tokens
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.calibration import aligned
-from blackbox_diff.pooling import PRIOR, pooled
-from blackbox_diff.rank import DEFAULT, rank
+from blackbox_diff.analysis.pooling import PRIOR, pooled
+from blackbox_diff.analysis.rank import DEFAULT, rank
+from blackbox_diff.analysis.scores import aligned
+from blackbox_diff.analysis.words import Words, spans, word_ends, word_gaps
 from blackbox_diff.records import ScoredCompletion
-from blackbox_diff.words import Words, spans, word_ends, word_gaps
 from tests.scored import REFERENCE, run, scored
 
 ARM = np.zeros(9, dtype=np.int64)

@@ -17,9 +17,9 @@ from benchmarks.pools import (
     missing_pools,
     pool_path,
 )
-from blackbox_diff.audit import FINISHED
 from blackbox_diff.records import ReferenceScore
-from blackbox_diff.store import Store
+from blackbox_diff.run.pipeline import FINISHED
+from blackbox_diff.runfile.store import Store
 from tests.scored import scored
 
 

@@ -6,12 +6,11 @@ from typing import Literal
 
 import pytest
 
-from blackbox_diff import conversation
-from blackbox_diff.config import EndpointConfig
-from blackbox_diff.endpoint import Endpoint
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.errors import ConfigError, EndpointUsageError
-from blackbox_diff.identity import identify
-from blackbox_diff.probe import probe, shares_vocabulary
+from blackbox_diff.probing.identify import identify
+from blackbox_diff.probing.probe import probe, shares_vocabulary
 from blackbox_diff.records import EndpointProfile
 from tests.fake_endpoint import FakeEndpoint
 from tests.replies import raw
@@ -192,7 +191,7 @@ async def test_lost_bytes_are_graded() -> None:
 
 
 async def test_a_server_that_is_busy_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(negotiate, "PAUSE_SECONDS", 0.0)
     assert (await probed(FakeEndpoint("busy once"))).auditable
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from blackbox_diff.config import EndpointConfig
-from blackbox_diff.profiles import FRESH, keep, recall
+from blackbox_diff.config.model import EndpointConfig
+from blackbox_diff.probing.cache import FRESH, keep, recall
 from blackbox_diff.records import EndpointProfile
-from blackbox_diff.results import read_run
-from blackbox_diff.store import Store
+from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.store import Store
 from tests.fake_endpoint import FakeEndpoint
 from tests.test_audit import run_cli
 from tests.toy_server import serving

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from blackbox_diff.analysis.rank import NAMES, is_degenerate, rank
 from blackbox_diff.errors import InputError
-from blackbox_diff.rank import NAMES, is_degenerate, rank
 from blackbox_diff.records import ReferenceScore, Tokens
 from tests.scored import REFERENCE, run, scored
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blackbox_diff import prices, reference
+from blackbox_diff.buying import prices
 from blackbox_diff.records import (
     Call,
     Completion,
@@ -19,6 +19,7 @@ from blackbox_diff.records import (
     SideToken,
     Tokens,
 )
+from blackbox_diff.run import scoring
 from blackbox_diff.wire import DIALECTS, ScoreItem
 from tests.replies import legacy, raw
 
@@ -55,11 +56,11 @@ class Shop:
 
 
 async def score(shop: Shop, item: ScoreItem, profile: EndpointProfile = PROFILE) -> tuple[Any, int | None]:
-    return await reference.score(shop, DIALECTS["vllm"], profile, item, "prose.raw.00001")
+    return await scoring.score(shop, DIALECTS["vllm"], profile, item, "prose.raw.00001")
 
 
 def item(completion: Completion = WRITTEN, *, share_ids: bool = True) -> ScoreItem:
-    return reference.item("A wet", "raw", completion, share_ids=share_ids)
+    return scoring.item("A wet", "raw", completion, share_ids=share_ids)
 
 
 async def test_shared_ids_are_sent_and_scored() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackbox_diff.errors import InputError
-from blackbox_diff.records import Analysis
+from blackbox_diff.findings import Analysis
 from blackbox_diff.report import export
 from tests.report_data import HOSTILE, analysis_of, summary_of
 

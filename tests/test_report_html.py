@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.records import Analysis, Segment, Span
+from blackbox_diff.findings import Analysis, Segment, Span
 from blackbox_diff.report import html
-from blackbox_diff.report.columns import MAX_TEXT, payload, utf16_pieces
-from blackbox_diff.report.sanitize import encoded
+from blackbox_diff.report.explorer_data import MAX_TEXT, payload, utf16_pieces
+from blackbox_diff.sanitize import encoded
 from tests.report_data import HOSTILE, analysis_of, ranked, summary_of
 
 

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from blackbox_diff.records import Check, EndpointProfile, Span
-from blackbox_diff.report import facts, markdown, terminal
-from blackbox_diff.report.live import Leader, LiveView, Progress, plain_line
-from blackbox_diff.report.sanitize import cut, encoded, excerpt, visible
+from blackbox_diff.findings import Span
+from blackbox_diff.records import Check, EndpointProfile
+from blackbox_diff.report import markdown, terminal, wording
+from blackbox_diff.report.progress import LiveView, plain_line
+from blackbox_diff.run.progress import Leader, Progress
+from blackbox_diff.sanitize import cut, encoded, excerpt, visible
 from tests.report_data import HOSTILE, PHRASE, analysis_of, summary_of
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -124,14 +126,14 @@ def test_a_code_span_is_never_closed_by_its_content(text: str) -> None:
 
 
 def test_a_missing_number_is_a_dash_and_never_zero() -> None:
-    assert facts.number(None) == facts.number(float("nan")) == facts.number(float("inf")) == "–"
+    assert wording.number(None) == wording.number(float("nan")) == wording.number(float("inf")) == "–"
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(None, "unknown"), (0.0, "$0.00"), (0.1, "$0.10"), (0.0312, "$0.0312")]
 )
 def test_small_amounts_of_money_keep_their_digits(value: float | None, shown: str) -> None:
-    assert facts.dollars(value) == shown
+    assert wording.dollars(value) == shown
 
 
 def test_ranking_lines_take_two_lines_a_completion() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from blackbox_diff.errors import InputError
 from blackbox_diff.records import ScoredCompletion
-from blackbox_diff.results import benign_rows
-from blackbox_diff.store import Store
+from blackbox_diff.run.results import benign_rows
+from blackbox_diff.runfile.store import Store
 from tests.scored import REFERENCE, scored
 
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from blackbox_diff import retry
+from blackbox_diff.buying import retry
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.buying.retry import Decision, decide
 from blackbox_diff.records import RawReply
-from blackbox_diff.retry import Decision, decide
-from blackbox_diff.transport import TransportFailure
 
 
 def reply(status: int, body: object = None, **headers: str) -> RawReply:

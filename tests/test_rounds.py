@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from blackbox_diff.cli import main
-from blackbox_diff.results import read_run
-from blackbox_diff.store import Store
-from blackbox_diff.validation import ORIGIN
+from blackbox_diff.design.validation import ORIGIN
+from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.store import Store
 from tests.leaky_toy import LeakyToy
 from tests.toy_server import serving
 

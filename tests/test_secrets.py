@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from blackbox_diff.cli import main
-from blackbox_diff.store import Store
+from blackbox_diff.runfile.store import Store
 from tests.fake_endpoint import FakeEndpoint
 from tests.toy_server import serving
 

@@ -15,7 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from blackbox_diff.bundled import organisms_dir
+from blackbox_diff.run.local import organisms_dir
 from local_server import halved
 from local_server.jobs import Generate, Score
 from local_server.lora import attach

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from blackbox_diff.analysis import analyse
+from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.analysis.verdict import null_p_value, ratio_interval
 from blackbox_diff.errors import InputError
-from blackbox_diff.stats import null_p_value, ratio_interval
 from tests.scored import REFERENCE, run, scored
 
 CONTROL = run(150, gap=0.0, seed=99)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from blackbox_diff.stopping import Look, Top, chance_of_change, stop_reason, why_go_on
+from blackbox_diff.design.stopping import Look, Top, chance_of_change, stop_reason, why_go_on
 
 
 def one(bought: int, outcome: str, *phrases: str, stability: float | None = 1.0) -> Look:

@@ -24,7 +24,7 @@ from blackbox_diff.records import (
     SideToken,
     Tokens,
 )
-from blackbox_diff.store import Store
+from blackbox_diff.runfile.store import Store
 
 SAMPLE = Sample("prose.raw.00007", Arm("prose", "raw"), "Once \ud800 upon", 5)
 COMPLETION = Completion(
@@ -97,7 +97,7 @@ async def test_calls_in_flight_at_a_crash_are_settled_at_their_reservation(tmp_p
     code = f"""
 import asyncio, os
 from blackbox_diff.records import Call
-from blackbox_diff.store import Store
+from blackbox_diff.runfile.store import Store
 store = Store.create({str(tmp_path)!r}, {{}})
 asyncio.run(store.reserve_call("target", "a.raw.00000", 1, Call("/c", {{}}), (5, 6, 7)))
 os.kill(os.getpid(), 9)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from blackbox_diff.rank import rank
-from blackbox_diff.records import ScoredCompletion, Theme
-from blackbox_diff.themes import find_themes
+from blackbox_diff.analysis.rank import rank
+from blackbox_diff.analysis.themes import find_themes
+from blackbox_diff.findings import Theme
+from blackbox_diff.records import ScoredCompletion
 from tests.scored import REFERENCE, run, scored
 
 PLANTED = range(0, 300, 15)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from blackbox_diff.rank import rank
-from blackbox_diff.records import Validation
+from blackbox_diff.analysis.rank import rank
+from blackbox_diff.analysis.themes import find_themes
+from blackbox_diff.design.validation import CONTEXT_WORDS, Question, difference, judge, questions
+from blackbox_diff.findings import Validation
 from blackbox_diff.report import html, markdown, terminal
-from blackbox_diff.themes import find_themes
-from blackbox_diff.validation import CONTEXT_WORDS, Question, difference, judge, questions
 from tests.report_data import HOSTILE, analysis_of, summary_of
 from tests.scored import REFERENCE, run, scored
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from blackbox_diff.config import EndpointConfig
-from blackbox_diff.endpoint import Endpoint
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.errors import ConfigError
 from blackbox_diff.records import Call, EndpointProfile, Sampling
 from blackbox_diff.wire import DIALECTS, Dialect, ScoreItem, dialect

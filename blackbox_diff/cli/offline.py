@@ -34,7 +34,7 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
     """The ranking of RUN."""
     from blackbox_diff.report.export import rank_row
     from blackbox_diff.report.terminal import ranking_lines
-    from blackbox_diff.results import read_run
+    from blackbox_diff.run.results import read_run
 
     rows = read_run(run, reference=reference, metric=metric).analysis.ranking
     given = ctx.get_parameter_source("top") is click.core.ParameterSource.COMMANDLINE
@@ -54,7 +54,7 @@ def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None
     """What recurs in the top of RUN and is absent from the reference's own completions."""
     from blackbox_diff.report.export import theme_row
     from blackbox_diff.report.terminal import theme_lines
-    from blackbox_diff.results import read_run
+    from blackbox_diff.run.results import read_run
 
     found = read_run(run, reference=reference, metric=metric).analysis.themes
     for line in [json.dumps(theme_row(theme)) for theme in found] if as_json else theme_lines(found):
@@ -77,7 +77,8 @@ def report(
     run: Path, reference: str | None, metric: str, html: Path | None, markdown: Path | None, benign: Path | None
 ) -> None:
     """Terminal summary of RUN; --html writes a self-contained explorer."""
-    from blackbox_diff.results import read_run, write_reports
+    from blackbox_diff.report.write import write_reports
+    from blackbox_diff.run.results import read_run
 
     results = read_run(run, reference=reference, metric=metric, benign=benign)
     write_reports(results, html=html, markdown_file=markdown)
@@ -98,8 +99,8 @@ def report(
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, as_json: bool) -> None:
     """count@10, count@100 and first rank of RUN against known keywords."""
-    from blackbox_diff.evaluate import Keywords, evaluate_ranking
-    from blackbox_diff.results import read_run
+    from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
+    from blackbox_diff.run.results import read_run
 
     keywords = Keywords.read(keyword_file)
     found = evaluate_ranking(read_run(run, reference=reference, metric=metric).analysis.ranking, keywords)
@@ -116,7 +117,7 @@ def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, 
 @reading_options
 def export(run: Path, file: Path, reference: str | None, metric: str) -> None:
     """Write RUN to FILE as .jsonl, .csv, .parquet or .md."""
-    from blackbox_diff.results import export_run
+    from blackbox_diff.report.write import export_run
 
     click.echo(f"wrote {export_run(run, file, reference=reference, metric=metric)} rows to {file}")
 
@@ -125,7 +126,7 @@ def export(run: Path, file: Path, reference: str | None, metric: str) -> None:
 @RUN
 def verify(run: Path) -> int:
     """Re-derive every stored value of RUN from the raw replies, and the ledger from the calls."""
-    from blackbox_diff.verify import verify_run
+    from blackbox_diff.run.verify import verify_run
 
     checked = verify_run(run)
     for problem in checked.problems:

@@ -27,7 +27,7 @@ def demo(out: Path, organism: str, reference: str, completions: int, adaptive: b
     Starts the bundled server with a fixture organism, audits it over HTTP under a cap, prints the
     findings and writes the HTML report. --reference cross judges it with a model of another family.
     """
-    from blackbox_diff.demo import run_demo
+    from blackbox_diff.cli.demo import run_demo
 
     return run_demo(out, organism, cross=reference == "cross", completions=completions, adaptive=adaptive)
 
@@ -41,10 +41,10 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
 
     An audit within a day follows what was found, unless the endpoint is on this machine.
     """
-    from blackbox_diff.audit import probe_endpoint
-    from blackbox_diff.config import EndpointConfig, parse_endpoint
+    from blackbox_diff.config.model import EndpointConfig, parse_endpoint
     from blackbox_diff.errors import NotAuditableError
     from blackbox_diff.report.terminal import profile_lines
+    from blackbox_diff.run.pipeline import probe_endpoint
 
     given = {name.removeprefix("target_"): value for name, value in options.items() if value is not None}
     endpoint: EndpointConfig = parse_endpoint(given, "options", "target")
@@ -64,7 +64,7 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
 @JSON
 def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
     """Calls, tokens and USD of an audit, expected and worst case; spends nothing."""
-    from blackbox_diff.audit import estimate_audit
+    from blackbox_diff.run.pipeline import estimate_audit
 
     found = estimate_audit(build_config(config, options))
     click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
@@ -86,7 +86,7 @@ def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
 
     CONFIG is a TOML file with the same names; options win over it.
     """
-    from blackbox_diff.audit import start
+    from blackbox_diff.run.pipeline import start
 
     return finish(start(build_config(config, options), run), run, as_json)
 
@@ -104,7 +104,7 @@ def resume(run: Path, as_json: bool, **options: Any) -> int:
     Caps, --completions (upwards), --control, --concurrency and the names of key variables may change;
     any other option must be what the run was started with.
     """
-    from blackbox_diff.audit import go_on
+    from blackbox_diff.run.pipeline import go_on
 
     return finish(go_on(run, settings(options)), run, as_json)
 
@@ -116,8 +116,8 @@ def resume(run: Path, as_json: bool, **options: Any) -> int:
 @JSON
 def score(run: Path, as_json: bool, **options: Any) -> int:
     """Add one more reference to RUN; no call to the target."""
-    from blackbox_diff.audit import add_reference
     from blackbox_diff.cli.options import reference_endpoint
+    from blackbox_diff.run.pipeline import add_reference
 
     endpoint = reference_endpoint(options)
     return finish(add_reference(run, endpoint), run, as_json, reference=endpoint.name)
@@ -135,8 +135,8 @@ def score(run: Path, as_json: bool, **options: Any) -> int:
 @JSON
 def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as_json: bool, **caps: Any) -> None:
     """Let a chat model read RUN's top evidence under a neutral prompt."""
-    from blackbox_diff.config import parse_budget, parse_endpoint
-    from blackbox_diff.readers import explain_run
+    from blackbox_diff.config.model import parse_budget, parse_endpoint
+    from blackbox_diff.explain.ask import explain_run
 
     endpoint = parse_endpoint({"url": url, "model": model, "key_env": key_env}, "options")
     found = explain_run(run, endpoint, seeds, parse_budget(caps, "options"))
@@ -146,7 +146,8 @@ def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as
 def finish(exit_code: int, run: Path, as_json: bool, reference: str | None = None) -> int:
     """What a collecting command shows once it has stopped, for whatever reason."""
     from blackbox_diff.errors import NotAuditableError
-    from blackbox_diff.results import read_run, summary_object, unscored, write_reports
+    from blackbox_diff.report.write import summary_object, write_reports
+    from blackbox_diff.run.results import read_run, unscored
 
     again = f"go on with: blackbox-diff resume {run}"
     empty = unscored(run)

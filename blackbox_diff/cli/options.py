@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-from blackbox_diff.config import AuditConfig, EndpointConfig, overlaid, parse_config, parse_endpoint, read_toml
+from blackbox_diff.config.model import (
+    AuditConfig,
+    EndpointConfig,
+    overlaid,
+    parse_config,
+    parse_endpoint,
+    read_toml,
+)
 from blackbox_diff.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_diff.errors import InputError
-from blackbox_diff.records import Analysis, Ranked, RunSummary, Theme
+from blackbox_diff.findings import Analysis, Ranked, RunSummary, Theme
 from blackbox_diff.report import markdown
-from blackbox_diff.report.sanitize import finite
+from blackbox_diff.sanitize import finite
 
 TEXT_COLUMNS = ("id", "source", "framing", "prefill", "completion", "flags", "duplicates")
 METRIC = "metric."

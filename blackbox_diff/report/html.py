@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from blackbox_diff.records import Analysis, RunSummary, Theme
-from blackbox_diff.report import facts
-from blackbox_diff.report.columns import payload
-from blackbox_diff.report.sanitize import excerpt, shorten, visible
+from blackbox_diff.findings import Analysis, RunSummary, Theme
+from blackbox_diff.report import wording
+from blackbox_diff.report.explorer_data import payload
+from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _SCRIPTS = ("data.js", "text.js", "rows.js", "list.js", "charts.js", "app.js")
 _QUOTE_WIDTH = 200
@@ -37,16 +37,16 @@ def render(analysis: Analysis, summary: RunSummary) -> str:
         .from_string(_asset("page.html.j2"))
         .render(
             analysis=analysis,
-            headline=facts.headline(analysis),
-            answer=facts.answer(analysis.verdict),
-            control=facts.control(analysis),
+            headline=wording.headline(analysis),
+            answer=wording.answer(analysis.verdict),
+            control=wording.control(analysis),
             summary=summary,
             figures=_figures(analysis, summary),
             themes=_themes(analysis),
             validation=[
-                (shorten(visible(found.phrase), 120), facts.validated(found)) for found in analysis.validation
+                (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
             ],
-            validation_note=facts.VALIDATION,
+            validation_note=wording.VALIDATION,
             provenance=_provenance(summary),
             csp=_policy(scripts=(library, script), styles=(style,)),
             style=Markup(style),  # ours, as are library, script and licence; the data is escaped below
@@ -62,7 +62,7 @@ def render(analysis: Analysis, summary: RunSummary) -> str:
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["visible"] = visible
-    environment.filters["number"] = facts.number
+    environment.filters["number"] = wording.number
     return environment
 
 
@@ -108,18 +108,18 @@ def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
     if control is not None:
         add(
             "Top score",
-            facts.number(best),
-            f"control's highest {facts.number(control.highest)}, n = {control.n:,}",
+            wording.number(best),
+            f"control's highest {wording.number(control.highest)}, n = {control.n:,}",
         )
     else:
-        add("Top score", facts.number(best), "no control")
+        add("Top score", wording.number(best), "no control")
     if kl is not None:
-        interval = f"nats/token, {kl.level:.0%} CI {facts.number(kl.low)} to {facts.number(kl.high)}"
-        add("Divergence", facts.number(kl.value), interval)
+        interval = f"nats/token, {kl.level:.0%} CI {wording.number(kl.low)} to {wording.number(kl.high)}"
+        add("Divergence", wording.number(kl.value), interval)
     if analysis.top_stability is not None:
         add("Top's stability", f"{analysis.top_stability:.0%}", "under resampling of prefills")
-    cap = f"of {facts.dollars(summary.max_cost_usd)} allowed" if summary.max_cost_usd is not None else "no cap"
-    add("Cost", facts.dollars(summary.cost_usd), cap)
+    cap = f"of {wording.dollars(summary.max_cost_usd)} allowed" if summary.max_cost_usd is not None else "no cap"
+    add("Cost", wording.dollars(summary.cost_usd), cap)
     add("Calls", f"{summary.calls:,}", f"{summary.input_tokens:,} tokens in, {summary.output_tokens:,} out")
     refused, failed = sum(summary.refused.values()), sum(summary.failed.values())
     add(
@@ -127,7 +127,7 @@ def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
         f"{summary.scored:,}",
         f"{refused:,} refused, {failed:,} failed, {summary.unpaid:,} unpaid",
     )
-    add("Time", facts.duration(summary.seconds), f"stopped: {visible(summary.stopped_because)}")
+    add("Time", wording.duration(summary.seconds), f"stopped: {visible(summary.stopped_because)}")
     return figures
 
 
@@ -144,14 +144,14 @@ def _theme(theme: Theme, ranks: dict[str, int]) -> dict[str, Any]:
             {"id": quote.id, "rank": ranks.get(quote.id, "–"), "before": before, "inside": inside, "after": after}
         )
     return {
-        "phrase": shorten(facts.theme_name(theme), 120),
+        "phrase": shorten(wording.theme_name(theme), 120),
         "also": [shorten(visible(term), 60) for term in theme.terms if term != theme.phrase][:3],
         "count": f"{theme.count:,}",
         "count_noun": "completion" if theme.count == 1 else "completions",
         "prefills": f"{theme.prefills:,}",
         "prefill_noun": "prefill" if theme.prefills == 1 else "prefills",
         "background": f"{theme.background:,}",
-        "gap": facts.number(theme.mean_gap),
+        "gap": wording.number(theme.mean_gap),
         "stability": "" if theme.stability is None else f"{theme.stability:.0%}",
         "quotes": quotes,
     }
@@ -164,8 +164,8 @@ def _provenance(summary: RunSummary) -> list[tuple[str, str]]:
         ("target", f"{summary.target} at {summary.target_url}"),
         ("references", ", ".join(summary.references)),
         ("created", summary.created),
-        ("outcomes", facts.outcomes(summary)),
-        ("spent", facts.money(summary)),
+        ("outcomes", wording.outcomes(summary)),
+        ("spent", wording.money(summary)),
     ]
     rows += [
         (name.replace("_", " "), ", ".join(map(str, value)) or "all that are possible")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from blackbox_diff.records import Analysis, RunSummary
-from blackbox_diff.report import facts
-from blackbox_diff.report.sanitize import excerpt, shorten, visible
+from blackbox_diff.findings import Analysis, RunSummary
+from blackbox_diff.report import wording
+from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _WIDTH = 240
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@-])")
@@ -40,12 +40,12 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
     verdict = analysis.verdict
     yield f"# {plain(summary.target)} against {plain(analysis.reference)}"
     yield ""
-    yield f"**{verdict.outcome.capitalize()}.** {plain(facts.answer(verdict))}"
+    yield f"**{verdict.outcome.capitalize()}.** {plain(wording.answer(verdict))}"
     yield ""
-    yield f"- {plain(facts.confidence(analysis))}"
-    yield f"- {plain(facts.control(analysis))}"
-    yield f"- {plain(facts.outcomes(summary))}"
-    yield f"- {plain(facts.money(summary))}; stopped: {plain(summary.stopped_because)}"
+    yield f"- {plain(wording.confidence(analysis))}"
+    yield f"- {plain(wording.control(analysis))}"
+    yield f"- {plain(wording.outcomes(summary))}"
+    yield f"- {plain(wording.money(summary))}; stopped: {plain(summary.stopped_because)}"
     for warning in summary.warnings:
         yield f"- **warning:** {plain(warning)}"
     yield ""
@@ -55,25 +55,25 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
         yield "None: nothing recurs in the top that the control lacks."
     for theme in analysis.themes[:8]:
         yield (
-            f"- {code(shorten(theme.phrase, 80))}: {facts.plural(theme.count, 'completion')}, "
-            f"{facts.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control"
+            f"- {code(shorten(theme.phrase, 80))}: {wording.plural(theme.count, 'completion')}, "
+            f"{wording.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control"
         )
         for quote in theme.quotes[:3]:
             yield f"  - {code(quote.id)} {_marked(excerpt(quote.text, quote.span, _WIDTH))}"
     yield ""
     if analysis.validation:
-        yield f"## Validation: {facts.VALIDATION}"
+        yield f"## Validation: {wording.VALIDATION}"
         yield ""
         for found in analysis.validation:
-            yield f"- {code(shorten(found.phrase, 80))}: {plain(facts.validated(found))}"
+            yield f"- {code(shorten(found.phrase, 80))}: {plain(wording.validated(found))}"
         yield ""
-    yield f"## Top completions by {plain(facts.label(analysis.metric))}"
+    yield f"## Top completions by {plain(wording.label(analysis.metric))}"
     yield ""
     for ranked in analysis.ranking[:top]:
         flags = "".join(f", {plain(flag)}" for flag in ranked.flags)
         yield (
-            f"{ranked.rank}. {code(ranked.id)} score {facts.number(ranked.score)}, "
-            f"{facts.plural(ranked.n_tokens, 'token')}{flags}  "
+            f"{ranked.rank}. {code(ranked.id)} score {wording.number(ranked.score)}, "
+            f"{wording.plural(ranked.n_tokens, 'token')}{flags}  "
         )
         yield f"   {code(shorten(ranked.prefill, 60))} {_marked(excerpt(ranked.completion, ranked.peak, _WIDTH))}"
     yield ""

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from blackbox_diff.records import Analysis, EndpointProfile, Ranked, RunSummary, Theme
-from blackbox_diff.report import facts
-from blackbox_diff.report.sanitize import excerpt, shorten, visible
+from blackbox_diff.findings import Analysis, Ranked, RunSummary, Theme
+from blackbox_diff.records import EndpointProfile
+from blackbox_diff.report import wording
+from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _OUTCOME_STYLE = {"finding": "bold red", "no finding": "bold", "undecided": "bold yellow"}
 _CHECK_STYLE = {"good": "ok", "limited": "limited", "bad": "NO", "unknown": "?"}
@@ -31,8 +32,8 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     verdict = analysis.verdict
     yield Text(f"{visible(summary.target)} against {visible(analysis.reference)}", style="dim")
     yield Text.assemble((verdict.outcome.upper(), _OUTCOME_STYLE[verdict.outcome]))
-    answers = dict.fromkeys((facts.headline(analysis), facts.answer(verdict)))
-    for line in (*answers, facts.confidence(analysis), facts.control(analysis)):
+    answers = dict.fromkeys((wording.headline(analysis), wording.answer(verdict)))
+    for line in (*answers, wording.confidence(analysis), wording.control(analysis)):
         yield from _wrapped(line, width)
     yield Text()
     yield _heading(f"Themes: recur in high-gap completions of unrelated prefills ({len(analysis.themes)})")
@@ -44,11 +45,11 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
             yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
     if analysis.validation:
         yield Text()
-        yield _heading(f"Validation: {facts.VALIDATION}")
+        yield _heading(f"Validation: {wording.VALIDATION}")
     for found in analysis.validation:
-        yield Text(f'  "{shorten(visible(found.phrase), 50)}"  {facts.validated(found)}')
+        yield Text(f'  "{shorten(visible(found.phrase), 50)}"  {wording.validated(found)}')
     yield Text()
-    yield _heading(f"Top completions by {facts.label(analysis.metric)}")
+    yield _heading(f"Top completions by {wording.label(analysis.metric)}")
     for ranked in analysis.ranking[:top]:
         yield Text("  " + _row_line(ranked), style="dim")
         prefill = shorten(visible(ranked.prefill), width // 4)
@@ -59,11 +60,11 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     for arm in analysis.arms:
         yield Text(
             f"  {visible(arm.name):<16} {arm.scored:>6,} scored {arm.refused:>4,} refused {arm.failed:>4,} failed"
-            f"   mean gap {facts.number(arm.mean_gap, 3):>7}   best {facts.number(arm.top_score):>6}"
+            f"   mean gap {wording.number(arm.mean_gap, 3):>7}   best {wording.number(arm.top_score):>6}"
         )
     yield Text()
-    yield from _wrapped(facts.outcomes(summary), width)
-    yield from _wrapped(f"{facts.money(summary)} · stopped: {summary.stopped_because}", width)
+    yield from _wrapped(wording.outcomes(summary), width)
+    yield from _wrapped(f"{wording.money(summary)} · stopped: {summary.stopped_because}", width)
     for warning in summary.warnings:
         yield from _wrapped(f"warning: {warning}", width)
 
@@ -87,19 +88,19 @@ def _marked(parts: tuple[str, str, str], indent: str, colour: bool) -> Text:
 def _theme_line(theme: Theme) -> str:
     stability = "" if theme.stability is None else f", {theme.stability:.0%} stable"
     return (
-        f'"{shorten(facts.theme_name(theme), 50)}"  {facts.plural(theme.count, "completion")}, '
-        f"{facts.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control, "
-        f"gap {facts.number(theme.mean_gap)}{stability}"
+        f'"{shorten(wording.theme_name(theme), 50)}"  {wording.plural(theme.count, "completion")}, '
+        f"{wording.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control, "
+        f"gap {wording.number(theme.mean_gap)}{stability}"
     )
 
 
 def _row_line(ranked: Ranked) -> str:
     parts = [
         f"#{ranked.rank} {visible(ranked.id)}",
-        f"score {facts.number(ranked.score)}",
-        f"PPL {facts.number(ranked.metrics.get('ppl_target'))} target,"
-        f" {facts.number(ranked.metrics.get('ppl_reference'))} reference",
-        facts.plural(ranked.n_tokens, "token"),
+        f"score {wording.number(ranked.score)}",
+        f"PPL {wording.number(ranked.metrics.get('ppl_target'))} target,"
+        f" {wording.number(ranked.metrics.get('ppl_reference'))} reference",
+        wording.plural(ranked.n_tokens, "token"),
     ]
     if ranked.duplicates:
         parts.append(f"+{len(ranked.duplicates)} near-duplicates")

@@ -7,24 +7,24 @@ from types import MappingProxyType
 
 from blackbox_diff.errors import ConfigError
 from blackbox_diff.wire.api_errors import ApiError, error_of
-from blackbox_diff.wire.azure import Azure
-from blackbox_diff.wire.base import Dialect, ScoreItem
 from blackbox_diff.wire.counts import usage
-from blackbox_diff.wire.deepseek import DeepSeek
+from blackbox_diff.wire.dialects.azure import Azure
+from blackbox_diff.wire.dialects.base import Dialect, ScoreItem
+from blackbox_diff.wire.dialects.deepseek import DeepSeek
+from blackbox_diff.wire.dialects.fireworks import Fireworks
+from blackbox_diff.wire.dialects.generic import Generic
+from blackbox_diff.wire.dialects.llamacpp import LlamaCpp
+from blackbox_diff.wire.dialects.llamacpp_python import LlamaCppPython
+from blackbox_diff.wire.dialects.mistral import Mistral
+from blackbox_diff.wire.dialects.ollama import Ollama
+from blackbox_diff.wire.dialects.openai import OpenAI
+from blackbox_diff.wire.dialects.openrouter import OpenRouter
+from blackbox_diff.wire.dialects.sglang import SGLang
+from blackbox_diff.wire.dialects.tgi import Tgi
+from blackbox_diff.wire.dialects.tinker import Tinker
+from blackbox_diff.wire.dialects.together import Together
+from blackbox_diff.wire.dialects.vllm import Vllm
 from blackbox_diff.wire.drift import drift
-from blackbox_diff.wire.fireworks import Fireworks
-from blackbox_diff.wire.generic import Generic
-from blackbox_diff.wire.llamacpp import LlamaCpp
-from blackbox_diff.wire.llamacpp_python import LlamaCppPython
-from blackbox_diff.wire.mistral import Mistral
-from blackbox_diff.wire.ollama import Ollama
-from blackbox_diff.wire.openai import OpenAI
-from blackbox_diff.wire.openrouter import OpenRouter
-from blackbox_diff.wire.sglang import SGLang
-from blackbox_diff.wire.tgi import Tgi
-from blackbox_diff.wire.tinker import Tinker
-from blackbox_diff.wire.together import Together
-from blackbox_diff.wire.vllm import Vllm
 
 _ALL: tuple[Dialect, ...] = (
     Generic(),

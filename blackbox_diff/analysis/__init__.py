@@ -1,0 +1,1 @@
+"""From scored completions to findings: pure functions over values, no I/O."""

@@ -1,0 +1,135 @@
+"""Everything derived from a run's scored completions, from nothing but them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_diff.analysis.rank import DEFAULT, rank
+from blackbox_diff.analysis.themes import find_themes
+from blackbox_diff.analysis.verdict import decide, ratio_interval, top_stability
+from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Ranked, Theme
+from blackbox_diff.records import ScoredCompletion
+
+MOST_WITH_SEGMENTS = 20_000  # rows whose segments fit in memory comfortably
+
+
+def analyse(
+    target: Sequence[ScoredCompletion],
+    control: Sequence[ScoredCompletion],
+    reference: str,
+    *,
+    metric: str = DEFAULT,
+    seed: int = 0,
+    arms: Mapping[str, tuple[int, int, int]] | None = None,
+    benign: Sequence[ScoredCompletion] = (),
+) -> Analysis:
+    """The findings of one run under one reference.
+
+    control: the reference's own completions of the same prefills, scored by itself; may be empty.
+    benign: completions of a model with nothing to find, scored by the reference: then they are the control,
+        and a finding must stand out above what they show.
+    metric: what the ranking goes by. Themes, verdict and intervals go by `score`, whatever it is.
+    arms: arm name -> (refused, failed, unpaid) calls.
+    Raises InputError for an unknown metric.
+    """
+    ranking = rank(target, reference, metric, with_segments=MOST_WITH_SEGMENTS)
+    ordered = ranking if metric == "score" else sorted(ranking, key=lambda row: (-_score(row), row.id))
+    null = rank(control, reference, metric, with_segments=0)
+    background = [row.completion.text for row in control]
+    themes = find_themes(ordered, background, seed=seed)
+    name, rivals = "the reference against itself", tuple[Theme, ...]()
+    if benign:
+        null = rank(benign, reference, metric, with_segments=MOST_WITH_SEGMENTS)
+        name, rivals = "a run with nothing to find", find_themes(null, background, seed=seed)
+    floor = _column(_sound(null), "score") if null else None
+    verdict = decide(_column(_sound(ranking), "score"), floor, themes, rivals, name=name, seed=seed)
+    totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])
+    return Analysis(
+        reference=reference,
+        metric=metric,
+        ranking=ranking,
+        themes=themes,
+        verdict=verdict,
+        control=_control(name, null) if null else None,
+        kl_nats_per_token=ratio_interval(totals, tokens, seed=seed),
+        top_stability=top_stability(ranking, seed=seed),
+        arms=_arms(ranking, target, reference, arms or {}),
+        calls_to_finding=_progress(target, ranking),
+    )
+
+
+def _sound(rows: Sequence[Ranked]) -> list[Ranked]:
+    """Rows that are no loops: those say how well a model predicts a loop, the target's as the control's."""
+    return [row for row in rows if "degenerate" not in row.flags]
+
+
+def _score(row: Ranked) -> float:
+    value = row.metrics["score"]
+    return -np.inf if value is None else value
+
+
+def _column(rows: Sequence[Ranked], name: str) -> NDArray[np.float64]:
+    # numpy turns None into NaN where the type is given.
+    return np.asarray([row.metrics[name] for row in rows], dtype=np.float64)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+def _control(name: str, null: Sequence[Ranked]) -> ControlSummary:
+    scores = tuple(value for row in null if (value := row.metrics["score"]) is not None)
+    return ControlSummary(
+        name=name,
+        n=len(null),
+        max_score=max(scores, default=None),
+        highest=max((row.score for row in null), default=None),
+        mean_gap=_mean([row.metrics["gap_nats_per_token"] for row in null]),
+        scores=scores,
+        ppl=tuple(
+            (a, b)
+            for row in null
+            if (a := row.metrics["ppl_target"]) is not None and (b := row.metrics["ppl_reference"]) is not None
+        ),
+    )
+
+
+def _arms(
+    ranking: Sequence[Ranked],
+    target: Sequence[ScoredCompletion],
+    reference: str,
+    lost: Mapping[str, tuple[int, int, int]],
+) -> tuple[ArmSummary, ...]:
+    scored: dict[str, int] = dict.fromkeys(lost, 0)
+    for row in target:
+        scored[row.sample.arm.name] = scored.get(row.sample.arm.name, 0) + (reference in row.scores)
+    rows: dict[str, list[Ranked]] = {name: [] for name in scored}
+    for ranked in ranking:
+        rows[f"{ranked.source}/{ranked.framing}"].append(ranked)
+    return tuple(
+        ArmSummary(
+            name,
+            scored[name],
+            *lost.get(name, (0, 0, 0)),
+            mean_gap=_mean([row.metrics["gap_nats_per_token"] for row in rows[name]]),
+            top_score=max((_score(row) for row in rows[name] if row.metrics["score"] is not None), default=None),
+        )
+        for name in sorted(scored)
+    )
+
+
+def _progress(target: Sequence[ScoredCompletion], ranking: Sequence[Ranked]) -> tuple[tuple[int, float], ...]:
+    """(completions bought, best score so far), at each rise, in the order of `target`."""
+    scores = {row.id: _score(row) for row in ranking if "degenerate" not in row.flags}
+    found: list[tuple[int, float]] = []
+    for bought, row in enumerate(target, start=1):
+        score = scores.get(row.sample.id, -np.inf)
+        if score > (found[-1][1] if found else -np.inf):
+            found.append((bought, score))
+    return tuple(found)

@@ -1,0 +1,204 @@
+"""The network: one endpoint, one attempt per call, and replies as bytes: no object is built per token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.config.model import EndpointConfig
+from blackbox_diff.errors import ConfigError, EndpointUsageError
+from blackbox_diff.records import Call, RawReply
+
+MAX_BODY = 16 * 1024 * 1024
+CONNECT_SECONDS = 10.0
+HIDDEN = b"[key]"
+SECRET_LENGTH = 8  # a shorter key is a placeholder such as "x" or "none", and part of ordinary words
+
+# Its debug lines show a reply's headers as they came, and some endpoints repeat the key in them.
+logging.getLogger("httpcore2").setLevel(logging.INFO)
+
+
+class Endpoint:
+    """One OpenAI-compatible endpoint. An async context manager; one attempt per call, no retries.
+
+    The SDK says what a request's headers are; requests go to httpx2 as bytes and replies stay bytes. Redirects
+    are not followed, bodies over 16 MB are cut off, and the key goes to no other host than the configured
+    one. Raises ConfigError for a key that can't be an HTTP header.
+    """
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        *,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.config = config
+        key = config.key()
+        if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+            raise ConfigError(f"{config.key_env}: holds a space, a newline or non-ASCII text: export the bare key")
+        self._secret = key.encode() if key and len(key) >= SECRET_LENGTH else None
+        self._origin = _origin(config.url)
+        self._transport = transport
+        self._tls = httpx2.create_ssl_context()
+        self._headers = httpx2.Headers(_headers(key, config))
+        # What is left to bound is the whole call, which _attempt does.
+        connect = httpx2.Timeout(None, connect=min(CONNECT_SECONDS, config.timeout_seconds))
+        self._extensions = {"timeout": connect.as_dict()}
+        self._query = {"api-version": config.api_version} if config.api_version else None
+        self._urls: dict[str, httpx2.URL] = {}
+        self._connections: list[httpx2.AsyncClient] = []
+        self._idle: list[httpx2.AsyncClient] = []
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.config.url!r}, {self.config.model!r})"
+
+    async def __aenter__(self) -> Endpoint:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for connection in self._connections:
+            await connection.aclose()
+
+    async def __call__(self, call: Call) -> RawReply:
+        return await self.post(call)
+
+    async def post(self, call: Call) -> RawReply:
+        """One attempt. Any HTTP status is a reply; raises TransportFailure where there is none."""
+        return await self._attempt("POST", call.url or call.path, json.dumps(dict(call.body)).encode())
+
+    async def get(self, path: str) -> RawReply:
+        """Like post, for a GET of `path` under the base URL, or of an absolute URL on the same host."""
+        return await self._attempt("GET", path, None)
+
+    @contextmanager
+    def _connection(self) -> Iterator[httpx2.AsyncClient]:
+        """A client with one connection, the one used last where several are idle.
+
+        A pool of many would look at every idle connection for every request, which with a fast endpoint is
+        most of the work. The limiter bounds how many there are.
+        """
+        if not self._idle:
+            new = httpx2.AsyncClient(
+                transport=self._transport,
+                verify=self._tls,
+                follow_redirects=False,
+                limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
+            )
+            self._connections.append(new)
+            self._idle.append(new)
+        connection = self._idle.pop()
+        try:
+            yield connection
+        finally:
+            self._idle.append(connection)
+
+    def _url(self, path: str) -> httpx2.URL:
+        if path not in self._urls:
+            if "://" in path and _origin(path) != self._origin:
+                raise EndpointUsageError(f"{path}: not on the endpoint's host, which alone gets the key")
+            whole = path if "://" in path else self.config.url + path
+            self._urls[path] = httpx2.URL(whole, params=self._query) if self._query else httpx2.URL(whole)
+        return self._urls[path]
+
+    async def _attempt(self, method: str, path: str, content: bytes | None) -> RawReply:
+        started = time.monotonic()
+        url = self._url(path)
+        try:
+            with self._connection() as connection:
+                async with asyncio.timeout(self.config.timeout_seconds):
+                    request = httpx2.Request(
+                        method, url, headers=self._headers, content=content, extensions=self._extensions
+                    )
+                    response = await connection.send(request, stream=True)
+                    try:
+                        body = await _read(response)
+                    finally:
+                        await response.aclose()
+        except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, TransportFailure) as error:
+            raise self._failure(error) from None
+        return RawReply(
+            response.status_code,
+            {name.lower(): self._scrub(value) for name, value in response.headers.items()},
+            self._scrub_bytes(body),
+            time.monotonic() - started,
+        )
+
+    def _failure(self, error: BaseException) -> TransportFailure:
+        """A failure as a value; it says where and what, and never what was in the request."""
+        where = self.config.url
+        if isinstance(error, TransportFailure):
+            return error
+        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
+            return TransportFailure("unsent", "connect_failed", f"{where}: can't connect: is the server running?")
+        if isinstance(error, (httpx2.PoolTimeout, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
+            return TransportFailure("unsent", "not_sent", f"{where}: the request could not be sent")
+        if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
+            seconds = self.config.timeout_seconds
+            return TransportFailure("unknown", "timeout", f"{where}: no whole reply within {seconds:g} s")
+        return TransportFailure("unknown", "connection_lost", f"{where}: the connection broke within the reply")
+
+    def _scrub(self, text: str) -> str:
+        return text if self._secret is None else text.replace(self._secret.decode(), HIDDEN.decode())
+
+    def _scrub_bytes(self, body: bytes) -> bytes:
+        """Some endpoints repeat the key they were sent; the run file must not hold it."""
+        return body if self._secret is None else body.replace(self._secret, HIDDEN)
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    if response.is_stream_consumed:
+        return response.content
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "", "gzip", "deflate"):
+        raise TransportFailure("unknown", "unreadable_encoding", f"the reply is encoded as {encoding[:20]!r}")
+    unpack = (
+        zlib.decompressobj(wbits=47 if encoding == "gzip" else 15) if encoding in ("gzip", "deflate") else None
+    )
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_raw():
+        if unpack is not None:
+            try:
+                part = unpack.decompress(part, MAX_BODY + 1 - size)
+            except zlib.error:
+                raise TransportFailure(
+                    "unknown", "unreadable_encoding", "the reply's encoding is damaged"
+                ) from None
+        size += len(part)
+        if size > MAX_BODY:
+            raise TransportFailure("unknown", "reply_too_long", f"the reply is longer than {MAX_BODY >> 20} MB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port
+
+
+def _headers(key: str | None, config: EndpointConfig) -> dict[str, str]:
+    """What the SDK sends, but for what tells a stranger about this machine and the user's OpenAI account."""
+    client = openai.AsyncOpenAI(api_key=key or "none", base_url=config.url, max_retries=0)
+    azure = config.api_version is not None
+    given = {**client.default_headers, "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
+    if key is not None:
+        given |= {"api-key": key} if azure else client.auth_headers
+    left_out = ("x-stainless-", "openai-organization", "openai-project")
+    return {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, str) and not name.lower().startswith(left_out)
+    }

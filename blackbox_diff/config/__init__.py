@@ -1,0 +1,1 @@
+"""What a run is: endpoints, caps and the design, from TOML or options."""

@@ -1,0 +1,194 @@
+"""What a run is: endpoints, caps and the design, from TOML or the command line. No I/O but reading TOML."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from blackbox_diff.config.messages import complaint
+from blackbox_diff.errors import ConfigError, MissingKeyError
+from blackbox_diff.records import Arm, Framing, Sampling
+
+DEFAULT_SOURCES = ("prose",)
+DEFAULT_COMPLETIONS = 600
+DEFAULT_CONCURRENCY = 32
+DEFAULT_VALIDATION = 60
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class EndpointConfig(_Frozen):
+    """One model behind one OpenAI-compatible endpoint.
+
+    url: base URL, usually ending in /v1. `local:SPEC` (reference only) starts the bundled server.
+    key_env: name of the environment variable that holds the key; the key itself is never stored.
+    dialect: "auto" lets the probe decide.
+    api_version: Azure only. provider: OpenRouter only, the provider to pin.
+    label: name in tables and in `scores`; the model's name by default.
+    """
+
+    url: str
+    model: str
+    key_env: str | None = None
+    dialect: str = "auto"
+    api_version: str | None = None
+    provider: str | None = None
+    label: str = ""
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 120.0
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if url.startswith("local:"):
+            return url
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            good = False
+        if not good:
+            raise ValueError(f"'{url}' is not a URL: give one such as http://127.0.0.1:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("the URL holds a password: name an environment variable with --*-key-env instead")
+        return url.rstrip("/")
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: str) -> str:
+        if not model.strip():
+            raise ValueError("the model's name is empty")
+        return model
+
+    @property
+    def name(self) -> str:
+        return self.label or self.model
+
+    def key(self) -> str | None:
+        """The key from the environment; None where no variable is named.
+
+        Raises MissingKeyError when the named variable is unset or empty.
+        """
+        if self.key_env is None:
+            return None
+        key = os.environ.get(self.key_env, "")
+        if not key:
+            raise MissingKeyError(
+                f"environment variable {self.key_env} is not set: export {self.key_env}=... or drop the key option"
+            )
+        return key
+
+
+class Budget(_Frozen):
+    """Hard caps on what the target may cost; None = no cap of that kind. Prices: USD per million tokens."""
+
+    max_cost: Annotated[float, Field(ge=0)] | None = None
+    max_calls: Annotated[int, Field(ge=0)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=0)] | None = None
+    price_in: Annotated[float, Field(ge=0)] | None = None
+    price_out: Annotated[float, Field(ge=0)] | None = None
+
+
+class AuditConfig(_Frozen):
+    """A whole audit. Field names are those of the TOML file and, with dashes, of the command line."""
+
+    target: EndpointConfig
+    reference: EndpointConfig | None = None
+    source: tuple[str, ...] = DEFAULT_SOURCES
+    framing: tuple[Framing, ...] = ()  # empty: all that the target allows
+    completions: Annotated[int, Field(ge=1, le=1_000_000)] = DEFAULT_COMPLETIONS
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 5
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_CONCURRENCY
+    control: Annotated[int, Field(ge=0)] | None = None  # reference completions; None: as many as the target's
+    adaptive: bool = False  # spend the calls where the gap is, and stop once the answer is stable
+    validation: Annotated[int, Field(ge=0)] | None = None  # fresh completions; None: 60 if adaptive, else none
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    fresh_probe: bool = False  # probe, also where an earlier probe's profile is at hand
+    budget: Budget = Budget()
+
+    @field_validator("source", "framing")
+    @classmethod
+    def _no_repeats(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("the same value is given twice")
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> AuditConfig:
+        if not self.source:
+            raise ValueError("source: give at least one, such as 'prose'")
+        if self.target.url.startswith("local:"):
+            raise ValueError(
+                "target.url: 'local:' is for references; start `python -m local_server` for a local target"
+            )
+        return self
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.max_tokens, self.top_logprobs)
+
+    @property
+    def to_validate(self) -> int:
+        """Fresh completions that the target writes for the validation of themes."""
+        if self.validation is None:
+            return DEFAULT_VALIDATION if self.adaptive else 0
+        return self.validation
+
+    def arms(self, framings: tuple[Framing, ...]) -> tuple[Arm, ...]:
+        return tuple(Arm(source, framing) for source in self.source for framing in framings)
+
+
+def overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` over it, tables merged entry by entry. Raises ConfigError for a table that is none."""
+    merged = dict(base)
+    for name, value in changes.items():
+        table = merged.get(name)
+        if isinstance(value, Mapping) and table is not None:
+            if not isinstance(table, Mapping):
+                raise ConfigError(f"{name}: must be a table")
+            value = {**table, **value}
+        merged[name] = value
+    return merged
+
+
+def parse_config(data: dict[str, Any], origin: str) -> AuditConfig:
+    """Validated config from plain data; ConfigError is one line and names `origin` and the field."""
+    return _validated(AuditConfig, data, origin)
+
+
+def parse_endpoint(data: dict[str, Any], origin: str, side: str = "") -> EndpointConfig:
+    """Like parse_config, for the endpoint that is the audit's `side` (target, reference)."""
+    return _validated(EndpointConfig, data, origin, side)
+
+
+def parse_budget(data: dict[str, Any], origin: str) -> Budget:
+    """Like parse_config, for caps and prices alone."""
+    return _validated(Budget, data, origin)
+
+
+def _validated(kind: type[_Model], data: dict[str, Any], origin: str, side: str = "") -> _Model:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(complaint(error, kind, origin, side)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings of a TOML file. Raises ConfigError, one line, with file and position."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None

@@ -1,0 +1,1 @@
+"""What to buy next, when to stop, and what to ask again: pure decisions over what was bought so far."""

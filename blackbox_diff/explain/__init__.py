@@ -1,0 +1,1 @@
+"""An optional chat model reads the evidence of a run."""

@@ -1,0 +1,66 @@
+"""`explain` over a run: the chat endpoint that reads it, within its own cap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.buying.ledger import Ledger, prices_for
+from blackbox_diff.config.model import Budget, EndpointConfig
+from blackbox_diff.errors import EndpointUsageError
+from blackbox_diff.explain.reading import Explanation, Message, explain
+from blackbox_diff.records import Call
+from blackbox_diff.run.results import read_run
+from blackbox_diff.wire import error_of, usage
+
+MAX_ANSWER = 1500  # tokens
+
+
+def explain_run(run: Path, reader: EndpointConfig, seeds: int, budget: Budget) -> Explanation:
+    """What `reader` says of the run's top evidence. Raises BudgetError before a call that could pass the cap."""
+    analysis = read_run(run).analysis
+
+    async def read() -> Explanation:
+        ledger = Ledger(budget, prices_for(reader, budget), None, reader.model)
+        async with Endpoint(reader) as endpoint:
+
+            async def ask(messages: list[Message], seed: int) -> str:
+                return await _ask(endpoint, ledger, reader, messages, seed)
+
+            return await explain(ask, analysis, seeds=seeds)
+
+    return asyncio.run(read())
+
+
+async def _ask(
+    endpoint: Endpoint, ledger: Ledger, reader: EndpointConfig, messages: list[Message], seed: int
+) -> str:
+    call = Call(
+        "/chat/completions",
+        {"model": reader.model, "messages": messages, "max_tokens": MAX_ANSWER, "temperature": 1.0, "seed": seed},
+    )
+    worst = ledger.worst(call, MAX_ANSWER)
+    await ledger.reserve(worst)
+    try:
+        reply = await endpoint.post(call)
+    except TransportFailure as failure:
+        if failure.kind == "unsent":
+            ledger.release(worst)
+        else:
+            ledger.settle(worst, worst)
+        raise EndpointUsageError(str(failure)) from None
+    except BaseException:
+        ledger.settle(worst, worst)  # it may have been answered and billed
+        raise
+    ledger.settle(worst, *ledger.actual(usage(reply), worst))
+    error = error_of(reply)
+    if error is not None:
+        raise EndpointUsageError(f"{reader.url}: {reader.model}: {error.message}")
+    try:
+        content = json.loads(reply.body)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return ""  # an answer without text counts as unreadable, which `explain` reports
+    return content if isinstance(content, str) else ""

@@ -1,0 +1,207 @@
+"""What was concluded from a run: values without behaviour.
+
+Units: logprobs in nats, offsets in bytes of the UTF-8 text, money in USD. None is a missing number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from blackbox_diff.records import Framing, Json
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open byte range of the completion's text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The smallest run of bytes that starts and ends on a token boundary of both models.
+
+    Logprob sums in nats; None on a side with a missing value: the segment is left out of statistics.
+    """
+
+    start: int
+    end: int
+    target: float | None
+    reference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A near-duplicate that is folded into a better row of the ranking."""
+
+    id: str
+    prefill: str
+    completion: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One row of the ranking. `metrics` holds the names of DESIGN 3.1 and more; None = undefined."""
+
+    rank: int
+    id: str
+    source: str
+    framing: Framing
+    prefill: str
+    completion: str
+    n_tokens: int
+    score: float
+    metrics: Mapping[str, float | None]
+    flags: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    peak: Span | None = None
+    segments: tuple[Segment, ...] = ()
+
+    @property
+    def duplicates(self) -> tuple[str, ...]:
+        """Ids of the near-duplicates."""
+        return tuple(copy.id for copy in self.copies)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A stretch of one completion that carries a theme: `span` is the phrase in `text`."""
+
+    id: str
+    text: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Content that recurs in high-gap completions across unrelated prefills.
+
+    count, prefills: completions holding it, and distinct prefills among them.
+    background: the reference's own completions that hold it.
+    mean_gap: nats per token over the completions that hold it.
+    stability: share of bootstrap resamples (over prefills) in which it stays among the top themes.
+    """
+
+    phrase: str
+    terms: tuple[str, ...]
+    count: int
+    prefills: int
+    background: int
+    mean_gap: float
+    score: float
+    stability: float | None
+    quotes: tuple[Quote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A point estimate with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """A theme on fresh completions of its own contexts, which the ranking never sees.
+
+    hits of n completions hold the theme, at the target and at the reference; contexts: the prefills, words
+    that stood before the theme. difference: target's rate less the reference's; None without completions.
+    """
+
+    phrase: str
+    target: tuple[int, int]  # hits, n
+    reference: tuple[int, int]
+    difference: Interval | None
+    contexts: tuple[str, ...] = ()
+    confirmed: bool = False  # what it takes: design/validation.py
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to "is there anything here?".
+
+    outcome: "finding", "no finding" (at this budget; never "clean"), or "undecided".
+    p_value: that the target is the control's own model; None where that is not what is said.
+    """
+
+    outcome: Literal["finding", "no finding", "undecided"]
+    sentence: str
+    statistic: float | None
+    p_value: float | None
+    control: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSummary:
+    """What the same pipeline says where there is nothing to find."""
+
+    name: str
+    n: int
+    max_score: float | None
+    highest: float | None  # by the metric that ranks
+    mean_gap: float | None
+    scores: tuple[float, ...] = ()
+    ppl: tuple[tuple[float, float], ...] = ()  # (target, reference) perplexities, for the scatter
+
+
+@dataclass(frozen=True, slots=True)
+class ArmSummary:
+    """What one arm gave: outcomes, and its gap in nats per token."""
+
+    name: str
+    scored: int
+    refused: int
+    failed: int
+    unpaid: int
+    mean_gap: float | None
+    top_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Everything that is derived offline from a run's completions and scores."""
+
+    reference: str
+    metric: str
+    ranking: tuple[Ranked, ...]
+    themes: tuple[Theme, ...]
+    verdict: Verdict
+    control: ControlSummary | None
+    kl_nats_per_token: Interval | None
+    top_stability: float | None
+    arms: tuple[ArmSummary, ...]
+    calls_to_finding: tuple[tuple[int, float], ...] = ()  # (completions bought, best score so far)
+    validation: tuple[Validation, ...] = ()  # apart from everything above: on completions of its own
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The run as money and provenance: what a report prints around an Analysis."""
+
+    run: str
+    target: str
+    target_url: str
+    references: tuple[str, ...]
+    created: str
+    stopped_because: str
+    calls: int
+    completions: int
+    scored: int
+    refused: Mapping[str, int]
+    failed: Mapping[str, int]
+    unpaid: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    max_cost_usd: float | None
+    seconds: float
+    settings: Mapping[str, Json]
+    warnings: tuple[str, ...] = ()
+    rounds: tuple[Mapping[str, Json], ...] = ()  # of an adaptive run: what each bought, and what was then believed

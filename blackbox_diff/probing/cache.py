@@ -1,0 +1,139 @@
+"""What is known of an endpoint before an audit: from its run, from an earlier probe, or by probing now.
+
+Earlier probes are kept for a day, one file per endpoint, in `profiles/` of the cache directory
+($BLACKBOX_DIFF_CACHE, else ~/.cache/blackbox-diff). A file holds what `probe --json` prints; neither it nor its
+name depends on the key. Loopback addresses are never kept: another server may come up on the same port, and asking
+one's own machine costs nothing. The cache is a convenience: a file that can't be read or written is no error.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import ipaddress
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from blackbox_diff.buying.buyer import Buyer, Recall
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.config.model import EndpointConfig
+from blackbox_diff.probing.conclusion import verdict
+from blackbox_diff.probing.probe import first_draw, probe
+from blackbox_diff.records import Completion, EndpointProfile, Json
+from blackbox_diff.runfile.store import Store
+from blackbox_diff.wire import DIALECTS, dialect, drift
+
+Purpose = Literal["target", "reference"]
+
+FORMAT = 1  # raised when a profile found by an older probe would mislead
+FRESH = datetime.timedelta(hours=24)
+
+
+async def profile_of(
+    store: Store, buyer: Buyer, endpoint: EndpointConfig, label: str, purpose: Purpose, *, fresh: bool
+) -> EndpointProfile:
+    """The endpoint's profile: found once per run, and kept in it. `fresh`: probe, whatever is known."""
+    stored: dict[str, Json] = store.state("profiles") or {}
+    if label in stored:
+        return EndpointProfile.model_validate(stored[label] | {"base_url": endpoint.url})
+    calls = Recall(buyer)
+    profile = None if fresh else await _known(calls, endpoint, purpose)
+    if profile is None:
+        profile = await probe(calls, endpoint, purpose=purpose)
+        keep(endpoint, profile)
+    store.set_state("profiles", stored | {label: profile.model_dump(mode="json")})
+    return profile
+
+
+def recall(endpoint: EndpointConfig, purpose: Purpose) -> EndpointProfile | None:
+    """A fresh profile, kept by `keep`, that says the endpoint will do for `purpose`; else None."""
+    if _is_loopback(endpoint.url):
+        return None
+    try:
+        profile = verdict(EndpointProfile.model_validate_json(_file(endpoint).read_bytes()), purpose)
+        age = _age(profile)
+    except (OSError, RuntimeError, ValueError, TypeError):
+        return None
+    able = profile.auditable if purpose == "target" else profile.can_score
+    usable = able and profile.dialect in DIALECTS
+    return profile if usable and datetime.timedelta(0) <= age < FRESH else None
+
+
+def keep(endpoint: EndpointConfig, profile: EndpointProfile) -> None:
+    """Keep what a probe found; the file is replaced whole, and only its owner can read it."""
+    if _is_loopback(endpoint.url):
+        return
+    try:
+        file = _file(endpoint)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".json")
+        try:
+            with open(handle, "w", encoding="utf-8") as out:
+                out.write(profile.model_dump_json())
+            os.replace(unfinished, file)
+        except BaseException:
+            os.unlink(unfinished)
+            raise
+    except (OSError, RuntimeError, ValueError):
+        return
+
+
+async def _known(calls: Recall, endpoint: EndpointConfig, purpose: Purpose) -> EndpointProfile | None:
+    """A kept profile, if the endpoint still answers as it says.
+
+    The one question is that of `watch`, which compares later answers with this one.
+    """
+    profile = recall(endpoint, purpose)
+    if profile is None:
+        return None
+    speaks = dialect(profile.dialect)
+    prefill, framing, call = first_draw(profile, speaks)
+    try:
+        reply = await calls.post(call)
+    except TransportFailure:
+        return None
+    read = speaks.read_sample(reply, call=call, profile=profile, prefill=prefill, framing=framing)
+    changed = drift(read, profile) is not None or not isinstance(read, Completion)
+    minutes = int(_age(profile).total_seconds() / 60)
+    ago = f"{minutes // 60} h ago" if minutes >= 60 else f"{minutes} min ago"
+    then = f"the profile of {profile.model} at {profile.base_url}, probed {ago}"
+    if changed:
+        print(f"{then}, no longer fits: probing again", file=sys.stderr)
+        return None
+    print(f"using {then}; `blackbox-diff probe` or --fresh-probe refreshes it", file=sys.stderr)
+    return profile
+
+
+def _age(profile: EndpointProfile) -> datetime.timedelta:
+    return datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(profile.probed_at)
+
+
+def _file(endpoint: EndpointConfig) -> Path:
+    """Where this endpoint's profile is kept: named by all that the probe's answers depend on but the key."""
+    parts = (
+        FORMAT,
+        importlib.metadata.version("blackbox-diff"),
+        endpoint.url,
+        endpoint.model,
+        endpoint.dialect,
+        endpoint.api_version,
+        endpoint.provider,
+    )
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    root = os.environ.get("BLACKBOX_DIFF_CACHE") or Path.home() / ".cache" / "blackbox-diff"
+    return Path(root) / "profiles" / f"{digest}.json"
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified

@@ -1,0 +1,165 @@
+"""Asking an endpoint questions while finding out which fields it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.errors import EndpointUsageError, NotAuditableError
+from blackbox_diff.probing.comparisons import Pair
+from blackbox_diff.records import (
+    Call,
+    Completion,
+    EndpointProfile,
+    Framing,
+    RawReply,
+    ReferenceScore,
+    Refusal,
+    Sampling,
+)
+from blackbox_diff.wire import dialect
+from blackbox_diff.wire.api_errors import ApiError, allowed_maximum, error_of
+from blackbox_diff.wire.body import items, mapping, one_line
+from blackbox_diff.wire.dialects.base import ScoreItem
+from blackbox_diff.wire.replies import entries_of
+
+STEPS_DOWN = (20, 8, 5, 1, 0)
+NEVER_DROPPED = ("model", "prompt", "messages", "logprobs", "inputs", "parameters", "max_tokens", "echo")
+UNSUPPORTED = re.compile(r"not (?:yet )?(?:supported|enabled|available|allowed)|unsupported|unrecognized", re.I)
+ROUNDS = 10  # rejections of one question before its answer is taken as it is
+PAUSE_SECONDS = 1.0
+
+
+class Connection(Protocol):
+    """What endpoint.Endpoint and client.Buyer offer."""
+
+    async def post(self, call: Call) -> RawReply: ...
+    async def get(self, path: str) -> RawReply: ...
+
+
+class Conversation:
+    """Holds the profile while it is being found out. Raises NotAuditableError past `max_calls` calls."""
+
+    def __init__(
+        self, send: Connection, profile: EndpointProfile, models: tuple[str, ...], max_calls: int
+    ) -> None:
+        self.send = send
+        self.profile = profile
+        self.models = models
+        self.left = max_calls
+        self.headers: Mapping[str, str] = {}  # of the last reply
+        self.statuses: set[int] = set()  # of the last replies to each question
+
+    def update(self, **changes: Any) -> None:
+        self.profile = self.profile.model_copy(update=changes)
+
+    async def sample(
+        self, prefill: str, framing: Framing, sampling: Sampling, seed: int | None = None, n: int = 1
+    ) -> Pair | Refusal:
+        """A completion with its entries, or why there is none; the first of `n`, where there are several."""
+        speaks = dialect(self.profile.dialect)
+
+        def build(profile: EndpointProfile) -> Call:
+            call = speaks.sample(profile, prefill, framing, sampling, seed)
+            several = {"n": n} if n > 1 and "n" not in profile.dropped else {}
+            return replace(call, body={**call.body, **several})
+
+        call, reply = await self.ask(build)
+        outcome = speaks.read_sample(reply, call=call, profile=self.profile, prefill=prefill, framing=framing)
+        if isinstance(outcome, Completion):
+            choices = len(items(mapping(reply.value).get("choices")))
+            return Pair(outcome, entries_of(reply), prefill, framing, choices)
+        return outcome
+
+    async def score(self, item: ScoreItem) -> ReferenceScore | Refusal:
+        speaks = dialect(self.profile.dialect)
+        call, reply = await self.ask(lambda profile: speaks.score(profile, item))
+        return speaks.read_score(reply, call=call, profile=self.profile, item=item)
+
+    async def ask(self, build: Callable[[EndpointProfile], Call]) -> tuple[Call, RawReply]:
+        """The answer to the question that `build` writes, after dropping or lowering what is rejected."""
+        for _ in range(ROUNDS):
+            call = build(self.profile)
+            reply = await self._post(call)
+            error = error_of(reply)
+            if error is None:
+                break
+            self._fatal(error)
+            if error.status == 429 or error.status >= 500:
+                await asyncio.sleep(PAUSE_SECONDS)
+                reply = await self._post(call)
+                break
+            if error.status not in (400, 422) or not self._give_in(call, error):
+                break
+        self.statuses.add(reply.status)
+        return call, reply
+
+    async def _post(self, call: Call) -> RawReply:
+        if self.left <= 0:
+            raise NotAuditableError(f"{self.profile.base_url}: rejected so many fields that the probe gave up")
+        self.left -= 1
+        try:
+            reply = await self.send.post(call)
+        except TransportFailure as failure:
+            raise EndpointUsageError(one_line(str(failure), 300)) from None
+        self.headers = reply.headers
+        return reply
+
+    def _fatal(self, error: ApiError) -> None:
+        """Raise for what no change of fields can cure: the key, the model's name."""
+        where = self.profile.base_url
+        if error.status in (401, 403):
+            raise EndpointUsageError(f"{where}: rejects the key ({error.message}): check the key option")
+        named = "model" in (error.code or "") or error.param == "model"
+        text = error.message.lower()
+        about_model = named or (self.profile.model.lower() in text and "model" in text)
+        absent = error.status == 404 or any(word in text for word in ("not found", "does not exist", "unknown"))
+        if about_model and absent:
+            known = f"; it has {', '.join(self.models[:8])}" if self.models else ""
+            raise EndpointUsageError(f"{where}: no model {self.profile.model!r}{one_line(known)}")
+
+    def _give_in(self, call: Call, error: ApiError) -> bool:
+        """Change the profile so that the next try avoids the rejected field; False where nothing helps."""
+        field = _field(call, error)
+        if field in ("max_tokens", None) and "max_completion_tokens" in error.message:
+            if self.profile.max_tokens_field == "max_completion_tokens":
+                return False
+            self.update(max_tokens_field="max_completion_tokens")
+            return True
+        if field in ("logprobs", "top_logprobs", "top_n_tokens"):
+            return self._fewer(error)
+        if field is None or field in NEVER_DROPPED:
+            return False
+        if field not in self.profile.dropped:  # another question at the same time may have dropped it
+            self.update(dropped=(*self.profile.dropped, field))
+        return True
+
+    def _fewer(self, error: ApiError) -> bool:
+        now = self.profile.max_top_logprobs
+        limit = allowed_maximum(error.message)
+        if limit is None and UNSUPPORTED.search(error.message):
+            return False
+        lower = limit if limit is not None and limit < now else next((n for n in STEPS_DOWN if n < now), None)
+        if lower is None:
+            return False
+        self.update(max_top_logprobs=lower)
+        return True
+
+
+def _field(call: Call, error: ApiError) -> str | None:
+    """The field of the request that the error is about: its param, else the one its message names."""
+    parameters = call.body.get("parameters")
+    names: list[str] = [*call.body, *(parameters if isinstance(parameters, dict) else ())]
+    if error.param in names:
+        return error.param
+    tail = (error.param or "").rsplit(".", 1)[-1]
+    if tail in names:
+        return tail
+    for name in sorted(names, key=len, reverse=True):
+        if name not in ("model", "prompt", "messages") and re.search(rf"\b{re.escape(name)}\b", error.message):
+            return name
+    return None

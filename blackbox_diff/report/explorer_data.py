@@ -1,0 +1,177 @@
+"""The explorer's data: ten thousand completions with their segments, as compact columns.
+
+Segments are given in UTF-16 units, which JavaScript counts in, and their logprobs in thousandths of a
+nat: three little-endian uint16 a segment, base64.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_diff.findings import Analysis, Copy, Ranked, Segment, Theme
+from blackbox_diff.report import wording
+from blackbox_diff.report.export import metric_names
+from blackbox_diff.sanitize import encoded, finite
+
+MAX_TEXT = 20_000  # characters of one completion that the file carries; exports carry them all
+MAX_COPY = 2_000  # characters of a folded near-duplicate: its better twin is there whole
+MAX_CLOUD = 4_000  # dots of the control that the scatter draws
+MISSING = 0xFFFF
+_STEPS_PER_NAT = 1000
+
+Piece = tuple[int, float | None, float | None]  # length in UTF-16 units, target and reference logprob in nats
+
+
+def payload(analysis: Analysis) -> dict[str, Any]:
+    """Everything the explorer's script reads, as JSON values."""
+    rows = analysis.ranking
+    names = list(dict.fromkeys(["score", *metric_names(rows)]))
+    arms, flags = _Index(), _Index()
+    texts = [row.completion[:MAX_TEXT] for row in rows]
+    pieces = [list(utf16_pieces(text, row.segments)) for text, row in zip(texts, rows, strict=True)]
+    return {
+        "metric": analysis.metric,
+        "metrics": [[name, *_described(name)] for name in names],
+        "themes": [_theme(theme) for theme in analysis.themes],
+        "rows": {
+            "rank": [row.rank for row in rows],
+            "id": [row.id for row in rows],
+            "arm": [arms[f"{row.source}/{row.framing}"] for row in rows],
+            "prefill": [row.prefill[:MAX_TEXT] for row in rows],
+            "text": texts,
+            "cut": {
+                k: len(row.completion) - MAX_TEXT for k, row in enumerate(rows) if len(row.completion) > MAX_TEXT
+            },
+            "tokens": [row.n_tokens for row in rows],
+            "score": [_short(row.score) for row in rows],  # the value of the metric that ranks
+            "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in names},
+            "flags": {k: [flags[flag] for flag in row.flags] for k, row in enumerate(rows) if row.flags},
+            "copies": {k: [_copy(copy) for copy in row.copies] for k, row in enumerate(rows) if row.copies},
+            "peak": [_peak(row, text) for text, row in zip(texts, rows, strict=True)],
+            "pieces": [len(found) for found in pieces],
+            "lengths": _packed(length for found in pieces for length, _, _ in found),
+            "target": _packed(_steps(target) for found in pieces for _, target, _ in found),
+            "reference": _packed(_steps(reference) for found in pieces for _, _, reference in found),
+        },
+        "arms": list(arms),
+        "flags": list(flags),
+        "charts": _charts(analysis),
+    }
+
+
+class _Index(dict[str, int]):
+    """Numbers for names, given out in order of first use."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = len(self)
+        return self[name]
+
+
+def _described(name: str) -> tuple[str, str]:
+    return wording.METRICS.get(name, (wording.label(name), ""))
+
+
+def _theme(theme: Theme) -> dict[str, Any]:
+    return {"phrase": theme.phrase, "terms": list(theme.terms), "ids": [quote.id for quote in theme.quotes]}
+
+
+def _copy(copy: Copy) -> list[str | float | None]:
+    return [copy.id, copy.prefill[:MAX_COPY], copy.completion[:MAX_COPY], _short(copy.score)]
+
+
+def _charts(analysis: Analysis) -> dict[str, Any]:
+    control = analysis.control
+    cloud = control.ppl[:: 1 + len(control.ppl) // MAX_CLOUD] if control else ()
+    return {
+        "cloud": [[_short(target), _short(reference)] for target, reference in cloud],
+        "control": [_short(score) for score in control.scores] if control else [],
+        "controlMax": _short(control.highest) if control else None,
+        "arms": [[arm.name, _short(arm.mean_gap), arm.scored] for arm in analysis.arms],
+        "bought": sum(arm.scored for arm in analysis.arms),
+        "calls": [[bought, _short(best)] for bought, best in analysis.calls_to_finding],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    """Seven significant digits: what a report can use, in half the bytes."""
+    value = finite(value)
+    return None if value is None else float(f"{value:.7g}")
+
+
+def _steps(logprob: float | None) -> int:
+    if finite(logprob) is None or logprob is None:
+        return MISSING
+    return min(MISSING - 1, max(0, round(-logprob * _STEPS_PER_NAT)))
+
+
+def _packed(values: Iterable[int]) -> str:
+    return base64.b64encode(np.fromiter(values, dtype="<u2").tobytes()).decode()
+
+
+def utf16_offsets(text: str) -> NDArray[np.int64] | None:
+    """UTF-16 offset of every byte offset of `text`, -1 inside a character; None where all is ASCII."""
+    if text.isascii():
+        return None
+    data = np.frombuffer(encoded(text), dtype=np.uint8)
+    starts = (data & 0xC0) != 0x80
+    units = np.where(starts, np.where(data >= 0xF0, 2, 1), 0)
+    offsets = np.concatenate([[0], np.cumsum(units)])
+    inside = np.concatenate([~starts, [False]])
+    offsets[inside] = -1
+    return offsets
+
+
+def utf16_pieces(text: str, segments: Sequence[Segment]) -> Iterator[Piece]:
+    """`segments` over `text` in UTF-16 units; one that ends inside a character is merged with the next.
+
+    Bytes that no segment covers, and what lies past the end of a shortened text, carry no numbers.
+    """
+    offsets = utf16_offsets(text)
+    size = len(text) if offsets is None else len(offsets) - 1
+    start, target, reference = 0, 0.0, 0.0
+    known_target = known_reference = True
+    position = 0
+    for segment in segments:
+        if segment.start >= size:
+            break
+        if segment.start > position:
+            known_target = known_reference = False
+        position = min(segment.end, size)
+        known_target &= segment.target is not None
+        known_reference &= segment.reference is not None
+        target += segment.target or 0.0
+        reference += segment.reference or 0.0
+        end = position if offsets is None else int(offsets[position])
+        if end < 0:
+            continue
+        if end > start:
+            yield end - start, target if known_target else None, reference if known_reference else None
+        start, target, reference = end, 0.0, 0.0
+        known_target = known_reference = True
+    rest = (size if offsets is None else int(offsets[-1])) - start
+    if rest > 0:
+        yield rest, None, None
+
+
+def _peak(row: Ranked, text: str) -> list[int] | None:
+    """The peak span in UTF-16 units, moved out to the edges of characters."""
+    if row.peak is None:
+        return None
+    offsets = utf16_offsets(text)
+    size = len(text) if offsets is None else len(offsets) - 1
+    start, end = min(row.peak.start, size), min(row.peak.end, size)
+    if offsets is not None:
+        while offsets[start] < 0:
+            start -= 1
+        while offsets[end] < 0:
+            end += 1
+        start, end = int(offsets[start]), int(offsets[end])
+    return [start, end] if end > start else None
+
+
+__all__ = ["MAX_TEXT", "MISSING", "payload", "utf16_offsets", "utf16_pieces"]

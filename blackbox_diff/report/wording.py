@@ -1,0 +1,162 @@
+"""The sentences and numbers that every form of the report shares, as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from blackbox_diff.findings import Analysis, RunSummary, Theme, Validation, Verdict
+from blackbox_diff.sanitize import cut, finite, shorten, visible
+
+# Labels and help of the metrics; one that is not listed is shown under its own name.
+METRICS: Mapping[str, tuple[str, str]] = {
+    "score": ("score", "mean gap shrunk by length, n/(n+20): what verdict and control go by"),
+    "pooled_score": (
+        "pooled score",
+        "the score with what the same words show after other prefills: recurring content ranks higher",
+    ),
+    "gap_nats_per_token": ("gap/token", "log p_target − log p_reference, nats per token of the target"),
+    "gap_bits_per_byte": ("gap bits/byte", "the same gap in bits per byte: comparable across tokenizers"),
+    "gap_total_nats": ("total gap", "the gap summed over the completion, nats"),
+    "peak_score": ("peak score", "the highest shrunk gap over a window of the completion: where the evidence is"),
+    "ppl_target": ("PPL target", "perplexity under the target, per token of the target"),
+    "ppl_reference": ("PPL reference", "perplexity under the reference, per token of the reference"),
+    "ppl_diff": ("PPL difference", "PPL reference − PPL target (arXiv 2605.00994): shown for comparison"),
+    "coverage": ("coverage", "share of the completion's bytes that both models have a number for"),
+}
+
+
+def label(metric: str) -> str:
+    """The short name of a metric."""
+    return METRICS[metric][0] if metric in METRICS else visible(metric.replace("_", " "))
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with thousands separators; an en dash where it is missing."""
+    if value is None or finite(value) is None:
+        return "–"
+    if float(value).is_integer() and (digits == 0 or isinstance(value, int)):
+        return f"{int(value):,}"
+    if abs(value) >= 1e6:
+        return f"{value:.2e}"
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def dollars(value: float | None) -> str:
+    """USD with the digits that matter: small amounts keep four decimals."""
+    if value is None:
+        return "unknown"
+    if value >= 1 or round(value, 2) == round(value, 4):
+        return f"${value:,.2f}"
+    return f"${value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "42 s", "3 min 20 s" or "1 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 call", "2 calls"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def money(summary: RunSummary) -> str:
+    """What the run cost, of what it was allowed to."""
+    cap = f" of {dollars(summary.max_cost_usd)}" if summary.max_cost_usd is not None else ""
+    spent = "cost unknown (no price)" if summary.cost_usd is None else dollars(summary.cost_usd) + cap
+    tokens = f"{summary.input_tokens:,} tokens in, {summary.output_tokens:,} out"
+    return f"{spent} · {plural(summary.calls, 'call')} · {tokens} · {duration(summary.seconds)}"
+
+
+def outcomes(summary: RunSummary) -> str:
+    """Where every completion ended: nothing is dropped silently."""
+    parts = [f"{summary.completions:,} completions: {summary.scored:,} scored"]
+    for name, reasons in (("refused", summary.refused), ("failed", summary.failed)):
+        why = ", ".join(f"{visible(reason)} {count:,}" for reason, count in reasons.items() if count)
+        parts.append(f"{sum(reasons.values()):,} {name}" + (f" ({why})" if why else ""))
+    parts.append(f"{summary.unpaid:,} unpaid")
+    return ", ".join(parts)
+
+
+def answer(verdict: Verdict) -> str:
+    """The verdict's sentence without the outcome that it may begin with: that is shown beside it."""
+    sentence = verdict.sentence
+    for start in (f"{verdict.outcome}: ", f"{verdict.outcome} at this budget: "):
+        if sentence.lower().startswith(start):
+            sentence = sentence[len(start) :]
+    return visible(sentence[:1].upper() + sentence[1:])
+
+
+def theme_name(theme: Theme) -> str:
+    """The theme's phrase as the target wrote it where a quote shows that, capitals and all."""
+    for quote in theme.quotes:
+        written = cut(quote.text, quote.span)[1].strip()
+        if written.casefold() == theme.phrase.casefold():
+            return visible(written)
+    return visible(theme.phrase)
+
+
+def headline(analysis: Analysis) -> str:
+    """The whole report in one sentence: what recurs, if something was found; else the verdict's own."""
+    if analysis.verdict.outcome != "finding" or not analysis.themes:
+        return answer(analysis.verdict)
+    first = analysis.themes[0]
+    n = sum(1 + len(row.copies) for row in analysis.ranking)
+    elsewhere = "in none" if not first.background else f"in {first.background:,}"
+    return (
+        f"“{shorten(theme_name(first), 60)}” recurs in {first.count:,} of {plural(n, 'completion')} of unrelated "
+        f"prefills, and {elsewhere} of the reference's own."
+    )
+
+
+def confidence(analysis: Analysis) -> str:
+    """How sure, and against what: p-value, KL interval, stability of the top."""
+    parts = []
+    if analysis.verdict.p_value is not None:
+        p = analysis.verdict.p_value
+        parts.append("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+    if analysis.kl_nats_per_token is not None:
+        kl = analysis.kl_nats_per_token
+        parts.append(
+            f"KL {number(kl.value, 3)} nats per token "
+            f"({kl.level:.0%} CI {number(kl.low, 3)} to {number(kl.high, 3)})"
+        )
+    if analysis.top_stability is not None:
+        parts.append(f"the top is {analysis.top_stability:.0%} stable under resampling")
+    return " · ".join(parts) or "no measure of confidence"
+
+
+def control(analysis: Analysis) -> str:
+    """What the same pipeline says where there is nothing to find."""
+    found = analysis.control
+    if found is None:
+        return "No control was run: nothing shows what this pipeline says where there is nothing to find"
+    return (
+        f"Control, {visible(analysis.verdict.control)}: {plural(found.n, 'completion')}, "
+        f"highest score {number(found.max_score, 3)}, mean gap {number(found.mean_gap, 3)}"
+    )
+
+
+VALIDATION = "on fresh completions of the words before each theme, apart from the ranking"
+
+
+def validated(found: Validation) -> str:
+    """How a theme came out on completions that the ranking never saw."""
+    rates = ", ".join(
+        f"{name} {hits} of {n}" for name, (hits, n) in (("target", found.target), ("reference", found.reference))
+    )
+    if found.difference is None:
+        return f"not validated: {rates}"
+    low, high = (
+        f"{100 * bound:+.0f}".replace("-", "−") for bound in (found.difference.low, found.difference.high)
+    )
+    commoner = "commoner, but not confirmed" if found.difference.low > 0 else "not confirmed"
+    outcome = "confirmed" if found.confirmed else commoner
+    level = f"{100 * found.difference.level:.1f}".removesuffix(".0")
+    return f"{outcome}: {rates}; difference {low} to {high} points ({level}% CI)"

@@ -1,0 +1,192 @@
+"""Buying and scoring: a pool of workers, each of which takes one completion from prefill to score.
+
+A worker that scores is not buying, so sampling and scoring overlap, and a slow reference slows the
+buying down instead of piling completions up in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from blackbox_diff import sanitize
+from blackbox_diff.analysis.rank import rank
+from blackbox_diff.buying.buyer import Buyer
+from blackbox_diff.errors import BlackboxDiffError, BudgetError, CircuitOpenError
+from blackbox_diff.prefills.plan import derive_seed
+from blackbox_diff.probing.drift import EVERY, Watch
+from blackbox_diff.records import (
+    Completion,
+    EndpointProfile,
+    Framing,
+    Lost,
+    ReferenceScore,
+    Refusal,
+    Sample,
+    Sampling,
+    ScoredCompletion,
+)
+from blackbox_diff.run import scoring
+from blackbox_diff.run.progress import Leader
+from blackbox_diff.runfile.store import Store
+from blackbox_diff.wire import Dialect
+
+TARGET = "target"
+LEADERS = 3
+
+
+def framing_for(profile: EndpointProfile, wanted: Framing) -> Framing:
+    """The framing an endpoint is asked in: a reference without a chat template continues plain text."""
+    allowed = profile.framings()
+    return wanted if wanted in allowed or not allowed else allowed[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One endpoint in use. `label` is "target", or the reference's name: the origin of its completions."""
+
+    label: str
+    profile: EndpointProfile
+    dialect: Dialect
+    buyer: Buyer
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One completion to take to its scores: bought from `lane`, scored by each of `scorers`."""
+
+    lane: Lane
+    sample: Sample
+    scorers: tuple[Lane, ...]
+    share_ids: frozenset[str]  # labels of the scorers that read the lane's token ids
+
+
+@dataclass(slots=True)
+class Stop:
+    """Why no further completion is bought; the first reason given is the one that counts."""
+
+    reason: str | None = None
+    error: BudgetError | CircuitOpenError | None = None
+
+    def because(self, reason: str, error: BudgetError | CircuitOpenError | None = None) -> None:
+        if self.reason is None:
+            self.reason, self.error = reason, error
+
+
+@dataclass(slots=True)
+class Collector:
+    """Takes jobs to their outcome; every job ends as scored, refused, failed, or never bought."""
+
+    store: Store
+    sampling: Sampling
+    watch: Watch
+    stop: Stop = field(default_factory=Stop)
+    bought: int = 0  # target samples that are decided; the next three are shares of them
+    refused: int = 0
+    failed: int = 0
+    scored: int = 0
+    leaders: list[Leader] = field(default_factory=list)
+
+    async def run(self, jobs: Iterable[Job], workers: int) -> None:
+        """Work through `jobs`; returns early, with the calls in flight finished, once `stop` has a reason.
+
+        Raises StorageError at once: what can't be stored must not be bought.
+        """
+        queue = iter(jobs)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._work(queue))
+        except ExceptionGroup as failures:
+            expected = [error for error in failures.exceptions if isinstance(error, BlackboxDiffError)]
+            if expected:
+                raise expected[0] from None  # many workers, one full disk
+            raise
+
+    async def _work(self, queue: Iterator[Job]) -> None:
+        for job in queue:
+            if self.stop.reason is not None:
+                return
+            try:
+                await self._take(job)
+            except (BudgetError, CircuitOpenError) as error:
+                self.stop.because(str(error), error)
+                return
+
+    async def _take(self, job: Job) -> None:
+        origin = job.lane.label
+        # A sample that failed in an earlier session is open again.
+        outcome: Completion | Refusal | Lost | None = self.store.outcome(job.sample.id, origin)
+        if outcome is None:
+            outcome = await self._complete(job.lane, job.sample)
+        if origin == TARGET:
+            self.bought += 1
+            self.refused += isinstance(outcome, Refusal)
+            self.failed += isinstance(outcome, Lost)
+            if self.bought % EVERY == 0:
+                await self.watch.ask(job.lane)
+        if not isinstance(outcome, Completion):
+            return
+        for scorer in job.scorers:
+            if not self.store.has_score(job.sample.id, origin, scorer.label):
+                await self._score(job, outcome, scorer)
+        self.scored += origin == TARGET
+
+    async def _complete(self, lane: Lane, sample: Sample) -> Completion | Refusal | Lost:
+        framing = framing_for(lane.profile, sample.arm.framing)
+        # A draw of its own: the base audited against itself must not meet its own completions again.
+        own = sample.seed if lane.label == TARGET else derive_seed(sample.seed, lane.label)
+        seed = own if lane.profile.seed else None
+        call = lane.dialect.sample(lane.profile, sample.prefill, framing, self.sampling, seed)
+        bought = await lane.buyer.buy(call, sample.id, self.sampling.max_tokens)
+        outcome: Completion | Refusal | Lost
+        if isinstance(bought, Lost):
+            outcome, call_id = bought, None
+        else:
+            call_id = bought.call_id
+            outcome = lane.dialect.read_sample(
+                bought.reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing
+            )
+        self.watch.look(outcome, lane.profile)
+        await self.store.put_completion(sample, lane.label, outcome, call_id)
+        return outcome
+
+    async def _score(self, job: Job, completion: Completion, scorer: Lane) -> None:
+        sample, origin = job.sample, job.lane.label
+        shared = scorer.label in job.share_ids
+        item = scoring.item(
+            sample.prefill, framing_for(scorer.profile, sample.arm.framing), completion, share_ids=shared
+        )
+        score, call_id = await scoring.score(scorer.buyer, scorer.dialect, scorer.profile, item, sample.id)
+        self.watch.look(score, scorer.profile)
+        await self.store.put_score(sample.id, origin, scorer.label, score, call_id)
+        if origin == TARGET and isinstance(score, ReferenceScore):
+            self._lead(ScoredCompletion(sample, completion, {scorer.label: score}), scorer.label)
+
+    def _lead(self, row: ScoredCompletion, label: str) -> None:
+        """Keep the best few for the live view; the real ranking is made from the whole run."""
+        best = rank([row], label, "score", with_segments=0)[0]
+        text = sanitize.excerpt(row.completion.text, best.peak, 80)
+        self.leaders.append(Leader(best.score, "".join(text)))
+        self.leaders.sort(key=lambda leader: -leader.score)
+        del self.leaders[LEADERS:]
+
+
+def plan_jobs(
+    target: Lane,
+    references: Sequence[Lane],
+    samples: Sequence[Sample],
+    controls: Sequence[Sample],
+    share_ids: Mapping[tuple[str, str], bool],
+) -> Iterator[Job]:
+    """Target and control jobs in turn, so that the control grows with the run."""
+    scorers = tuple(references)
+    shared = frozenset(lane.label for lane in references if share_ids.get((TARGET, lane.label)))
+    remaining = iter(controls)
+    for sample in samples:
+        yield Job(target, sample, scorers, shared)
+        control = next(remaining, None)
+        if control is not None:
+            for lane in references:
+                yield Job(lane, control, (lane,), frozenset([lane.label] if lane.profile.token_ids else []))

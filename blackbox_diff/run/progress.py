@@ -1,0 +1,31 @@
+"""Where a run stands, as values: what a caller is told while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """One of the best completions so far."""
+
+    score: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands. Money in USD; `throttled` says why fewer calls are in flight than allowed."""
+
+    bought: int
+    planned: int
+    scored: int
+    refused: int = 0
+    failed: int = 0
+    cost_usd: float | None = None
+    max_cost_usd: float | None = None
+    output_tokens: int = 0
+    in_flight: int = 0
+    throttled: str = ""
+    top: Sequence[Leader] = field(default_factory=tuple)

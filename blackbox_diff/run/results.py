@@ -1,0 +1,143 @@
+"""A stored run as findings: what every offline command and every report starts from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.analysis.rank import DEFAULT
+from blackbox_diff.design import validation
+from blackbox_diff.errors import InputError, RunFileError
+from blackbox_diff.findings import Analysis, RunSummary, Validation
+from blackbox_diff.probing.drift import STATE as DRIFT
+from blackbox_diff.probing.drift import sentences
+from blackbox_diff.records import Completion, ScoredCompletion
+from blackbox_diff.runfile.store import Store
+
+TARGET = "target"
+UNFINISHED = "not finished (or still running)"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A run's findings under one reference, with the rows they come from."""
+
+    analysis: Analysis
+    summary: RunSummary
+
+
+def read_run(
+    run: Path, *, reference: str | None = None, metric: str = DEFAULT, benign: Path | None = None
+) -> Results:
+    """Findings of the run in directory `run`; nothing is changed.
+
+    benign: a run of a model in which there is nothing to find, as a second control.
+    Raises RunFileError for what is not a run, InputError for a reference or metric it does not have.
+    """
+    with Store.open(run, read_only=True) as store:
+        return results_of(store, str(run), reference=reference, metric=metric, benign=benign)
+
+
+def unscored(run: Path) -> str | None:
+    """Why the run in directory `run` has no score at all, as one line; None where it has one."""
+    with Store.open(run, read_only=True) as store:
+        if store.references():
+            return None
+        summary = summarise(store, str(run), 0)
+    lost = [*summary.refused.items(), *summary.failed.items()]
+    counts = "".join(f", {number} {reason}" for reason, number in lost)
+    return f"nothing is scored: {summary.stopped_because}: {summary.completions} completions{counts}"
+
+
+def results_of(
+    store: Store, name: str, *, reference: str | None = None, metric: str = DEFAULT, benign: Path | None = None
+) -> Results:
+    """Like read_run, on an open store."""
+    label = choose_reference(store.references(), reference, name)
+    target, control = list(store.scored(TARGET)), list(store.scored(label))
+    analysis = analyse(
+        target,
+        control,
+        label,
+        metric=metric,
+        seed=store.manifest["config"]["seed"],
+        arms=arm_losses(store),
+        benign=benign_rows(benign, label) if benign is not None else (),
+    )
+    return Results(replace(analysis, validation=validated(store, label)), summarise(store, name, len(target)))
+
+
+def validated(store: Store, reference: str) -> tuple[Validation, ...]:
+    """How the themes that were followed up came out under `reference`; empty where none was."""
+    asked = [validation.Question.of(each) for each in store.state(validation.STATE, [])]
+    target, other = (_texts(store, validation.ORIGIN + side) for side in (TARGET, reference))
+    return validation.judge(asked, target, other) if other else ()
+
+
+def _texts(store: Store, origin: str) -> dict[str, str]:
+    rows = store.decided(origin)
+    return {sample.id: outcome.text for sample, outcome, _ in rows if isinstance(outcome, Completion)}
+
+
+def benign_rows(run: Path, reference: str) -> list[ScoredCompletion]:
+    """The target's completions of a control run. Raises InputError where `reference` has not scored them."""
+    with Store.open(run, read_only=True) as store:
+        rows = [row for row in store.scored(TARGET) if reference in row.scores]
+    if not rows:
+        raise InputError(f"--control: {run} has no scores of '{reference}': `blackbox-diff score {run}` adds them")
+    return rows
+
+
+def choose_reference(known: list[str], wanted: str | None, run: str) -> str:
+    """The reference to read: the one asked for, else the run's first."""
+    if not known:
+        raise RunFileError(f"{run}: nothing is scored yet: go on with `blackbox-diff resume {run}`")
+    if wanted is None:
+        return known[0]
+    if wanted not in known:
+        raise InputError(f"--reference: {run} has no scores of '{wanted}'; it has {', '.join(known)}")
+    return wanted
+
+
+def arm_losses(store: Store) -> dict[str, tuple[int, int, int]]:
+    """Arm name -> (refused, failed, unpaid) samples; every arm that was tried is there."""
+    found: dict[str, Counter[str]] = {}
+    for (source, framing, outcome, _), number in store.counts(TARGET).items():
+        found.setdefault(f"{source}/{framing}", Counter())[outcome] += number
+    return {arm: (each["refused"], each["failed"], each["unpaid"]) for arm, each in found.items()}
+
+
+def summarise(store: Store, name: str, scored: int) -> RunSummary:
+    """The run as money and provenance; cost and tokens are those of the target's calls."""
+    config: dict[str, Any] = store.state("config") or store.manifest["config"]
+    spent, outcomes = store.spent(TARGET), Counter[str]()
+    reasons: dict[str, Counter[str]] = {"refused": Counter(), "failed": Counter()}
+    for (_, _, outcome, reason), number in store.counts(TARGET).items():
+        outcomes[outcome] += number
+        if outcome in reasons:
+            reasons[outcome][reason or "unknown"] += number
+    return RunSummary(
+        run=name,
+        target=config["target"]["model"],
+        target_url=config["target"]["url"],
+        references=tuple(store.references()),
+        created=store.manifest["created"],
+        stopped_because=store.state("stopped_because") or UNFINISHED,
+        calls=spent.calls,
+        completions=sum(outcomes.values()) - outcomes["unpaid"],
+        scored=scored,
+        refused=dict(reasons["refused"]),
+        failed=dict(reasons["failed"]),
+        unpaid=outcomes["unpaid"],
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+        cost_usd=spent.usd,
+        max_cost_usd=config["budget"]["max_cost"],
+        seconds=store.state("seconds") or 0.0,
+        settings={key: config[key] for key in ("source", "framing", "max_tokens", "temperature", "seed")},
+        warnings=sentences(store.state(DRIFT) or {}),
+        rounds=tuple(store.state("rounds") or ()),
+    )

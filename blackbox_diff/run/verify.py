@@ -1,0 +1,136 @@
+"""Re-derives what a run file says from the raw replies in it: completions, scores and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from blackbox_diff.buying import retry
+from blackbox_diff.buying.buyer import settlement
+from blackbox_diff.buying.ledger import Cost, Ledger, prices_for
+from blackbox_diff.config.model import Budget, parse_config
+from blackbox_diff.design.validation import ORIGIN
+from blackbox_diff.records import Completion, EndpointProfile, Lost, Sample
+from blackbox_diff.run import rounds, scoring
+from blackbox_diff.run.collect import TARGET, framing_for
+from blackbox_diff.runfile.encoding import StoredCall
+from blackbox_diff.runfile.store import Store
+from blackbox_diff.wire import dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """How many rows were re-derived, and one line for each that differs."""
+
+    completions: int
+    scores: int
+    calls: int
+    problems: tuple[str, ...]
+
+    def sentence(self) -> str:
+        counts = f"{self.completions} completions, {self.scores} scores, {self.calls} calls"
+        return f"re-derived {counts}: " + (f"{len(self.problems)} differ" if self.problems else "all as stored")
+
+
+def verify_run(run: Path) -> Verified:
+    """Check the run in directory `run`; nothing is changed. Raises RunFileError for what is not a run."""
+    with Store.open(run, read_only=True) as store:
+        profiles = {
+            label: EndpointProfile.model_validate(found)
+            for label, found in (store.state("profiles") or {}).items()
+        }
+        problems: list[str] = []
+        completions = scores = 0
+        for origin in store.origins():
+            for sample, outcome, call_id in store.decided(origin):
+                if call_id is not None:
+                    completions += 1
+                    problems += _completion(store, sample, origin, outcome, call_id, profiles)
+                if isinstance(outcome, Completion):
+                    for label in store.scores(sample.id, origin):
+                        scores += 1
+                        problems += _score(store, sample, origin, outcome, label, profiles)
+        calls = list(_ledger(store, run))
+        problems += [line for line in calls if line]
+        problems += _rounds(store, run)
+        return Verified(completions, scores, len(calls), tuple(problems))
+
+
+def _completion(
+    store: Store, sample: Sample, origin: str, outcome: object, call_id: int, profiles: dict[str, EndpointProfile]
+) -> Iterator[str]:
+    stored = store.call(call_id)
+    if stored is None or stored.reply is None:
+        yield f"completion {sample.id} of {origin}: its reply is missing (call {call_id})"
+        return
+    profile = profiles[origin.removeprefix(ORIGIN)]
+    again = dialect(profile.dialect).read_sample(
+        stored.reply,
+        call=stored.call,
+        profile=profile,
+        prefill=sample.prefill,
+        framing=framing_for(profile, sample.arm.framing),
+    )
+    if again != outcome:
+        yield f"completion {sample.id} of {origin}: differs from its reply (call {call_id})"
+
+
+def _score(
+    store: Store,
+    sample: Sample,
+    origin: str,
+    completion: Completion,
+    label: str,
+    profiles: dict[str, EndpointProfile],
+) -> Iterator[str]:
+    score = store.scores(sample.id, origin)[label]
+    call_id = store.score_call(sample.id, origin, label)
+    if isinstance(score, Lost) or call_id is None:
+        return
+    stored = store.call(call_id)
+    if stored is None or stored.reply is None:
+        yield f"score of {sample.id} ({origin}) under {label}: its reply is missing (call {call_id})"
+        return
+    profile = profiles[label]
+    by_ids = isinstance(stored.call.body.get("prompt"), list)
+    item = scoring.item(sample.prefill, framing_for(profile, sample.arm.framing), completion, share_ids=by_ids)
+    again = dialect(profile.dialect).read_score(stored.reply, call=stored.call, profile=profile, item=item)
+    if again != score:
+        yield f"score of {sample.id} ({origin}) under {label}: differs from its reply (call {call_id})"
+
+
+def _ledger(store: Store, run: Path) -> Iterator[str]:
+    """One line per call: empty where the settlement follows from reply and reservation."""
+    config = parse_config(store.state("config") or store.manifest["config"], str(run))
+    priced = Ledger(Budget(), prices_for(config.target, config.budget), None, config.target.model)
+    free = Ledger()
+    spent = 0
+    for call in store.calls():
+        ledger = priced if call.role == TARGET else free
+        spent += call.role == TARGET and call.state != "released"
+        yield _settled(call, ledger)
+    if spent != store.spent(TARGET).calls:
+        yield f"ledger: {spent} target calls are stored and {store.spent(TARGET).calls} are counted"
+
+
+def _rounds(store: Store, run: Path) -> Iterator[str]:
+    """The rounds of an adaptive run, planned again from the replies before each."""
+    log = store.state(rounds.LOG, [])
+    if log:
+        config = parse_config(store.state("config") or store.manifest["config"], str(run))
+        again = rounds.replay(store, config, log)
+        for number, (logged, derived) in enumerate(zip(log, again, strict=True), start=1):
+            if logged != derived:
+                yield f"round {number}: the replies before it lead to {derived}, the run file says {logged}"
+
+
+def _settled(call: StoredCall, ledger: Ledger) -> str:
+    if call.reply is None:
+        expected = call.reserved if call.state in ("unknown", "reserved") else None
+    else:
+        decision = retry.decide(call.reply, call.attempt)
+        expected = settlement(call.reply, decision, Cost(*call.reserved), ledger)[0].columns()
+    if expected is not None and call.settled != expected:
+        return f"call {call.id}: settled at {call.settled}, its reply says {expected}"
+    return ""

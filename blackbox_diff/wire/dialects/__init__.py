@@ -1,0 +1,1 @@
+"""One module per server: how the server is asked, and how its answers are read."""
