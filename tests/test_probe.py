@@ -9,6 +9,7 @@ import pytest
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.errors import ConfigError, EndpointUsageError
+from blackbox_diff.probing import negotiate
 from blackbox_diff.probing.identify import identify
 from blackbox_diff.probing.probe import probe, shares_vocabulary
 from blackbox_diff.records import EndpointProfile
