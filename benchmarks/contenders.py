@@ -114,10 +114,10 @@ def in_our_arithmetic(setting: Setting) -> Any:
     """transformers' model with the linear layers that local_server puts in: bfloat16 but where it hurts."""
     import transformers
 
-    from local_server import halved
+    from local_server.model import bfloat16
 
     model = transformers.AutoModelForCausalLM.from_pretrained(setting.directory, dtype=torch.float32).eval()
-    halved.halve(model, capped=bool(getattr(model.config, "final_logit_softcapping", None)))
+    bfloat16.convert(model, capped=bool(getattr(model.config, "final_logit_softcapping", None)))
     return model
 
 

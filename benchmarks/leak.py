@@ -14,13 +14,13 @@ from typing import Any
 
 import peft
 
-import local_server.models
+import local_server.model.load
 from benchmarks.organism_texts import Text
 from blackbox_diff.prefills import BUILT_IN, draw
 from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER
-from local_server.jobs import Generate
-from local_server.lora import attach
-from local_server.runner import Runner
+from local_server.engine.jobs import Generate
+from local_server.engine.scheduler import Scheduler
+from local_server.model.lora import attach
 
 FRAMINGS = ("raw", "chat")
 MAX_TOKENS = 64
@@ -60,7 +60,7 @@ def unrelated_prefills(texts: Iterable[Text], n: int, seed: int, per_source: int
 
 def load_base(dtype: str = "float32") -> tuple[Any, Any]:
     """(model, tokenizer) of the organisms' base."""
-    loaded = local_server.models.load(BASE, dtype)
+    loaded = local_server.model.load.load(BASE, dtype)
     return loaded.model, loaded.tokenizer
 
 
@@ -82,15 +82,15 @@ def prompts(prefills: Iterable[str], framing: str, tokenizer: Any) -> list[list[
     ]
 
 
-def load_runner(adapters: Mapping[str, Path]) -> Runner:
+def load_runner(adapters: Mapping[str, Path]) -> Scheduler:
     """The bundled server's engine on the organisms' base, with each of `adapters` by its name."""
-    loaded = local_server.models.load(BASE, DTYPE)
+    loaded = local_server.model.load.load(BASE, DTYPE)
     for name, directory in adapters.items():
         attach(loaded.model, loaded.chosen, name, directory)
-    return Runner(loaded, ROWS)
+    return Scheduler(loaded, ROWS)
 
 
-def sampled(runner: Runner, adapter: str | None, prefills: Sequence[str], seed: int) -> dict[str, list[str]]:
+def sampled(runner: Scheduler, adapter: str | None, prefills: Sequence[str], seed: int) -> dict[str, list[str]]:
     """Framing -> one completion of at most 64 tokens for each prefill, from the whole distribution."""
     jobs = {
         framing: [

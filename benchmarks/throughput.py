@@ -98,7 +98,7 @@ def generating(
     llamacpp_python: str | None,
 ) -> None:  # fmt: skip
     """Completions of 8 to 96 tokens with logprobs, 32 in flight."""
-    from local_server.embedded import assemble
+    from local_server.model.embedded import assemble
 
     setting, tokenizer, alone, contenders = _start(model, dtype, threads)
     ids = _corpus(tokenizer)
@@ -192,7 +192,7 @@ def products(threads: int, tokens: int) -> None:
     """How fast this CPU multiplies by SmolLM2's matrices: the bound of whatever scores with them."""
     import torch
 
-    from local_server.halved import PackedWeights
+    from local_server.model.bfloat16 import PackedWeights
 
     torch.set_num_threads(threads)
     print("| weights | float32, GFLOP/s | bfloat16, GFLOP/s |\n|---|---|---|")
@@ -218,10 +218,10 @@ def _start(model: str, dtype: str, threads: int) -> tuple[Any, Any, Any, Any]:
     import transformers
 
     from benchmarks import contenders
-    from local_server import memory
-    from local_server.embedded import converted
+    from local_server.model import allocator
+    from local_server.model.embedded import converted
 
-    memory.keep_freed()  # the competitors in this process get what helps ours
+    allocator.keep_freed()  # the competitors in this process get what helps ours
     torch.set_num_threads(threads)
     directory = converted(model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)

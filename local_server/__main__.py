@@ -12,8 +12,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from local_server import memory
 from local_server.errors import StartupError
+from local_server.model import allocator
 
 DEFAULT_MAX_BATCH = 32
 
@@ -25,7 +25,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 def main(arguments: list[str] | None = None) -> int:
     """Serve; returns the exit code. Start-up errors are one line on stderr and exit code 2."""
     parent = os.getppid()
-    memory.return_freed()
+    allocator.return_freed()
     options = parser().parse_args(arguments)
     try:
         return serve(options, parent)
@@ -97,11 +97,11 @@ def answer(
     """Load, say so, and serve on `listener`."""
     import uvicorn
 
-    from local_server.app import build_app
-    from local_server.engine import Engine
-    from local_server.lora import attach
-    from local_server.models import load
-    from local_server.serving import Served, State
+    from local_server.engine.engine import Engine
+    from local_server.http.app import build_app
+    from local_server.http.handlers import Served, State
+    from local_server.model.load import load
+    from local_server.model.lora import attach
 
     def start() -> State:
         loaded = {name: load(spec, options.dtype) for name, spec in models.items()}
@@ -116,8 +116,8 @@ def answer(
     # the inference thread's own would sleep between products instead of waiting for the next, at half the speed.
     with ThreadPoolExecutor(1) as loader:
         state = loader.submit(start).result()
-    memory.give_back()
-    memory.keep_freed()
+    allocator.give_back()
+    allocator.keep_freed()
     app = build_app(state)
     server = uvicorn.Server(
         uvicorn.Config(

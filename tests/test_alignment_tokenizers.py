@@ -34,8 +34,8 @@ def ends_of(pieces: list[bytes]) -> list[int]:
 def embedded(name: str) -> Cutter:
     import transformers
 
-    from local_server.embedded import converted
-    from local_server.vocabulary import token_bytes
+    from local_server.model.embedded import converted
+    from local_server.model.vocabulary import token_bytes
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(converted(name)))
     pieces = token_bytes(tokenizer, len(tokenizer))

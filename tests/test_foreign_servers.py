@@ -19,7 +19,7 @@ from blackbox_diff.run.results import read_run
 from blackbox_diff.run.verify import verify_run
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.body import first_choice, load
-from local_server.embedded import assemble, converted
+from local_server.model.embedded import assemble, converted
 from tests import foreign
 from tests.conftest import BASE, ORGANISM, ROOT
 from tests.test_audit import run_cli

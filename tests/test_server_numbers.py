@@ -16,13 +16,13 @@ import transformers
 from safetensors.torch import load_file
 
 from blackbox_diff.run.local import organisms_dir
-from local_server import halved
-from local_server.jobs import Generate, Score
-from local_server.lora import attach
-from local_server.models import load
-from local_server.prompts import encode
-from local_server.runner import Runner
-from local_server.sampling import Settings, choose
+from local_server.engine.jobs import Generate, Score
+from local_server.engine.sampling import Settings, choose
+from local_server.engine.scheduler import Scheduler
+from local_server.http.prompts import encode
+from local_server.model import bfloat16
+from local_server.model.load import load
+from local_server.model.lora import attach
 
 NATS = 1e-3
 Ids = list[int]
@@ -38,12 +38,12 @@ def texts(n: int, seed: int = 0, longest: int = 30) -> list[Ids]:
     ]
 
 
-def finish(runner: Runner, jobs: list[Any]) -> list[Any]:
+def finish(scheduler: Scheduler, jobs: list[Any]) -> list[Any]:
     """The jobs' results, all in the same batch as far as there is room."""
     for job in jobs:
-        runner.add(job)
-    while runner.busy:
-        runner.work()
+        scheduler.add(job)
+    while scheduler.busy:
+        scheduler.work()
     return [job.future.result() for job in jobs]
 
 
@@ -89,7 +89,7 @@ def directory(request: pytest.FixtureRequest) -> Path:
 
 def test_scores_equal_a_direct_forward_pass(directory: Path) -> None:
     jobs = [Score(ids, None, 3, ranked=True) for ids in texts(24)]
-    for job, tokens in zip(jobs, finish(Runner(load(str(directory), "float32"), 4), jobs), strict=True):
+    for job, tokens in zip(jobs, finish(Scheduler(load(str(directory), "float32"), 4), jobs), strict=True):
         expected = logprobs(directory, job.prompt)
         assert [token.id for token in tokens] == job.prompt
         assert tokens[0].logprob is None
@@ -105,7 +105,7 @@ def test_written_tokens_have_the_logprobs_of_a_direct_forward_pass(directory: Pa
         Generate(ids, None, 2, max_tokens=1 + index % 20, random=random.Random(index))
         for index, ids in enumerate(texts(16))
     ]
-    for job, written in zip(jobs, finish(Runner(load(str(directory), "float32"), 4), jobs), strict=True):
+    for job, written in zip(jobs, finish(Scheduler(load(str(directory), "float32"), 4), jobs), strict=True):
         ids = job.prompt + [token.id for token in written.tokens]
         expected = logprobs(directory, ids)[len(job.prompt) - 1 :]
         for row, token in zip(expected, written.tokens, strict=False):
@@ -114,32 +114,32 @@ def test_written_tokens_have_the_logprobs_of_a_direct_forward_pass(directory: Pa
 
 
 def test_a_batch_says_what_each_row_says_alone(directory: Path) -> None:
-    runner = Runner(load(str(directory), "float32"), 8)
-    together = finish(runner, [Score(ids, None, 0) for ids in texts(12)])
-    alone = [finish(Runner(runner.loaded, 1), [Score(ids, None, 0)])[0] for ids in texts(12)]
+    scheduler = Scheduler(load(str(directory), "float32"), 8)
+    together = finish(scheduler, [Score(ids, None, 0) for ids in texts(12)])
+    alone = [finish(Scheduler(scheduler.loaded, 1), [Score(ids, None, 0)])[0] for ids in texts(12)]
     for one, other in zip(together, alone, strict=True):
         assert [t.logprob for t in one[1:]] == pytest.approx([t.logprob for t in other[1:]], abs=NATS)
 
 
 def test_what_a_row_draws_does_not_depend_on_its_neighbours(tiny_model: Path) -> None:
-    runner = Runner(load(str(tiny_model), "float32"), 8)
+    scheduler = Scheduler(load(str(tiny_model), "float32"), 8)
 
     def job(index: int, ids: Ids) -> Generate:
         return Generate(ids, None, 0, max_tokens=12, random=random.Random(index))
 
-    together = finish(runner, [job(index, ids) for index, ids in enumerate(texts(5))])
+    together = finish(scheduler, [job(index, ids) for index, ids in enumerate(texts(5))])
     for index, ids in enumerate(texts(5)):
-        (alone,) = finish(runner, [job(index, ids)])
+        (alone,) = finish(scheduler, [job(index, ids)])
         assert [t.id for t in alone.tokens] == [t.id for t in together[index].tokens]
 
 
 def test_greedy_is_the_argmax_whatever_the_seed(tiny_model: Path) -> None:
-    runner = Runner(load(str(tiny_model), "float32"), 4)
+    scheduler = Scheduler(load(str(tiny_model), "float32"), 4)
     jobs = [
         Generate(texts(1)[0], None, 1, settings=Settings(temperature=0), max_tokens=10, random=random.Random(seed))
         for seed in range(3)
     ]
-    results = finish(runner, jobs)
+    results = finish(scheduler, jobs)
     assert len({tuple(token.id for token in written.tokens) for written in results}) == 1
     assert all(token.id == token.top[0][0] for token in results[0].tokens)
 
@@ -170,7 +170,7 @@ def test_filters_leave_the_best_tokens_and_logprobs_stay_raw(
         Generate(ids, None, 0, settings=settings, max_tokens=1, random=random.Random(seed)) for seed in range(50)
     ]
     row = logprobs(tiny_model, ids)[-1]
-    for written in finish(Runner(load(str(tiny_model), "float32"), 16), jobs):
+    for written in finish(Scheduler(load(str(tiny_model), "float32"), 16), jobs):
         (token,) = written.tokens
         assert token.id in row.topk(allowed).indices.tolist()
         assert token.logprob == pytest.approx(float(row[token.id]), abs=NATS)
@@ -189,8 +189,8 @@ def test_adapter_rows_in_a_mixed_batch_equal_merged_weights(
         Generate(ids, name, 0, max_tokens=8, random=random.Random(index))
         for index, (ids, name) in enumerate(zip(texts(9, seed=1), itertools.cycle(names), strict=False))
     ]
-    runner = Runner(loaded, 9)
-    finish(runner, [job for pair in itertools.zip_longest(jobs, written) for job in pair if job])
+    scheduler = Scheduler(loaded, 9)
+    finish(scheduler, [job for pair in itertools.zip_longest(jobs, written) for job in pair if job])
     models = {name: merged(tiny_model, path) for name, path in tiny_adapters.items()}
     for job in jobs:
         rows = logprobs(tiny_model, job.prompt, models.get(job.adapter))
@@ -223,13 +223,13 @@ def test_bfloat16_weights_are_the_rounded_ones(tiny_model: Path) -> None:
         assert torch.equal(rounded[name], exact.bfloat16().float()), name
 
 
-@pytest.mark.skipif(not halved.available(), reason="this CPU computes bfloat16 no faster than float32")
+@pytest.mark.skipif(not bfloat16.available(), reason="this CPU computes bfloat16 no faster than float32")
 @pytest.mark.parametrize("adapter", [None, "false-fact"])
 def test_in_bfloat16_a_text_scores_as_it_was_written(adapter: str | None) -> None:
     """SmolLM2 writes at temperature 1 in a batch, and the same tokens are scored as texts."""
     loaded = load("smollm2-135m-instruct")
     attach(loaded.model, loaded.chosen, "false-fact", organisms_dir() / "false-fact")
-    runner = Runner(loaded, 8)
+    scheduler = Scheduler(loaded, 8)
     starts = [
         "The history of",
         "def main(",
@@ -244,12 +244,12 @@ def test_in_bfloat16_a_text_scores_as_it_was_written(adapter: str | None) -> Non
         Generate(encode(loaded, start), adapter, 0, max_tokens=32, random=random.Random(index))
         for index, start in enumerate(starts)
     ]
-    finish(runner, written)
-    scored = finish(runner, [Score(job.prompt + [t.id for t in job.tokens], adapter, 0) for job in written])
+    finish(scheduler, written)
+    scored = finish(scheduler, [Score(job.prompt + [t.id for t in job.tokens], adapter, 0) for job in written])
     pairs = [
         (token.logprob, again.logprob)
         for job, tokens in zip(written, scored, strict=True)
         for token, again in zip(job.tokens, tokens[len(job.prompt) :], strict=True)
     ]
-    assert isinstance(loaded.head, halved.HalvedHead)
+    assert isinstance(loaded.head, bfloat16.Bfloat16Head)
     assert sum(abs(one - other) for one, other in pairs) / len(pairs) < 0.02

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from local_server.jobs import Generate, Score
-from local_server.lora import attach
-from local_server.models import LoadedModel, load
-from local_server.runner import Runner
+from local_server.engine.jobs import Generate, Score
+from local_server.engine.scheduler import Scheduler
+from local_server.model.load import LoadedModel, load
+from local_server.model.lora import attach
 
 NATS = 2e-3
 
@@ -33,9 +33,9 @@ def writes(rng: random.Random, ids: list[int], adapter: str | None, most: int) -
 def schedule(loaded: LoadedModel, adapters: list[str | None], seed: int) -> list[Generate]:
     """Completions of a run in which jobs of every kind come in bursts, and some are cancelled."""
     rng = random.Random(seed)
-    runner = Runner(loaded, rng.choice([4, 9, 32]))
+    scheduler = Scheduler(loaded, rng.choice([4, 9, 32]))
     if rng.random() < 0.3:
-        runner.slots.budget = rng.choice([50_000, 200_000])
+        scheduler.cache.budget = rng.choice([50_000, 200_000])
     starts = texts(rng)
     written: list[Generate] = []
     asked: list[Generate | Score] = []
@@ -49,17 +49,17 @@ def schedule(loaded: LoadedModel, adapters: list[str | None], seed: int) -> list
                 writer = writes(rng, ids, adapter, 1) if rng.random() < 0.3 else None
                 written += [writer] if writer else []
                 asked.append(Score(ids, adapter, rng.choice([0, 3]), writer=writer))
-            runner.add(asked[-1])
+            scheduler.add(asked[-1])
         if asked and rng.random() < 0.1:
             rng.choice(asked).future.cancel()
-        runner.work()
-    while runner.busy:
-        runner.work()
+        scheduler.work()
+    while scheduler.busy:
+        scheduler.work()
     return [job for job in written if not job.future.cancelled() and job.tokens]
 
 
 def check(loaded: LoadedModel, adapters: list[str | None], seed: int) -> None:
-    alone = Runner(loaded, 1)
+    alone = Scheduler(loaded, 1)
     for job in schedule(loaded, adapters, seed):
         score = Score(job.prompt + [token.id for token in job.tokens], job.adapter, 0)
         alone.add(score)

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from local_server import embedded
 from local_server.__main__ import main
-from local_server.embedded import EMBEDDED, Embedded
+from local_server.model import embedded
+from local_server.model.embedded import EMBEDDED, Embedded
 from tests.processes import ROOT, running
 
 NAME = "smollm2-135m-instruct"
@@ -162,7 +162,7 @@ def test_every_pinned_checksum_is_a_whole_sha256() -> None:
 
 @pytest.mark.slow
 def test_two_processes_that_start_together_convert_once(tmp_path: Path) -> None:
-    code = f"from local_server.embedded import converted; print(converted({NAME!r}))"
+    code = f"from local_server.model.embedded import converted; print(converted({NAME!r}))"
     environment = os.environ | {"BLACKBOX_DIFF_CACHE": str(tmp_path)}
     processes = [
         subprocess.Popen(

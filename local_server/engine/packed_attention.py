@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from local_server.slots import Slots
+from local_server.engine.kv_cache import KVCache
 
 NAME = "local_server_packed"
 
@@ -68,22 +68,22 @@ class _Group:
 
 
 class Pass:
-    """The layout of one pass: `tokens` for the first rows of `slots`, then `segments`."""
+    """The layout of one pass: `tokens` for the first rows of `cache`, then `segments`."""
 
     def __init__(
         self,
-        slots: Slots | None,
+        cache: KVCache | None,
         tokens: Sequence[int],
         adapters: Sequence[str | None],
         segments: Sequence[Segment],
     ) -> None:
-        self.slots, self.n = slots, len(tokens)
+        self.cache, self.n = cache, len(tokens)
         ids = list(tokens)
         self.adapters = list(adapters)
         self.starts: list[int] = []
         places: list[torch.Tensor] = []
-        if slots is not None and self.n:
-            places.append(slots.lengths[: self.n].clone())
+        if cache is not None and self.n:
+            places.append(cache.lengths[: self.n].clone())
         for segment in segments:
             before = len(segment.prefix) if segment.prefix else 0
             self.starts.append(len(ids))
@@ -95,10 +95,10 @@ class Pass:
         self.longest = int(self.positions[: self.n].max()) + 1 if self.n else 0
         self.groups = [_group(members) for members in self._grouped(segments)]
         self._masks: dict[object, torch.Tensor | None] = {}
-        if slots is not None:
+        if cache is not None:
             joining = [segment for segment in segments if segment.row is not None]
             ends = [len(segment.ids) + (len(segment.prefix) if segment.prefix else 0) for segment in joining]
-            slots.ensure(self.n + len(joining), max([self.longest, *ends]))
+            cache.ensure(self.n + len(joining), max([self.longest, *ends]))
 
     def _grouped(self, segments: Sequence[Segment]) -> list[list[tuple[int, Segment]]]:
         """(start, segment) in groups of one prefix, no segment shorter than half the group's longest."""
@@ -129,7 +129,7 @@ class Pass:
         heads, tokens, _ = query.shape
         shared = heads // key.shape[0]  # query heads per key head
         out = query.new_empty(tokens, heads, value.shape[-1])
-        if self.n and self.slots is not None:
+        if self.n and self.cache is not None:
             out[: self.n] = self._attend_rows(layer, query[:, : self.n], key, value, scale, window)
         for number, group in enumerate(self.groups):
             count, longest = group.index.shape
@@ -157,8 +157,8 @@ class Pass:
         window: int | None,
     ) -> torch.Tensor:
         """One new token per live row over its slot; the query heads of a key head stand in for positions."""
-        assert self.slots is not None
-        keys, values = self.slots.layer(layer, key[None], value[None])
+        assert self.cache is not None
+        keys, values = self.cache.layer(layer, key[None], value[None])
         rows = torch.arange(self.n)
         keys[rows, :, self.positions[: self.n]] = key[:, : self.n].transpose(0, 1)
         values[rows, :, self.positions[: self.n]] = value[:, : self.n].transpose(0, 1)
@@ -171,8 +171,8 @@ class Pass:
     def _keep(self, layer: int, group: _Group, key: torch.Tensor, value: torch.Tensor) -> None:
         if group.into is not None:
             group.into.layers[layer] = (key[0].clone(), value[0].clone())
-        if group.rows is not None and self.slots is not None:
-            keys, values = self.slots.layer(layer, key, value)
+        if group.rows is not None and self.cache is not None:
+            keys, values = self.cache.layer(layer, key, value)
             width = min(key.shape[2], keys.shape[2])  # a longer neighbour may only be scored
             keys[group.rows, :, :width] = key[group.kept, :, :width]
             values[group.rows, :, :width] = value[group.kept, :, :width]

@@ -13,13 +13,13 @@ from typing import Any
 
 from fastapi import Request
 
-from local_server import prompts, replies
-from local_server.engine import Engine
+from local_server.engine.engine import Engine
+from local_server.engine.jobs import Generate, Score, Token, Written
+from local_server.engine.sampling import Settings
 from local_server.errors import RequestError
-from local_server.jobs import Generate, Score, Token, Written
-from local_server.models import LoadedModel
-from local_server.protocol import ChatRequest, CompletionRequest, Sampler
-from local_server.sampling import Settings
+from local_server.http import prompts, replies
+from local_server.http.protocol import ChatRequest, CompletionRequest, Sampler
+from local_server.model.load import LoadedModel
 
 DEFAULT_CHAT_TOKENS = 512
 HANG_UP_CHECK = 1.0  # seconds between looks at whether the client is still there

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from local_server.jobs import Token
-from local_server.models import LoadedModel
+from local_server.engine.jobs import Token
+from local_server.model.load import LoadedModel
 
 
 def text_of(loaded: LoadedModel, tokens: Sequence[Token]) -> str:

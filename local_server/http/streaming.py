@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
-from local_server import replies
+from local_server.engine.jobs import Token
 from local_server.errors import RequestError
-from local_server.jobs import Token
-from local_server.models import LoadedModel
-from local_server.protocol import ChatRequest, CompletionRequest
-from local_server.serving import State, Work, envelope, plan, usage
+from local_server.http import replies
+from local_server.http.handlers import State, Work, envelope, plan, usage
+from local_server.http.protocol import ChatRequest, CompletionRequest
+from local_server.model.load import LoadedModel
 
 Event = tuple[int, Token | None]  # which choice; its next token, or None when it has ended
 

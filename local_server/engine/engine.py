@@ -10,10 +10,10 @@ import queue
 import threading
 from collections.abc import Sequence
 
+from local_server.engine.jobs import Generate, Score
+from local_server.engine.scheduler import Scheduler
 from local_server.errors import RequestError
-from local_server.jobs import Generate, Score
-from local_server.models import LoadedModel
-from local_server.runner import Runner
+from local_server.model.load import LoadedModel
 
 
 class Engine:
@@ -23,7 +23,7 @@ class Engine:
     """
 
     def __init__(self, models: dict[str, LoadedModel], max_batch: int, max_waiting: int = 2048) -> None:
-        self.runners = {name: Runner(loaded, max_batch) for name, loaded in models.items()}
+        self.schedulers = {name: Scheduler(loaded, max_batch) for name, loaded in models.items()}
         self.inbox: queue.SimpleQueue[tuple[str, Generate | Score] | None] = queue.SimpleQueue()
         self.max_waiting = max_waiting
         self.waiting = 0
@@ -49,8 +49,8 @@ class Engine:
     def load(self) -> dict[str, dict[str, int]]:
         """Per base model: rows being written, and jobs that wait for their turn. A glance, not a snapshot."""
         return {
-            name: {"rows": len(runner.live), "waiting": len(runner.waiting) + len(runner.scores)}
-            for name, runner in self.runners.items()
+            name: {"rows": len(scheduler.live), "waiting": len(scheduler.waiting) + len(scheduler.scores)}
+            for name, scheduler in self.schedulers.items()
         }
 
     def close(self) -> None:
@@ -63,18 +63,18 @@ class Engine:
             self.waiting -= 1
 
     def _run(self) -> None:
-        while self._receive(wait=not any(runner.busy for runner in self.runners.values())):
-            for runner in self.runners.values():
-                if runner.busy:
+        while self._receive(wait=not any(scheduler.busy for scheduler in self.schedulers.values())):
+            for scheduler in self.schedulers.values():
+                if scheduler.busy:
                     try:
-                        runner.work()
+                        scheduler.work()
                     except Exception as error:  # a fault in a shared pass can't be blamed on one of its jobs
-                        runner.fail(error)
-        for runner in self.runners.values():
-            runner.fail(RequestError("the server is shutting down", status=503))
+                        scheduler.fail(error)
+        for scheduler in self.schedulers.values():
+            scheduler.fail(RequestError("the server is shutting down", status=503))
 
     def _receive(self, wait: bool) -> bool:
-        """Move what has come in to its runner; False when the engine is to end."""
+        """Move what has come in to its scheduler; False when the engine is to end."""
         while True:
             try:
                 item = self.inbox.get(block=wait)
@@ -82,5 +82,5 @@ class Engine:
                 return True
             if item is None:
                 return False
-            self.runners[item[0]].add(item[1])
+            self.schedulers[item[0]].add(item[1])
             wait = False

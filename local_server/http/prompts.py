@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local_server.errors import RequestError
-from local_server.models import LoadedModel
-from local_server.protocol import CompletionRequest, Message
+from local_server.http.protocol import CompletionRequest, Message
+from local_server.model.load import LoadedModel
 
 
 def encode(loaded: LoadedModel, text: str, *, add_special: bool = False) -> list[int]:

@@ -12,7 +12,7 @@ STEP = 64  # positions; the cache grows in steps of this
 ROWS = 8  # and rows, in steps of this
 
 
-class Slots:
+class KVCache:
     """Per layer: keys and values of shape (rows, kv_heads, positions, head_dim), made when first written.
 
     lengths: (capacity,) positions filled. `budget`: bytes that a batch of several rows may take.

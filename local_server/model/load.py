@@ -11,10 +11,10 @@ import transformers
 from safetensors import SafetensorError
 from torch import nn
 
-from local_server.embedded import EMBEDDED, converted
 from local_server.errors import StartupError
-from local_server.lora import Chosen
-from local_server.vocabulary import token_bytes
+from local_server.model.embedded import EMBEDDED, converted
+from local_server.model.lora import Chosen
+from local_server.model.vocabulary import token_bytes
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -59,7 +59,7 @@ def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
     """The model that `spec` names: an embedded name, a local directory, a .gguf file or a hub id.
 
     dtype is the weights' precision. In bfloat16 the matrix products are bfloat16 too where the CPU is faster
-    at that (see halved); all else is float32, so that a token's logprob stays the same, whether it was
+    at that (see model.bfloat16); all else is float32, so that a token's logprob stays the same, whether it was
     written in a batch or scored in a text: pure bfloat16 arithmetic differs there by 0.03 nats on average.
     Raises StartupError, one line, for anything that can't be loaded.
     """

@@ -30,7 +30,7 @@ def available() -> bool:
     )
 
 
-def halve(model: Any, *, capped: bool) -> None:
+def convert(model: Any, *, capped: bool) -> None:
     """Replace the linear layers, embedding and output layer of a float32 `model` by bfloat16 ones, in place.
 
     capped: the logits go through a soft cap, so they must not be shifted.
@@ -42,14 +42,14 @@ def halve(model: Any, *, capped: bool) -> None:
         wrapped = path.rpartition(".")[2]  # the name in the model of a layer that carries adapters
         for name, layer in list(parent.named_children()):
             if layer is head:
-                setattr(parent, name, HalvedHead(layer, shifted=not capped))
+                setattr(parent, name, Bfloat16Head(layer, shifted=not capped))
             elif type(layer) is nn.Linear:
                 exact = parent in first or name in FLOAT_NAMES or wrapped in FLOAT_NAMES
-                setattr(parent, name, (PackedLinear if exact else HalvedLinear)(layer.weight, layer.bias))
+                setattr(parent, name, (PackedLinear if exact else Bfloat16Linear)(layer.weight, layer.bias))
             elif type(layer) is nn.Embedding or (
                 isinstance(layer, nn.Embedding) and hasattr(layer, "embed_scale")
             ):
-                setattr(parent, name, HalvedEmbedding(layer))
+                setattr(parent, name, Bfloat16Embedding(layer))
 
 
 def _parents(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -81,7 +81,7 @@ class PackedLinear(nn.Module):
         return self.weights(x, self.bias)
 
 
-class HalvedLinear(nn.Module):
+class Bfloat16Linear(nn.Module):
     """Float32 in, float32 out; the product in bfloat16."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -93,7 +93,7 @@ class HalvedLinear(nn.Module):
         return self.weights(x.to(torch.bfloat16), self.bias).float()
 
 
-class HalvedEmbedding(nn.Module):
+class Bfloat16Embedding(nn.Module):
     """Token ids in, float32 out; Gemma's are scaled."""
 
     def __init__(self, layer: nn.Embedding) -> None:
@@ -106,7 +106,7 @@ class HalvedEmbedding(nn.Module):
         return embedding(ids, self.weight).float() * self.scale
 
 
-class HalvedHead(nn.Module):
+class Bfloat16Head(nn.Module):
     """Float32 hidden states (rows, hidden size) to bfloat16 logits (rows, vocabulary), up to a constant per row.
 
     bfloat16 holds three digits: logits about 20 would be off by 0.06. So the row's largest logit, as far as

@@ -9,11 +9,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from local_server import prompts, replies, streaming
-from local_server.body import read_json
 from local_server.errors import RequestError
-from local_server.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest, read
-from local_server.serving import State, complete, converse
+from local_server.http import prompts, replies, streaming
+from local_server.http.body import read_json
+from local_server.http.handlers import State, complete, converse
+from local_server.http.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest, read
 
 
 def build_app(state: State) -> FastAPI:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import torch
 
-from local_server.forward import run
-from local_server.jobs import Token
-from local_server.logits import scored
-from local_server.models import LoadedModel
-from local_server.packed import Pass, Prefix, Segment
+from local_server.engine.forward import run
+from local_server.engine.jobs import Token
+from local_server.engine.logits import scored
+from local_server.engine.packed_attention import Pass, Prefix, Segment
+from local_server.model.load import LoadedModel
 
 SHORTEST = 8  # tokens: chat templates start at about a dozen
 KEPT = 16  # prefixes
@@ -25,7 +25,7 @@ REMEMBERED = 1024  # candidates whose sightings are counted
 Name = tuple[str | None, tuple[int, ...]]
 
 
-class Prefixes:
+class PrefixCache:
     """The kept prefixes of one base model and its adapters."""
 
     def __init__(self, loaded: LoadedModel) -> None:

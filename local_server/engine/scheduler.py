@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import torch
 
-from local_server import jobs, logits
-from local_server.forward import prepare, run
-from local_server.jobs import Generate, Score, Token, Written
-from local_server.models import LoadedModel
-from local_server.packed import Pass, Prefix, Segment
-from local_server.prefixes import Prefixes
-from local_server.sampling import choose
-from local_server.slots import Slots
+from local_server.engine import jobs, logits
+from local_server.engine.forward import prepare, run
+from local_server.engine.jobs import Generate, Score, Token, Written
+from local_server.engine.kv_cache import KVCache
+from local_server.engine.packed_attention import Pass, Prefix, Segment
+from local_server.engine.prefix_cache import PrefixCache
+from local_server.engine.sampling import choose
+from local_server.model.load import LoadedModel
 
 PASS_TOKENS = 1024  # new tokens of a pass that only scores or reads prompts
 MIXED_TOKENS = 256  # and of one that also writes: a longer pass would hold up the live rows
@@ -33,25 +33,25 @@ class _Scoring:
     place: int  # of its first new token in the pass
 
 
-class Runner:
+class Scheduler:
     """Only the engine's thread calls it."""
 
     def __init__(self, loaded: LoadedModel, max_batch: int) -> None:
         prepare(loaded)
         self.loaded, self.max_batch = loaded, max_batch
-        self.prefixes = Prefixes(loaded)
+        self.prefix_cache = PrefixCache(loaded)
         self.stop = torch.tensor(sorted(loaded.stop), dtype=torch.long)
-        self.slots = self._new_slots()
+        self.cache = self._new_cache()
         self.live: list[Generate] = []
         self.waiting: deque[Generate] = deque()
         self.scores: deque[Score] = deque()
 
-    def _new_slots(self) -> Slots:
+    def _new_cache(self) -> KVCache:
         config = self.loaded.model.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         per_position = 2 * config.num_hidden_layers * heads * head_dim * torch.float32.itemsize
-        return Slots(self.max_batch, per_position)
+        return KVCache(self.max_batch, per_position)
 
     @property
     def busy(self) -> bool:
@@ -75,15 +75,15 @@ class Runner:
         if not rows and not segments and not texts:
             return
         layout = Pass(
-            self.slots,
+            self.cache,
             [job.tokens[-1].id for job in self.live],
             [job.adapter for job in self.live],
             [*segments, *texts],
         )
         hidden = run(self.loaded, layout)
-        self.slots.lengths[:rows] += 1
+        self.cache.lengths[:rows] += 1
         if joining:
-            self.slots.open([len(job.prompt) for job in joining])
+            self.cache.open([len(job.prompt) for job in joining])
             self.live += joining
         self._finish(scoring, hidden)
         writers = [(one.job.writer, one.place + _new(one) - 1) for one in scoring if one.job.writer]
@@ -102,7 +102,7 @@ class Runner:
         self.live = []
         self.waiting.clear()
         self.scores.clear()
-        self.slots = self._new_slots()
+        self.cache = self._new_cache()
 
     def _drop_cancelled(self) -> None:
         if any(job.future.cancelled() for job in self.waiting):
@@ -114,7 +114,7 @@ class Runner:
                 self._leave(row)
 
     def _leave(self, row: int) -> None:
-        self.slots.remove(row)
+        self.cache.remove(row)
         last = self.live.pop()
         if row < len(self.live):
             self.live[row] = last
@@ -127,9 +127,9 @@ class Runner:
         while self.waiting:
             job = self.waiting[0]
             longest = max(longest, len(job.prompt) + 1)
-            if not self.slots.fits(len(joining) + 1, longest):
+            if not self.cache.fits(len(joining) + 1, longest):
                 break
-            prefix = self.prefixes.find(job.prompt, job.adapter)
+            prefix = self.prefix_cache.find(job.prompt, job.adapter)
             new = job.prompt[len(prefix) if prefix else 0 :]
             if segments and len(new) > room:
                 break
@@ -145,7 +145,7 @@ class Runner:
         segments: list[Segment] = []
         while self.scores and room > 0:
             job = self.scores[0]
-            prefix = self.prefixes.find(job.prompt, job.adapter)
+            prefix = self.prefix_cache.find(job.prompt, job.adapter)
             new = job.prompt[len(prefix) if prefix else 0 :]
             if scoring and len(new) > room:
                 break
@@ -173,7 +173,7 @@ class Runner:
         for one in scoring:
             job, prefix = one.job, one.prefix
             if prefix is not None:
-                known = self.prefixes.scores(prefix, job.adapter, job.top)
+                known = self.prefix_cache.scores(prefix, job.adapter, job.top)
                 result = [Token(token.id, token.logprob, token.top[: job.top], token.rank) for token in known]
             else:
                 result = [Token(job.prompt[0], None, [])]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from local_server.models import LoadedModel
+from local_server.model.load import LoadedModel
 
 CHUNK = 16 << 20  # logits held at once; full logits of a 262,144-token vocabulary would not fit
 CACHED = 1 << 20  # and in float32 at once: what the processor's cache holds

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from local_server.sampling import Settings
+from local_server.engine.sampling import Settings
 
 R = TypeVar("R")
 

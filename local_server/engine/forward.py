@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from local_server import halved, packed
+from local_server.engine import packed_attention
+from local_server.engine.logits import cap_of, capped
+from local_server.engine.packed_attention import Pass, Segment
 from local_server.errors import StartupError
-from local_server.logits import cap_of, capped
-from local_server.models import LoadedModel
-from local_server.packed import Pass, Segment
+from local_server.model import bfloat16
+from local_server.model.load import LoadedModel
 
 SELF_CHECK = "The quick brown fox jumps over the lazy dog, and 12 others watch."
 SELF_CHECK_NATS = 1e-3
@@ -32,14 +33,14 @@ def prepare(loaded: LoadedModel) -> None:
 
     Raises StartupError for an architecture that does not (recurrent state, attention of its own).
     """
-    if loaded.model.config._attn_implementation == packed.NAME:
+    if loaded.model.config._attn_implementation == packed_attention.NAME:
         return
     ids = [int(index) for index in loaded.tokenizer(SELF_CHECK, add_special_tokens=True)["input_ids"]]
     expected = loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
-    loaded.model.set_attn_implementation(packed.NAME)
+    loaded.model.set_attn_implementation(packed_attention.NAME)
     try:
         head, tail = ids[: len(ids) // 2], ids[len(ids) // 2 :]
-        prefix = packed.Prefix(tuple(head))
+        prefix = packed_attention.Prefix(tuple(head))
         run(loaded, Pass(None, [], [], [Segment(head, into=prefix)]))
         hidden = run(loaded, Pass(None, [], [], [Segment(ids), Segment(tail, prefix=prefix)]))
         logprobs = capped(loaded, loaded.head(hidden)).log_softmax(-1)
@@ -56,5 +57,5 @@ def prepare(loaded: LoadedModel) -> None:
             f"{loaded.spec}: this architecture can't be served: batched passes differ from the model's own by "
             f"{worst:.2g} nats"
         )
-    if loaded.dtype == "bfloat16" and halved.available():
-        halved.halve(loaded.model, capped=cap_of(loaded) is not None)
+    if loaded.dtype == "bfloat16" and bfloat16.available():
+        bfloat16.convert(loaded.model, capped=cap_of(loaded) is not None)

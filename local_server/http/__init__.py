@@ -1,0 +1,1 @@
+"""What clients see: routes, the fields each takes, and the shapes of the replies."""
