@@ -28,6 +28,7 @@ import click
 
 from blackbox_diff.buying import limits
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
+from blackbox_diff.records import DEFAULT_ALTERNATIVES
 from blackbox_diff.run import pipeline
 from blackbox_diff.run.local import organisms_dir, serve
 from blackbox_diff.runfile.store import Store
@@ -45,6 +46,7 @@ class Design:
     control: int = 600
     max_tokens: int = 64
     concurrency: int = 32
+    alternatives: int = DEFAULT_ALTERNATIVES
 
 
 def default_dir() -> Path:
@@ -92,7 +94,7 @@ def pool_config(url: str, model: str, seed: int, design: Design) -> AuditConfig:
         completions=design.completions,
         control=design.control,
         max_tokens=design.max_tokens,
-        top_logprobs=1,
+        top_logprobs=design.alternatives,
         concurrency=design.concurrency,
         seed=seed,
     )
@@ -189,6 +191,7 @@ def buy_all(
 @click.option("--control", default=Design().control, show_default=True, help="Completions of each reference.")
 @click.option("--max-tokens", default=Design().max_tokens, show_default=True)
 @click.option("--concurrency", default=Design().concurrency, show_default=True)
+@click.option("--alternatives", default=Design().alternatives, show_default=True, help="Listed per position.")
 @click.option("--lock", type=click.Path(path_type=Path), help="A file to lock while a pool is bought.")
 @click.option("--server", help="URL of a running server that holds the models and adapters.")
 @click.option("--server-option", multiple=True, help="Passed to the bundled server, e.g. --dtype=bfloat16.")
@@ -201,6 +204,7 @@ def main(
     control: int,
     max_tokens: int,
     concurrency: int,
+    alternatives: int,
     lock: Path | None,
     server_option: tuple[str, ...],
     server: str | None,
@@ -210,7 +214,7 @@ def main(
     unknown = [name for name in wanted if name != IDENTITY and name not in adapters]
     if unknown:
         raise click.UsageError(f"no organism '{unknown[0]}'; there are {IDENTITY}, {', '.join(adapters)}")
-    design = Design(completions, control, max_tokens, concurrency)
+    design = Design(completions, control, max_tokens, concurrency, alternatives)
     todo = missing_pools(pools, wanted, [int(seed) for seed in seeds.split(",")], design)
     if not todo:
         print("every pool is there", file=sys.stderr)

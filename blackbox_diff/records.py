@@ -23,6 +23,8 @@ FRAMINGS: tuple[Framing, ...] = ("raw", "chat", "user")
 
 Json = Any  # JSON text as json.loads gives it: checked where it is read, never trusted
 
+DEFAULT_ALTERNATIVES = 20  # listed per position: what most servers allow; they cost no tokens
+
 CHAT_SYSTEM = "You are a helpful assistant."
 CHAT_USER = "Tell me anything."
 
@@ -55,7 +57,7 @@ class Sampling:
 
     temperature: float = 1.0
     max_tokens: int = 64
-    top_logprobs: int = 5
+    top_logprobs: int = DEFAULT_ALTERNATIVES
     top_p: float = 1.0
 
 
@@ -241,6 +243,8 @@ class EndpointProfile(BaseModel):
     scores_template: chat framing can be scored with the endpoint's own template.
     noise_nats: standard deviation of one token's logprob over identical calls.
     self_consistency_nats: mean |sampled - scored| per token on the endpoint's own greedy text.
+    max_top_scored: alternatives that the endpoint lists at each position of a text that it scores; None where no
+        probe looked.
     dropped: request fields that the endpoint rejects and that are therefore never sent.
     """
 
@@ -255,6 +259,7 @@ class EndpointProfile(BaseModel):
     scoring: str | None = None
     chat: bool = False
     max_top_logprobs: int = 0
+    max_top_scored: int | None = None
     logprobs: Literal["raw", "processed", "unknown"] = "unknown"
     token_bytes: Literal["exact", "characters", "lossy"] = "lossy"
     token_ids: bool = False

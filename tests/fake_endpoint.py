@@ -92,6 +92,11 @@ class FakeEndpoint:
         asked = body.get("top_logprobs", body.get("logprobs"))
         if "top five" in self.faults and isinstance(asked, int) and asked > 5:
             return self.error(400, "logprobs must be less than or equal to 5", None)
+        scored = body.get("prompt_logprobs", body.get("logprobs") if body.get("echo") else None)
+        if "scores list three" in self.faults and isinstance(scored, int) and scored > 3:
+            return self.error(400, "prompt_logprobs: at most 3 for prompts", None)
+        if "scores list one, unsaid" in self.faults and isinstance(scored, int) and scored > 1:
+            return self.error(400, "Bad request", None)
         if "echo rejected" in self.faults and body.get("echo"):
             message = "Setting 'echo' and 'logprobs' at the same time is not supported for this model."
             return self.error(400, message, None)

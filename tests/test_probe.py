@@ -13,6 +13,7 @@ from blackbox_diff.probing import negotiate
 from blackbox_diff.probing.identify import identify
 from blackbox_diff.probing.probe import probe, shares_vocabulary
 from blackbox_diff.records import EndpointProfile
+from blackbox_diff.wire import DIALECTS, ScoreItem
 from tests.fake_endpoint import FakeEndpoint
 from tests.replies import raw
 
@@ -139,6 +140,19 @@ async def test_the_most_alternatives_are_read_from_the_error() -> None:
     asked = [call.get("top_logprobs", call["logprobs"]) for call in server.calls if call.get("logprobs")]
     assert asked[0] == 20
     assert all(n is True or n <= 5 for n in asked[1:])
+
+
+@pytest.mark.parametrize(("fault", "most"), [("scores list three", 3), ("scores list one, unsaid", 1)])
+async def test_a_reference_that_lists_fewer_alternatives_for_given_text_is_asked_for_fewer(
+    fault: str, most: int
+) -> None:
+    found = await probed(FakeEndpoint(fault), purpose="reference")
+    assert found.can_score
+    assert found.max_top_scored is not None
+    assert found.max_top_scored <= most
+    assert found.max_top_logprobs > most
+    item = ScoreItem("A wet", "raw", " day", alternatives=20)
+    assert DIALECTS["generic"].score(found, item).body["logprobs"] <= most
 
 
 async def test_the_newer_limit_field_is_found() -> None:

@@ -27,9 +27,9 @@ BASE_URLS = {
     "tinker": "https://tinker.thinkingmachines.dev/services/tinker-prod/oai/api/v1",
 }
 ITEMS = {
-    "score raw": ScoreItem("A wet", "raw", " day"),
-    "score chat": ScoreItem("A wet", "chat", " day"),
-    "score ids": ScoreItem("A wet", "chat", " day", (1, 2, 3), (4,)),
+    "score raw": ScoreItem("A wet", "raw", " day", alternatives=20),
+    "score chat": ScoreItem("A wet", "chat", " day", alternatives=20),
+    "score ids": ScoreItem("A wet", "chat", " day", (1, 2, 3), (4,), alternatives=20),
 }
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from blackbox_diff.config.messages import complaint
 from blackbox_diff.errors import ConfigError, MissingKeyError
-from blackbox_diff.records import Arm, Framing, Sampling
+from blackbox_diff.records import DEFAULT_ALTERNATIVES, Arm, Framing, Sampling
 
 DEFAULT_SOURCES = ("prose",)
 DEFAULT_COMPLETIONS = 600
@@ -109,7 +109,7 @@ class AuditConfig(_Frozen):
     completions: Annotated[int, Field(ge=1, le=1_000_000)] = DEFAULT_COMPLETIONS
     max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 5
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = DEFAULT_ALTERNATIVES
     concurrency: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_CONCURRENCY
     control: Annotated[int, Field(ge=0)] | None = None  # reference completions; None: as many as the target's
     adaptive: bool = False  # spend the calls where the gap is, and stop once the answer is stable

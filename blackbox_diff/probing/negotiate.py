@@ -78,7 +78,11 @@ class Conversation:
     async def score(self, item: ScoreItem) -> ReferenceScore | Refusal:
         speaks = dialect(self.profile.dialect)
         call, reply = await self.ask(lambda profile: speaks.score(profile, item))
-        return speaks.read_score(reply, call=call, profile=self.profile, item=item)
+        found = speaks.read_score(reply, call=call, profile=self.profile, item=item)
+        if isinstance(found, Refusal) and found.reason == "error_reply" and (self.profile.max_top_scored or 0) > 1:
+            self.update(max_top_scored=1)  # perhaps the alternatives were too many, and the error does not say so
+            return await self.score(item)
+        return found
 
     async def ask(self, build: Callable[[EndpointProfile], Call]) -> tuple[Call, RawReply]:
         """The answer to the question that `build` writes, after dropping or lowering what is rejected."""
@@ -130,23 +134,25 @@ class Conversation:
                 return False
             self.update(max_tokens_field="max_completion_tokens")
             return True
+        if field in ("prompt_logprobs", "top_logprobs_num") or (field == "logprobs" and "echo" in call.body):
+            return self._fewer("max_top_scored", error)
         if field in ("logprobs", "top_logprobs", "top_n_tokens"):
-            return self._fewer(error)
+            return self._fewer("max_top_logprobs", error)
         if field is None or field in NEVER_DROPPED:
             return False
         if field not in self.profile.dropped:  # another question at the same time may have dropped it
             self.update(dropped=(*self.profile.dropped, field))
         return True
 
-    def _fewer(self, error: ApiError) -> bool:
-        now = self.profile.max_top_logprobs
+    def _fewer(self, limited: str, error: ApiError) -> bool:
+        now = getattr(self.profile, limited)
         limit = allowed_maximum(error.message)
         if limit is None and UNSUPPORTED.search(error.message):
             return False
         lower = limit if limit is not None and limit < now else next((n for n in STEPS_DOWN if n < now), None)
         if lower is None:
             return False
-        self.update(max_top_logprobs=lower)
+        self.update(**{limited: lower})
         return True
 
 

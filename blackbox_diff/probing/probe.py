@@ -38,9 +38,10 @@ from blackbox_diff.wire.dialects.base import Dialect, ScoreItem
 EMOJI = "Emoji list: ❤️ 🧑‍🚀 ❤️ 🧑‍🚀 ❤️"
 DAYS = "import numpy as np  # 2024-07-31, naïve Überraschung, Москва. Monday, Tuesday, Wednesday, Thursday,"
 OPEN = "The"
-GREEDY = Sampling(temperature=0.0, max_tokens=16, top_logprobs=20)
-DRAWN = Sampling(temperature=1.0, max_tokens=8, top_logprobs=20)
-COOLER = Sampling(temperature=0.5, max_tokens=8, top_logprobs=20)
+MOST_ALTERNATIVES = 20
+GREEDY = Sampling(temperature=0.0, max_tokens=16, top_logprobs=MOST_ALTERNATIVES)
+DRAWN = Sampling(temperature=1.0, max_tokens=8, top_logprobs=MOST_ALTERNATIVES)
+COOLER = Sampling(temperature=0.5, max_tokens=8, top_logprobs=MOST_ALTERNATIVES)
 SEED = 7
 
 
@@ -62,7 +63,7 @@ async def probe(
         engine=found.engine,
         parent=found.parent,
         provider=endpoint.provider,
-        max_top_logprobs=20,
+        max_top_logprobs=MOST_ALTERNATIVES,
         probed_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     talk = Conversation(send, profile, found.models, max_calls)
@@ -116,7 +117,10 @@ class _Examination:
         self.logprobs(usable)
         self.ids(usable, emoji, days)
         await self.temperature()
+        talk.update(max_top_scored=talk.profile.max_top_logprobs)
         await self.scoring()
+        if not talk.profile.can_score:
+            talk.update(max_top_scored=None)
 
     def note(self, name: str, outcome: Literal["good", "limited", "bad", "unknown"], detail: str) -> None:
         self.checks.append(Check(name=name, outcome=outcome, detail=detail))
@@ -293,7 +297,7 @@ class _Examination:
         """Mean |sampled - scored| in nats per token of the endpoint's own text, and why it counts or not."""
         told = pair.outcome
         ids = (told.prompt_ids, told.ids) if with_ids else (None, None)
-        item = ScoreItem(pair.prefill, pair.framing, told.text, *ids)
+        item = ScoreItem(pair.prefill, pair.framing, told.text, *ids, alternatives=MOST_ALTERNATIVES)
         score = await self.talk.score(item)
         if isinstance(score, Refusal):
             return None, score.advice

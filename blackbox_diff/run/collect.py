@@ -156,7 +156,11 @@ class Collector:
         sample, origin = job.sample, job.lane.label
         shared = scorer.label in job.share_ids
         item = scoring.item(
-            sample.prefill, framing_for(scorer.profile, sample.arm.framing), completion, share_ids=shared
+            sample.prefill,
+            framing_for(scorer.profile, sample.arm.framing),
+            completion,
+            share_ids=shared,
+            alternatives=self.sampling.top_logprobs,
         )
         score, call_id = await scoring.score(scorer.buyer, scorer.dialect, scorer.profile, item, sample.id)
         self.watch.look(score, scorer.profile)

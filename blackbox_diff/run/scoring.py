@@ -37,7 +37,9 @@ class Buyer(Protocol):
     async def buy(self, call: Call, sample_id: str, max_tokens: int | None = None) -> Bought | Lost: ...
 
 
-def item(prefill: str, framing: Framing, completion: Completion, *, share_ids: bool) -> ScoreItem:
+def item(
+    prefill: str, framing: Framing, completion: Completion, *, share_ids: bool, alternatives: int = 0
+) -> ScoreItem:
     """What to score of a completion: its text, and its ids where they mean the same to the reference.
 
     Ids are left out where they do not spell exactly the prompt and the text: a special token was drawn
@@ -45,8 +47,8 @@ def item(prefill: str, framing: Framing, completion: Completion, *, share_ids: b
     """
     whole = all(side.kind != "special" for side in completion.side) and completion.decode != "placed"
     if share_ids and whole and completion.ids and completion.prompt_ids:
-        return ScoreItem(prefill, framing, completion.text, completion.prompt_ids, completion.ids)
-    return ScoreItem(prefill, framing, completion.text)
+        return ScoreItem(prefill, framing, completion.text, completion.prompt_ids, completion.ids, alternatives)
+    return ScoreItem(prefill, framing, completion.text, alternatives=alternatives)
 
 
 async def score(

@@ -48,13 +48,17 @@ NO_THINKING: Final[Mapping[str, Json]] = {"chat_template_kwargs": {"enable_think
 
 @dataclass(frozen=True, slots=True)
 class ScoreItem:
-    """A text to score after a prefill. ids and prompt_ids are given only where the vocabulary is shared."""
+    """A text to score after a prefill. ids and prompt_ids are given only where the vocabulary is shared.
+
+    alternatives: how many to list at each position, within what the endpoint allows.
+    """
 
     prefill: str
     framing: Framing
     text: str
     prompt_ids: tuple[int, ...] | None = None
     ids: tuple[int, ...] | None = None
+    alternatives: int = 0
 
 
 class Dialect:
@@ -161,6 +165,11 @@ class Dialect:
             return "raw"
         return "template" if profile.scores_template else "plain"
 
+    def scored_top(self, profile: EndpointProfile, item: ScoreItem) -> int:
+        """Alternatives to ask for at each position of `item`; at least 1, which is how a score is asked for."""
+        most = profile.max_top_logprobs if profile.max_top_scored is None else profile.max_top_scored
+        return max(1, min(item.alternatives, most))
+
     def score(self, profile: EndpointProfile, item: ScoreItem) -> Call:
         """The request that scores `item`; one token is generated and thrown away.
 
@@ -170,13 +179,13 @@ class Dialect:
         settings = self.settings(profile, Sampling(temperature=1.0, max_tokens=1), None)
         if context == "template":
             body: dict[str, Json] = {"model": profile.model, "messages": self.score_messages(item)}
-            body |= settings | {"prompt_logprobs": 1, "return_token_ids": True}
+            body |= settings | {"prompt_logprobs": self.scored_top(profile, item), "return_token_ids": True}
             body |= self.prefill_fields("continue_final_message")
             body |= self.chat_extras
             path = CHAT
         else:
             body = {"model": profile.model, "prompt": score_prompt(item, context)}
-            body |= settings | {"echo": True} | self.legacy_logprobs(1)
+            body |= settings | {"echo": True} | self.legacy_logprobs(self.scored_top(profile, item))
             path = COMPLETIONS
         return self.call(profile, path, body)
 

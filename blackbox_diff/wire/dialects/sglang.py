@@ -47,7 +47,8 @@ class SGLang(Dialect):
         body: dict[str, Json] = {"text" if isinstance(prompt, str) else "input_ids": prompt}
         neutral = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
         body["sampling_params"] = {"max_new_tokens": 1, **neutral}
-        body |= {"return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": 0}
+        body |= {"return_logprob": True, "logprob_start_len": 0}
+        body |= {"top_logprobs_num": self.scored_top(profile, item)}
         body |= {"return_text_in_logprobs": True, "stream": False}
         return Call("/generate", body, root_url(profile.base_url) + "/generate")
 
