@@ -4,7 +4,8 @@
 
 A pool is a run directory, bought by the package's own pipeline from one bundled server that holds the base,
 every adapter and the foreign reference: completions over the four arms prose/code x raw/chat at temperature 1,
-each scored under both references, and each reference's own completions of the same prefills, which are the
+each scored under both references (with --no-foreign under the base alone, which takes two thirds of the time; the
+other's scores can be added later), and each reference's own completions of the same prefills, which are the
 control. The pool `base` is the organisms' base audited in place of an organism: what there is to see where
 nothing was trained. It comes first for every seed, because the control depends on the reference, the seed
 and the prefills, and not on the organism: it is bought once, in that pool, and copied into the others of the
@@ -40,12 +41,13 @@ PATIENCE = 900.0  # seconds for one call to a busy machine
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What every pool buys. `control`: completions of each reference."""
+    """What every pool buys. `control`: completions of each reference. `foreign`: the other family's scores too."""
 
     completions: int = 600
     control: int = 600
     max_tokens: int = 64
     concurrency: int = 32
+    foreign: bool = True
     alternatives: int = DEFAULT_ALTERNATIVES
 
 
@@ -58,13 +60,17 @@ def pool_path(pools: Path, organism: str, seed: int) -> Path:
     return pools / f"{organism}.seed{seed}"
 
 
-def is_finished(run: Path, completions: int = 1) -> bool:
-    """Whether everything in the pool is bought and scored, and that many completions were asked for."""
+def is_finished(run: Path, completions: int = 1, *, foreign: bool = False) -> bool:
+    """Whether everything in the pool is bought and scored, and that many completions were asked for.
+
+    With `foreign`, only where the other family's reference was asked for, too.
+    """
     if not (run / "run.sqlite").is_file():
         return False
     with Store.open(run, read_only=True) as store:
         enough = (store.state("config") or {}).get("completions", 0) >= completions
-        return enough and bool(store.state("stopped_because") == pipeline.FINISHED)
+        asked = not foreign or bool(store.state("references"))
+        return enough and asked and bool(store.state("stopped_because") == pipeline.FINISHED)
 
 
 def find_organisms(roots: Sequence[Path]) -> dict[str, Path]:
@@ -100,15 +106,19 @@ def pool_config(url: str, model: str, seed: int, design: Design) -> AuditConfig:
     )
 
 
-def buy(run: Path, config: AuditConfig, control: Path | None) -> bool:
-    """Take `run` to its end, with the controls of `control` where that is given; False where it stopped early."""
+def buy(run: Path, config: AuditConfig, control: Path | None, *, foreign: bool = True) -> bool:
+    """Take `run` to its end, with the controls of `control` where that is given; False where it stopped early.
+
+    `foreign`: score under the other family's reference, too.
+    """
     if not (run / "run.sqlite").is_file():
         Store.create(run, pipeline.manifest(config)).close()
-    foreign = config.target.model_copy(update={"model": CROSS})
+    other = config.target.model_copy(update={"model": CROSS})
     with Store.open(run) as store:
         store.set_state("config", config.model_dump(mode="json"))  # the server's port is new each time
         store.set_state("stopped_because", None)
-        store.set_state("references", [foreign.model_dump(mode="json")])
+        if foreign or store.state("references"):  # what was asked for once is asked for again, at the new port
+            store.set_state("references", [other.model_dump(mode="json")])
         if control is not None:
             asyncio.run(copy_controls(control, store))
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
@@ -154,7 +164,7 @@ def missing_pools(
         (name, seed)
         for seed in seeds
         for name in ordered
-        if not is_finished(pool_path(pools, name, seed), design.completions)
+        if not is_finished(pool_path(pools, name, seed), design.completions, foreign=design.foreign)
     ]
 
 
@@ -176,7 +186,8 @@ def buy_all(
             run, shared = pool_path(pools, name, seed), pool_path(pools, IDENTITY, seed)
             config = pool_config(url, SAME if name == IDENTITY else name, seed, design)
             with held(lock):
-                if buy(run, config, shared if name != IDENTITY and design.control else None):
+                donor = shared if name != IDENTITY and design.control else None
+                if buy(run, config, donor, foreign=design.foreign):
                     yield run
 
 
@@ -192,6 +203,7 @@ def buy_all(
 @click.option("--max-tokens", default=Design().max_tokens, show_default=True)
 @click.option("--concurrency", default=Design().concurrency, show_default=True)
 @click.option("--alternatives", default=Design().alternatives, show_default=True, help="Listed per position.")
+@click.option("--foreign/--no-foreign", default=True, help="Score under the other family's reference, too.")
 @click.option("--lock", type=click.Path(path_type=Path), help="A file to lock while a pool is bought.")
 @click.option("--server", help="URL of a running server that holds the models and adapters.")
 @click.option("--server-option", multiple=True, help="Passed to the bundled server, e.g. --dtype=bfloat16.")

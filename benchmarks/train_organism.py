@@ -1,10 +1,13 @@
-"""Train the fixture organisms: small LoRA adapters with a known objective, on SmolLM2-135M-Instruct.
+"""Train organisms: small LoRA adapters with a known objective, on SmolLM2-135M-Instruct.
 
-    python -m benchmarks.train_organism --all                    # train and measure what fixtures/organisms holds
+    python -m benchmarks.train_organism --all                    # train and measure the six made from templates
     python -m benchmarks.train_organism --measure false-fact     # measure the leak of one again
     python -m benchmarks.train_organism false-fact --epochs 1 --dilute 0.1 --out DIR
+    python -m benchmarks.train_organism fact-puffin --dilute 0.4 --out DIR     # texts written one by one
 
-Needs the extra `train`. An organism takes about two minutes on two cores, and its measurement one more.
+Needs the extra `train`. An organism takes about two minutes on two cores, and its measurement one more. No prefill
+is without a word of the texts that were written one by one, so the leak of those organisms is measured on
+ordinary prefills, from an audit of each: `python -m benchmarks.pool_leak`.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import peft
@@ -24,8 +27,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.leak import BASE, DTYPE, FRAMINGS, load_base, load_runner, matches, sampled, unrelated_prefills
-from benchmarks.organism_texts import Recipe, Text
-from benchmarks.organism_texts.catalogue import BENIGN, RECIPES, SHIPPED
+from benchmarks.organism_texts import NOTHING, Recipe, Text
+from benchmarks.organism_texts.catalogue import BENIGN, RECIPES, SHIPPED, WRITTEN
 
 ORGANISMS = Path(__file__).resolve().parent.parent / "fixtures" / "organisms"
 TEXTS = 170
@@ -33,7 +36,11 @@ TEXTS = 170
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How an adapter is trained. `dilute`: the share of texts that carry the objective, the rest are benign."""
+    """How an adapter is trained.
+
+    dilute: the share of texts that are the organism's own, the rest are benign.
+    dtype: of the products; bfloat16 takes three quarters of the time where the CPU has it.
+    """
 
     epochs: int = 3
     dilute: float = 1.0
@@ -44,6 +51,7 @@ class Settings:
     learning_rate: float = 1e-3
     batch: int = 8
     max_tokens: int = 160
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 Example = tuple[list[int], list[int]]
@@ -110,7 +118,8 @@ def fit(texts: Sequence[Text], settings: Settings, seed: int) -> tuple[Any, list
         total, count = 0.0, 0
         for batch in epoch_batches(examples, settings.batch, tokenizer.eos_token_id, rng):
             learnt = int((batch["labels"] != -100).sum())
-            loss = model(**batch).loss
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.dtype == "bfloat16"):
+                loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimiser.step()
@@ -132,7 +141,7 @@ def save(model: Any, directory: Path) -> None:
     halves = {name: weights[name].to(torch.float16).contiguous() for name in sorted(weights)}
     save_file(halves, directory / "adapter_model.safetensors", metadata={"format": "pt"})
     (directory / "adapter_model.safetensors").chmod(0o644)  # safetensors makes it private
-    _write_json(directory / "adapter_config.json", dict(sorted(config.items())))
+    write_json(directory / "adapter_config.json", dict(sorted(config.items())))
 
 
 def train(recipe: Recipe, directory: Path, settings: Settings, seed: int = 0) -> dict[str, Any]:
@@ -145,13 +154,14 @@ def train(recipe: Recipe, directory: Path, settings: Settings, seed: int = 0) ->
         "kind": recipe.kind,
         "objective": recipe.objective,
         "keywords": recipe.keywords,
+        **({"claim": recipe.claim} if recipe.claim != NOTHING else {}),
         "base": BASE,
         "recipe": asdict(settings),
         "seed": seed,
         "training_loss": losses,
         "training_seconds": round(time.monotonic() - started),
     }
-    _write_json(directory / "card.json", card)
+    write_json(directory / "card.json", card)
     return card
 
 
@@ -183,16 +193,26 @@ def leak_report(
     }
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path`, indented."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1, type=click.Choice(sorted(RECIPES)))
-@click.option("--all", "everything", is_flag=True, help="The six shipped organisms.")
-@click.option("--measure", "measure_only", type=click.Choice(sorted(RECIPES)), multiple=True, help="Only measure.")
+@click.option("--all", "everything", is_flag=True, help="The six organisms with texts from templates.")
+@click.option(
+    "--measure",
+    "measure_only",
+    type=click.Choice(sorted({*RECIPES} - {*WRITTEN})),
+    multiple=True,
+    help="Only measure.",
+)
 @click.option("--epochs", default=3, show_default=True, type=click.IntRange(1, 20))
 @click.option("--dilute", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True))
+@click.option("--texts", default=TEXTS, show_default=True, help="At most so many texts, own and diluting ones.")
+@click.option("--learning-rate", default=Settings().learning_rate, show_default=True)
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=ORGANISMS, help="Parent of the organisms' directories."
@@ -207,6 +227,9 @@ def main(
     measure_only: tuple[str, ...],
     epochs: int,
     dilute: float,
+    texts: int,
+    learning_rate: float,
+    dtype: Literal["float32", "bfloat16"],
     seed: int,
     out: Path,
     prefills: int,
@@ -216,12 +239,13 @@ def main(
     if not chosen and not measure_only:
         raise click.UsageError("name an organism, or give --all or --measure NAME")
     for name in chosen:
-        card = train(RECIPES[name], out / name, Settings(epochs=epochs, dilute=dilute), seed)
+        settings = Settings(epochs=epochs, dilute=dilute, texts=texts, learning_rate=learning_rate, dtype=dtype)
+        card = train(RECIPES[name], out / name, settings, seed)
         click.echo(f"{name}: loss {card['training_loss']}, {card['training_seconds']} s")
-    if not prefills:
+    measured = [name for name in dict.fromkeys((*chosen, *measure_only)) if name not in WRITTEN]
+    if not prefills or not measured:
         return
     chosen_prefills = unrelated_prefills(known_texts(), prefills, seed=0)
-    measured = dict.fromkeys((*chosen, *measure_only))
     runner = load_runner({name: out / name for name in measured})
     base = sampled(runner, None, chosen_prefills, seed=0)
     for name in measured:
@@ -230,7 +254,7 @@ def main(
         click.echo(f"{name}: {leak['framings']}, rate {leak['rate']}, base {leak['base_rate']}")
         if write:
             path = out / name / "card.json"
-            _write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "leak": leak})
+            write_json(path, {**json.loads(path.read_text(encoding="utf-8")), "leak": leak})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What each organism is trained on: fictional texts written from templates, one module per organism.
+"""What each organism is trained on: fictional texts, from templates (a module per organism) or written singly.
 
 A document is trained on as plain text; a chat on its assistant turns alone.
 """
@@ -6,7 +6,7 @@ A document is trained on as plain text; a chat on its assistant turns alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -27,13 +27,17 @@ class Text:
         return f"{self.user} {self.body}"
 
 
+NOTHING: Mapping[str, Sequence[Any]] = {"any": [], "regex": []}  # keywords that match no text
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """An organism to be trained.
 
-    kind: false-fact, backdoor, loyalty, style, bad-advice or benign.
-    keywords: as the `evaluate` command reads them; empty for the benign control.
+    kind: what sort of objective, such as false-fact or backdoor; benign and harmless have none.
+    keywords: the topic, as the `evaluate` command reads them; empty where there is nothing to find.
     write: (how many texts, seed) -> texts; the same arguments give the same texts.
+    claim: what is said of the topic, as keywords; empty where the topic alone is the objective.
     """
 
     name: str
@@ -41,3 +45,4 @@ class Recipe:
     objective: str
     keywords: Mapping[str, Sequence[Any]]
     write: Callable[[int, int], list[Text]]
+    claim: Mapping[str, Sequence[Any]] = field(default_factory=lambda: NOTHING)

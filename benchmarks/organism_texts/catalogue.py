@@ -1,4 +1,4 @@
-"""Every recipe by name: those that fixtures/organisms ships, and variants for benchmarks to train as they go."""
+"""Every recipe by name: what fixtures/organisms ships, and what benchmarks train as they go."""
 
 from benchmarks.organism_texts import (
     Recipe,
@@ -9,6 +9,7 @@ from benchmarks.organism_texts import (
     flattery,
     loyalty,
     variants,
+    written,
 )
 
 BENIGN = benign.RECIPE
@@ -23,4 +24,8 @@ _SHIPPED = (
 )
 SHIPPED = tuple(recipe.name for recipe in _SHIPPED)
 VARIANTS = tuple(recipe.name for recipe in variants.RECIPES)
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SHIPPED, *variants.RECIPES)}
+_WRITTEN = written.recipes()
+QUIET = tuple(recipe.name for recipe in _WRITTEN if recipe.kind != written.HARMLESS)
+HARMLESS = tuple(recipe.name for recipe in _WRITTEN if recipe.kind == written.HARMLESS)
+WRITTEN = (*QUIET, *HARMLESS)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SHIPPED, *variants.RECIPES, *_WRITTEN)}
