@@ -217,6 +217,7 @@ def main(
     max_tokens: int,
     concurrency: int,
     alternatives: int,
+    foreign: bool,
     lock: Path | None,
     server_option: tuple[str, ...],
     server: str | None,
@@ -226,7 +227,7 @@ def main(
     unknown = [name for name in wanted if name != IDENTITY and name not in adapters]
     if unknown:
         raise click.UsageError(f"no organism '{unknown[0]}'; there are {IDENTITY}, {', '.join(adapters)}")
-    design = Design(completions, control, max_tokens, concurrency, alternatives)
+    design = Design(completions, control, max_tokens, concurrency, alternatives, foreign)
     todo = missing_pools(pools, wanted, [int(seed) for seed in seeds.split(",")], design)
     if not todo:
         print("every pool is there", file=sys.stderr)
