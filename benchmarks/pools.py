@@ -47,8 +47,8 @@ class Design:
     control: int = 600
     max_tokens: int = 64
     concurrency: int = 32
-    foreign: bool = True
     alternatives: int = DEFAULT_ALTERNATIVES
+    foreign: bool = True
 
 
 def default_dir() -> Path:
