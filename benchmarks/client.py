@@ -28,8 +28,9 @@ import httpx2
 
 from blackbox_diff.buying.buyer import Bought, Buyer
 from blackbox_diff.buying.http import Endpoint
-from blackbox_diff.buying.ledger import Ledger, Prices
+from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.buying.prices import Prices
 from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.records import Arm, EndpointProfile, Sample, Sampling
 from blackbox_diff.runfile.store import Store

@@ -16,10 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import pydantic_core
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Framing = Literal["raw", "chat", "user"]
-FRAMINGS: tuple[Framing, ...] = ("raw", "chat", "user")
 
 Json = Any  # JSON text as json.loads gives it: checked where it is read, never trusted
 
@@ -266,7 +265,6 @@ class EndpointProfile(BaseModel):
     id_prompts: bool = False
     vocabulary: str | None = None
     scores_template: bool = False
-    tokenize: bool = False
     has_template: bool | None = None
     seed: bool = False
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -281,6 +279,16 @@ class EndpointProfile(BaseModel):
     verdict: str = ""
     checks: tuple[Check, ...] = ()
     probed_at: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_former_fields(cls, given: Json) -> Json:
+        """Runs of version 0.1 hold `tokenize`, which nothing read."""
+        return (
+            {name: value for name, value in given.items() if name != "tokenize"}
+            if isinstance(given, dict)
+            else given
+        )
 
     def framings(self) -> tuple[Framing, ...]:
         """The framings that the endpoint allows, strongest probes first."""

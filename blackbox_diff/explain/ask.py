@@ -8,7 +8,8 @@ from pathlib import Path
 
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.http import Endpoint
-from blackbox_diff.buying.ledger import Ledger, prices_for
+from blackbox_diff.buying.ledger import Ledger
+from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.errors import EndpointUsageError
 from blackbox_diff.explain.reading import Explanation, Message, explain

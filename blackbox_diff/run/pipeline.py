@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blackbox_diff.buying.buyer import Buyer
+from blackbox_diff.buying.estimate import Estimate, estimate
 from blackbox_diff.buying.http import Endpoint
-from blackbox_diff.buying.ledger import Estimate, Ledger, estimate, prices_for
+from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
 from blackbox_diff.config.resume import changed
 from blackbox_diff.design import validation
@@ -145,7 +147,7 @@ def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
 
 def manifest(config: AuditConfig) -> dict[str, Any]:
     """What was asked for, by which versions, when."""
-    packages = ("blackbox-diff", "openai", "httpx2", "pydantic", "numpy", "tiktoken")
+    packages = ("blackbox-diff", "httpx2", "pydantic", "numpy", "tiktoken")
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json"),

@@ -14,7 +14,7 @@ from functools import partial
 
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.rank import rank
-from blackbox_diff.buying.ledger import Estimate
+from blackbox_diff.buying.estimate import Estimate
 from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import allocation, stopping, validation
 from blackbox_diff.findings import Analysis, Ranked

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from blackbox_diff.buying import retry
 from blackbox_diff.buying.buyer import settlement
-from blackbox_diff.buying.ledger import Cost, Ledger, prices_for
+from blackbox_diff.buying.ledger import Cost, Ledger
+from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget, parse_config
 from blackbox_diff.design.validation import ORIGIN
 from blackbox_diff.records import Completion, EndpointProfile, Lost, Sample

@@ -1,0 +1,122 @@
+"""What an audit will cost, before anything is bought."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from blackbox_diff.buying import token_counts
+from blackbox_diff.buying.ledger import Ledger
+from blackbox_diff.buying.prices import PICO, Prices, prices_for
+from blackbox_diff.config.model import AuditConfig, Budget
+from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, Call, Json, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class ArmEstimate:
+    """One arm before it is bought: expected, and at most, without retries of failed calls."""
+
+    arm: str
+    calls: int
+    input_tokens: int
+    input_tokens_worst: int
+    output_tokens_worst: int
+    usd: float | None
+    usd_worst: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an audit's purchases will cost. Retries come on top; the caps hold for them too."""
+
+    arms: tuple[ArmEstimate, ...]
+    counted_by: str
+    capped_at_usd: float | None
+    prices: Prices | None = None
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Json]:
+        total = self.total
+        return {**asdict(self), "total": asdict(total), "arms": {arm.arm: asdict(arm) for arm in self.arms}}
+
+    @property
+    def total(self) -> ArmEstimate:
+        costs = [(arm.usd, arm.usd_worst) for arm in self.arms]
+        known = all(usd is not None for usd, _ in costs)
+        return ArmEstimate(
+            "total",
+            sum(arm.calls for arm in self.arms),
+            sum(arm.input_tokens for arm in self.arms),
+            sum(arm.input_tokens_worst for arm in self.arms),
+            sum(arm.output_tokens_worst for arm in self.arms),
+            sum(usd or 0 for usd, _ in costs) if known else None,
+            sum(worst or 0 for _, worst in costs) if known else None,
+        )
+
+    def lines(self) -> list[str]:
+        """A plain table: expected and worst case per arm, and how tokens were counted."""
+        rows = [("arm", "calls", "input tokens", "at most", "output tokens at most", "USD", "at most")]
+        for arm in (*self.arms, self.total):
+            rows.append(
+                (
+                    arm.arm, str(arm.calls), str(arm.input_tokens), str(arm.input_tokens_worst),
+                    str(arm.output_tokens_worst), _usd(arm.usd), _usd(arm.usd_worst),
+                )
+            )  # fmt: skip
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        table = [
+            "  ".join(cell.ljust(width) if not i else cell.rjust(width)
+                      for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+            for row in rows
+        ]  # fmt: skip
+        notes = [
+            f"input tokens reserved by: {self.counted_by}",
+            "expected: every completion runs to its maximum; repeated calls come on top, under the caps",
+        ]
+        if self.prices is not None:
+            each = f"{self.prices.input:g} USD in, {self.prices.output:g} USD out per million tokens"
+            notes.append(f"prices: {each}, from {self.prices.origin}")
+        if self.capped_at_usd is not None:
+            notes.append(f"capped at {self.capped_at_usd:g} USD")
+        if self.total.usd is None:
+            notes.append("no price is known: give --price-in and --price-out in USD per million tokens")
+        return [*table, *notes, *self.notes]
+
+
+def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:
+    """Calls, tokens and USD of buying `samples` from the target; spends nothing."""
+    prices = prices_for(config.target, config.budget)
+    ledger = Ledger(Budget(), prices, None, config.target.model)
+    by_arm: dict[str, list[Call]] = {}
+    for sample in samples:
+        by_arm.setdefault(sample.arm.name, []).append(_typical(sample, config.max_tokens))
+    arms = []
+    for name, calls in by_arm.items():
+        worst = [ledger.worst(call) for call in calls]
+        most = sum(cost.input_tokens for cost in worst)
+        fixed = sum(token_counts.input_tokens(call, lambda text: 0) for call in calls)
+        # Of what a template may add, about a third is what common templates do add.
+        text = most - fixed if ledger.counting.exact else math.ceil((most - fixed) / token_counts.BYTES_PER_TOKEN)
+        expected = min(most, text + math.ceil(fixed / 3))
+        output = sum(cost.output_tokens for cost in worst)
+        arms.append(
+            ArmEstimate(
+                name, len(calls), expected, most, output,
+                None if prices is None else prices.pico(expected, output) / PICO,
+                None if prices is None else prices.pico(most, output) / PICO,
+            )
+        )  # fmt: skip
+    return Estimate(tuple(arms), ledger.counting.words, config.budget.max_cost, prices)
+
+
+def _typical(sample: Sample, max_tokens: int) -> Call:
+    """A request of the size that the sample's framing needs, in whichever dialect."""
+    if sample.arm.framing == "raw":
+        return Call("/completions", {"prompt": sample.prefill, "max_tokens": max_tokens})
+    texts = (CHAT_SYSTEM, CHAT_USER, sample.prefill)
+    return Call("/chat/completions", {"messages": [{"content": text} for text in texts], "max_tokens": max_tokens})
+
+
+def _usd(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4f}"
