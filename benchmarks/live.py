@@ -9,6 +9,7 @@ from one server that holds the base and all adapters. Nothing is shared between 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +22,7 @@ from benchmarks.pools import IDENTITY, SAME, Design, adapter_arguments, find_org
 from blackbox_diff.analysis.keywords import Keywords
 from blackbox_diff.buying import limits
 from blackbox_diff.report.wording import validated
-from blackbox_diff.run import pipeline
+from blackbox_diff.run import commands
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.local import organisms_dir, serve
 from blackbox_diff.run.results import read_run
@@ -36,7 +37,7 @@ def row(url: str, name: str, seed: int, completions: int, number: int, keywords:
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
-        pipeline.start(config, run)
+        asyncio.run(commands.start(config, run))
         found = read_run(run, reference=SAME)
         with Store.open(run, read_only=True) as store:
             bought = len(store.outcomes(TARGET))

@@ -30,7 +30,7 @@ import click
 from blackbox_diff.buying import limits
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.records import DEFAULT_ALTERNATIVES
-from blackbox_diff.run import pipeline
+from blackbox_diff.run import commands, pipeline
 from blackbox_diff.run.local import organisms_dir, serve
 from blackbox_diff.runfile.store import Store
 
@@ -112,7 +112,7 @@ def buy(run: Path, config: AuditConfig, control: Path | None, *, foreign: bool =
     `foreign`: score under the other family's reference, too.
     """
     if not (run / "run.sqlite").is_file():
-        Store.create(run, pipeline.manifest(config)).close()
+        Store.create(run, commands.manifest(config)).close()
     other = config.target.model_copy(update={"model": CROSS})
     with Store.open(run) as store:
         store.set_state("config", config.model_dump(mode="json"))  # the server's port is new each time
@@ -122,7 +122,7 @@ def buy(run: Path, config: AuditConfig, control: Path | None, *, foreign: bool =
         if control is not None:
             asyncio.run(copy_controls(control, store))
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
-    pipeline.go_on(run, {})
+    asyncio.run(commands.go_on(run, {}))
     return is_finished(run)
 
 

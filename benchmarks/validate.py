@@ -9,6 +9,7 @@ server, as `resume RUN --validation N` would. The pools themselves stay as they 
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from benchmarks.pools import Design as PoolDesign
 from blackbox_diff.buying import limits
 from blackbox_diff.findings import Validation
 from blackbox_diff.report.wording import validated
-from blackbox_diff.run import pipeline
+from blackbox_diff.run import commands
 from blackbox_diff.run.local import organisms_dir, serve
 from blackbox_diff.run.results import read_run
 from blackbox_diff.runfile.store import Store
@@ -40,7 +41,7 @@ def validate(pool: Path, url: str, model: str, number: int) -> tuple[Validation,
             store.set_state("stopped_because", None)
             store.set_state("references", [])
         limits.START = config.concurrency  # the server is ours and hides no limit to be found out
-        pipeline.go_on(run, {})
+        asyncio.run(commands.go_on(run, {}))
         return read_run(run, reference=SAME).analysis.validation
 
 

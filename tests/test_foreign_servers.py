@@ -14,7 +14,7 @@ from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
 from blackbox_diff.buying.buyer import Endpoint
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.records import Completion, EndpointProfile, Framing, Refusal, Sampling
-from blackbox_diff.run.pipeline import probe_endpoint
+from blackbox_diff.run.commands import probe_endpoint
 from blackbox_diff.run.results import read_run
 from blackbox_diff.run.verify import verify_run
 from blackbox_diff.wire import dialect
@@ -85,7 +85,7 @@ def llamacpp_python(gguf: Path, logs: Path) -> Iterator[str]:
 
 
 def probed(url: str, model: str, purpose: Any = "target") -> EndpointProfile:
-    return probe_endpoint(EndpointConfig(url=url, model=model), purpose)
+    return asyncio.run(probe_endpoint(EndpointConfig(url=url, model=model), purpose))
 
 
 def audit(target: str, model: str, reference: str, run: Path, completions: int, *more: str) -> None:

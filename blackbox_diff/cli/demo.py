@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
@@ -20,8 +21,9 @@ SLOW_MACHINE_SECONDS = 600  # a laptop under load still ends its demo
 def run_demo(out: Path, organism: str, *, cross: bool, completions: int, adaptive: bool = False) -> int:
     """Audit `organism` against its base (or Gemma) and print findings and answer key; returns an exit code."""
     from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
-    from blackbox_diff.cli.online import finish
-    from blackbox_diff.run.pipeline import start
+    from blackbox_diff.cli.collecting import collected
+    from blackbox_diff.cli.finish import finish
+    from blackbox_diff.run.commands import start
     from blackbox_diff.run.results import read_run
 
     directory, base = find_organism(organism)
@@ -39,7 +41,7 @@ def run_demo(out: Path, organism: str, *, cross: bool, completions: int, adaptiv
             adaptive=adaptive,
             budget=Budget(max_cost=MAX_COST, price_in=PRICE_IN, price_out=PRICE_OUT),
         )
-        code = start(config, run)
+        code = collected(partial(start, config, run))
     code = finish(code, run, as_json=False)
     found = evaluate_ranking(read_run(run).analysis.ranking, Keywords.read(directory / "card.json"))
     print(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,11 +46,11 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
     from blackbox_diff.config.model import EndpointConfig, parse_endpoint
     from blackbox_diff.errors import NotAuditableError
     from blackbox_diff.report.terminal import profile_lines
-    from blackbox_diff.run.pipeline import probe_endpoint
+    from blackbox_diff.run.commands import probe_endpoint
 
     given = {name.removeprefix("target_"): value for name, value in options.items() if value is not None}
     endpoint: EndpointConfig = parse_endpoint(given, "options", "target")
-    profile = probe_endpoint(endpoint, purpose)
+    profile = asyncio.run(probe_endpoint(endpoint, purpose))
     for line in [json.dumps(profile.model_dump())] if as_json else profile_lines(profile):
         click.echo(line)
     usable = profile.auditable if purpose == "target" else profile.can_score
@@ -64,7 +66,7 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
 @JSON
 def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
     """Calls, tokens and USD of an audit, expected and worst case; spends nothing."""
-    from blackbox_diff.run.pipeline import estimate_audit
+    from blackbox_diff.run.commands import estimate_audit
 
     found = estimate_audit(build_config(config, options))
     click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
@@ -86,9 +88,11 @@ def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
 
     CONFIG is a TOML file with the same names; options win over it.
     """
-    from blackbox_diff.run.pipeline import start
+    from blackbox_diff.cli.collecting import collected
+    from blackbox_diff.cli.finish import finish
+    from blackbox_diff.run.commands import start
 
-    return finish(start(build_config(config, options), run), run, as_json)
+    return finish(collected(partial(start, build_config(config, options), run)), run, as_json)
 
 
 @click.command()
@@ -104,9 +108,11 @@ def resume(run: Path, as_json: bool, **options: Any) -> int:
     Caps, --completions (upwards), --control, --concurrency and the names of key variables may change;
     any other option must be what the run was started with.
     """
-    from blackbox_diff.run.pipeline import go_on
+    from blackbox_diff.cli.collecting import collected
+    from blackbox_diff.cli.finish import finish
+    from blackbox_diff.run.commands import go_on
 
-    return finish(go_on(run, settings(options)), run, as_json)
+    return finish(collected(partial(go_on, run, settings(options))), run, as_json)
 
 
 @click.command()
@@ -116,11 +122,13 @@ def resume(run: Path, as_json: bool, **options: Any) -> int:
 @JSON
 def score(run: Path, as_json: bool, **options: Any) -> int:
     """Add one more reference to RUN; no call to the target."""
+    from blackbox_diff.cli.collecting import collected
+    from blackbox_diff.cli.finish import finish
     from blackbox_diff.cli.options import reference_endpoint
-    from blackbox_diff.run.pipeline import add_reference
+    from blackbox_diff.run.commands import add_reference
 
     endpoint = reference_endpoint(options)
-    return finish(add_reference(run, endpoint), run, as_json, reference=endpoint.name)
+    return finish(collected(partial(add_reference, run, endpoint)), run, as_json, reference=endpoint.name)
 
 
 @click.command()
@@ -141,31 +149,3 @@ def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as
     endpoint = parse_endpoint({"url": url, "model": model, "key_env": key_env}, "options")
     found = explain_run(run, endpoint, seeds, parse_budget(caps, "options"))
     click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
-
-
-def finish(exit_code: int, run: Path, as_json: bool, reference: str | None = None) -> int:
-    """What a collecting command shows once it has stopped, for whatever reason."""
-    from blackbox_diff.errors import NotAuditableError
-    from blackbox_diff.report.write import summary_object, write_reports
-    from blackbox_diff.run.results import read_run, unscored
-
-    again = f"go on with: blackbox-diff resume {run}"
-    empty = unscored(run)
-    if empty is not None:
-        click.echo(f"{empty}; {again}", err=True)
-        return exit_code or NotAuditableError.exit_code
-    results = read_run(run, reference=reference)
-    html = run / "report.html"
-    write_reports(results, html=html)
-    if as_json:
-        click.echo(json.dumps(summary_object(results), allow_nan=False))
-        return exit_code
-    from rich.console import Console
-
-    from blackbox_diff.report.terminal import render
-
-    render(results.analysis, results.summary, Console())
-    click.echo(f"report: {html.resolve().as_uri()}")
-    if exit_code in (3, 130):
-        click.echo(f"stopped: {results.summary.stopped_because}; {again}", err=True)
-    return exit_code

@@ -14,8 +14,8 @@ import importlib.metadata
 import ipaddress
 import json
 import os
-import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -36,14 +36,24 @@ FRESH = datetime.timedelta(hours=24)
 
 
 async def profile_of(
-    store: Store, buyer: Buyer, endpoint: EndpointConfig, label: str, purpose: Purpose, *, fresh: bool
+    store: Store,
+    buyer: Buyer,
+    endpoint: EndpointConfig,
+    label: str,
+    purpose: Purpose,
+    *,
+    fresh: bool,
+    say: Callable[[str], None],
 ) -> EndpointProfile:
-    """The endpoint's profile: found once per run, and kept in it. `fresh`: probe, whatever is known."""
+    """The endpoint's profile: found once per run, and kept in it.
+
+    fresh: probe, whatever is known. say: told in one line that an earlier profile is used, or no longer fits.
+    """
     stored: dict[str, Json] = store.state("profiles") or {}
     if label in stored:
         return EndpointProfile.model_validate(stored[label] | {"base_url": endpoint.url})
     calls = Recall(buyer)
-    profile = None if fresh else await _known(calls, endpoint, purpose)
+    profile = None if fresh else await _known(calls, endpoint, purpose, say)
     if profile is None:
         profile = await probe(calls, endpoint, purpose=purpose)
         keep(endpoint, profile)
@@ -84,7 +94,9 @@ def keep(endpoint: EndpointConfig, profile: EndpointProfile) -> None:
         return
 
 
-async def _known(calls: Recall, endpoint: EndpointConfig, purpose: Purpose) -> EndpointProfile | None:
+async def _known(
+    calls: Recall, endpoint: EndpointConfig, purpose: Purpose, say: Callable[[str], None]
+) -> EndpointProfile | None:
     """A kept profile, if the endpoint still answers as it says.
 
     The one question is that of `watch`, which compares later answers with this one.
@@ -104,9 +116,9 @@ async def _known(calls: Recall, endpoint: EndpointConfig, purpose: Purpose) -> E
     ago = f"{minutes // 60} h ago" if minutes >= 60 else f"{minutes} min ago"
     then = f"the profile of {profile.model} at {profile.base_url}, probed {ago}"
     if changed:
-        print(f"{then}, no longer fits: probing again", file=sys.stderr)
+        say(f"{then}, no longer fits: probing again")
         return None
-    print(f"using {then}; `blackbox-diff probe` or --fresh-probe refreshes it", file=sys.stderr)
+    say(f"using {then}; `blackbox-diff probe` or --fresh-probe refreshes it")
     return profile
 
 

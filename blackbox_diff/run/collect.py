@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from blackbox_diff import sanitize
-from blackbox_diff.analysis.rank import rank
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.errors import BlackboxDiffError, BudgetError, CircuitOpenError
 from blackbox_diff.prefills.plan import derive_seed
@@ -28,12 +26,11 @@ from blackbox_diff.records import (
     ScoredCompletion,
 )
 from blackbox_diff.run import scoring
-from blackbox_diff.run.progress import Leader
+from blackbox_diff.run.leaders import Leaders
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import Dialect
 
 TARGET = "target"
-LEADERS = 3
 
 
 def framing_for(profile: EndpointProfile, wanted: Framing) -> Framing:
@@ -62,16 +59,34 @@ class Job:
     share_ids: frozenset[str]  # labels of the scorers that read the lane's token ids
 
 
+INTERRUPTED = "interrupted"
+
+
 @dataclass(slots=True)
 class Stop:
-    """Why no further completion is bought; the first reason given is the one that counts."""
+    """Why no further completion is bought; the first reason given is the one that counts.
+
+    task: what a hasty stop cancels. gently: whether a collector is at work that can finish what is paid for.
+    """
 
     reason: str | None = None
     error: BudgetError | CircuitOpenError | None = None
+    task: asyncio.Task[object] | None = None
+    gently: bool = False
 
     def because(self, reason: str, error: BudgetError | CircuitOpenError | None = None) -> None:
         if self.reason is None:
             self.reason, self.error = reason, error
+
+    def interrupt(self) -> None:
+        """A caller wants to stop: buy nothing more and finish what is paid for; the second time, stop at once.
+
+        Before anything can be finished the first time stops at once, too.
+        """
+        again = self.reason == INTERRUPTED
+        self.because(INTERRUPTED)
+        if (again or not self.gently) and self.task is not None:
+            self.task.cancel()
 
 
 @dataclass(slots=True)
@@ -86,7 +101,7 @@ class Collector:
     refused: int = 0
     failed: int = 0
     scored: int = 0
-    leaders: list[Leader] = field(default_factory=list)
+    leaders: Leaders = field(default_factory=Leaders)
 
     async def run(self, jobs: Iterable[Job], workers: int) -> None:
         """Work through `jobs`; returns early, with the calls in flight finished, once `stop` has a reason.
@@ -166,15 +181,7 @@ class Collector:
         self.watch.look(score, scorer.profile)
         await self.store.put_score(sample.id, origin, scorer.label, score, call_id)
         if origin == TARGET and isinstance(score, ReferenceScore):
-            self._lead(ScoredCompletion(sample, completion, {scorer.label: score}), scorer.label)
-
-    def _lead(self, row: ScoredCompletion, label: str) -> None:
-        """Keep the best few for the live view; the real ranking is made from the whole run."""
-        best = rank([row], label, "score", with_segments=0)[0]
-        text = sanitize.excerpt(row.completion.text, best.peak, 80)
-        self.leaders.append(Leader(best.score, "".join(text)))
-        self.leaders.sort(key=lambda leader: -leader.score)
-        del self.leaders[LEADERS:]
+            self.leaders.add(ScoredCompletion(sample, completion, {scorer.label: score}))
 
 
 def plan_jobs(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """One of the best completions so far."""
+    """One of the best completions so far: its shrunk gap (nats per token) and an excerpt around its peak."""
 
     score: float
     text: str
@@ -29,3 +29,18 @@ class Progress:
     in_flight: int = 0
     throttled: str = ""
     top: Sequence[Leader] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line that a person should read once, such as what an adaptive run believes after a round."""
+
+    text: str
+
+
+Listener = Callable[[Progress | Notice], None]
+"""What a caller gives to be told how a run goes on. It is called on the run's event loop and must not block."""
+
+
+def unheard(_: Progress | Notice) -> None:
+    """The listener of a caller who does not listen."""

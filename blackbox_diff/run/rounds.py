@@ -177,7 +177,7 @@ def adaptive_notes(found: Estimate) -> tuple[str, ...]:
     )
 
 
-async def explore(rounds: Rounds, collector: Collector, work: Work, say: Callable[..., None]) -> str | None:
+async def explore(rounds: Rounds, collector: Collector, work: Work, say: Callable[[str], None]) -> str | None:
     """Buy round after round; returns why it is enough, or None at the cap and where the collector stopped."""
     while True:
         samples, controls = rounds.plan()
@@ -191,7 +191,8 @@ async def explore(rounds: Rounds, collector: Collector, work: Work, say: Callabl
         reason = rounds.look(await asyncio.to_thread(rounds.analysis))
         rounds.store.set_state(LOG, rounds.log())
         if reason is not None or not known.issuperset(sample.id for sample in samples):
-            say(*rounds.lines(reason))
+            for line in rounds.lines(reason):
+                say(line)
         if reason is not None:
             return reason
 

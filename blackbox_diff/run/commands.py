@@ -1,0 +1,137 @@
+"""What can be done with a run: start one, go on with one, add a reference; and what needs no run: probe, estimate.
+
+Everything here is async where it calls an endpoint, takes values, and answers with values or raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from blackbox_diff.buying.estimate import Estimate, estimate
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.buying.prices import prices_for
+from blackbox_diff.config.model import AuditConfig, EndpointConfig, parse_config, parse_endpoint
+from blackbox_diff.config.resume import changed
+from blackbox_diff.design import validation
+from blackbox_diff.errors import BlackboxDiffError, ConfigError
+from blackbox_diff.probing import cache
+from blackbox_diff.probing.probe import probe
+from blackbox_diff.records import EndpointProfile
+from blackbox_diff.run.collect import TARGET, Stop
+from blackbox_diff.run.pipeline import Ended, Session, collect, plan
+from blackbox_diff.run.progress import Listener, unheard
+from blackbox_diff.run.rounds import adaptive_notes
+from blackbox_diff.runfile.files import discard
+from blackbox_diff.runfile.store import Store
+from blackbox_diff.wire import dialect
+
+
+async def start(
+    config: AuditConfig, run: Path, *, listener: Listener = unheard, stop: Stop | None = None
+) -> Ended:
+    """A new run in directory `run`. Raises RunFileError when `run` holds one.
+
+    A run that failed before it bought a completion is removed again: the same command, corrected, must not
+    meet a run of that name.
+    """
+    if config.reference is None:
+        raise ConfigError("no reference: give --reference-url and --reference-model, or --reference local:SPEC")
+    plan(config, config.framing or ("raw", "chat"))  # a corpus that can't be read fails before any call
+    for endpoint in (config.target, config.reference):  # what is wrong by itself fails before any call
+        if endpoint.dialect != "auto":
+            dialect(endpoint.dialect)
+        endpoint.key()
+    priced = _priced(config)
+    existed, empty = await asyncio.to_thread(run.exists), False
+    try:
+        with Store.create(run, manifest(priced)) as store:
+            session = Session(store, priced, [config.reference], listener=listener, stop=stop or Stop())
+            try:
+                return await collect(session)
+            except BlackboxDiffError:
+                empty = not store.outcomes(TARGET)
+                raise
+    finally:
+        if empty:
+            discard(run, directory=not existed)
+
+
+async def go_on(
+    run: Path, changes: Mapping[str, Any], *, listener: Listener = unheard, stop: Stop | None = None
+) -> Ended:
+    """Resume `run`, with `changes` (a configuration's tables) where they may differ."""
+    with Store.open(run) as store:
+        config = changed(read_config(store, run), dict(changes))
+        store.set_state("config", config.model_dump(mode="json"))
+        references = [config.reference] if config.reference else []
+        extra = [parse_endpoint(entry, str(run)) for entry in store.state("references", [])]
+        return await collect(Session(store, config, [*references, *extra], listener=listener, stop=stop or Stop()))
+
+
+async def add_reference(
+    run: Path, endpoint: EndpointConfig, *, listener: Listener = unheard, stop: Stop | None = None
+) -> Ended:
+    """Score what `run` has bought under one more reference; the target is not called."""
+    with Store.open(run) as store:
+        if endpoint.name in store.references():
+            raise ConfigError(
+                f"--reference-label: {run} has a reference '{endpoint.name}' already: give another label"
+            )
+        config = read_config(store, run)
+        others = [
+            entry for entry in store.state("references", []) if (entry["label"] or entry["model"]) != endpoint.name
+        ]
+        store.set_state("references", [*others, endpoint.model_dump(mode="json")])
+        session = Session(store, config, [endpoint], buy=False, listener=listener, stop=stop or Stop())
+        return await collect(session)
+
+
+async def probe_endpoint(endpoint: EndpointConfig, purpose: Literal["target", "reference"]) -> EndpointProfile:
+    """What `endpoint` can do, asked afresh and kept for audits.
+
+    Raises EndpointUsageError for a bad URL, model or key.
+    """
+    async with Endpoint(endpoint) as connection:
+        profile = await probe(connection, endpoint, purpose=purpose)
+    cache.keep(endpoint, profile)
+    return profile
+
+
+def estimate_audit(config: AuditConfig) -> Estimate:
+    """Calls, tokens and USD per arm; spends nothing, so unprobed framings are taken as allowed."""
+    framings = config.framing or ("raw", "chat")
+    found = estimate([*plan(config, framings), *validation.typical(config.to_validate, framings)], config)
+    return replace(found, notes=adaptive_notes(found)) if config.adaptive else found
+
+
+def read_config(store: Store, run: Path) -> AuditConfig:
+    """The run's configuration, with what resuming has changed."""
+    data: dict[str, Any] = store.state("config") or store.manifest["config"]
+    return parse_config(data, str(run))
+
+
+def manifest(config: AuditConfig) -> dict[str, Any]:
+    """What was asked for, by which versions, when."""
+    packages = ("blackbox-diff", "openai", "httpx2", "pydantic", "numpy", "tiktoken")
+    return {
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(mode="json"),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+    }
+
+
+def _priced(config: AuditConfig) -> AuditConfig:
+    """`config` with the prices it is run at: the run's ledger must not move with the price table."""
+    found = prices_for(config.target, config.budget)
+    if found is None:
+        return config
+    budget = config.budget.model_copy(update={"price_in": found.input, "price_out": found.output})
+    return config.model_copy(update={"budget": budget})

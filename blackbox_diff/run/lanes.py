@@ -1,0 +1,116 @@
+"""Endpoints made ready for a run: connected, capped, probed, and named by what they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from blackbox_diff.buying.buyer import Buyer
+from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.buying.ledger import Ledger
+from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.buying.prices import prices_for
+from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
+from blackbox_diff.errors import ConfigError, EndpointUsageError, NotAuditableError
+from blackbox_diff.probing import cache
+from blackbox_diff.records import EndpointProfile, Framing
+from blackbox_diff.run.collect import TARGET, Lane
+from blackbox_diff.run.local import serve
+from blackbox_diff.run.progress import Listener, Notice
+from blackbox_diff.runfile.store import Store
+from blackbox_diff.wire import dialect
+
+LOCAL = "local:"
+LOCAL_SECONDS = 600.0  # a model on this machine may be slow, and asking again would make it slower
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What lanes are made with: the run's store and configuration, and the stack that closes the connections."""
+
+    store: Store
+    config: AuditConfig
+    listener: Listener
+    stack: AsyncExitStack
+
+    async def reach(self, wanted: EndpointConfig) -> None:
+        """Ask for the list of models, which is free. Raises EndpointUsageError for an address that nobody is at."""
+        async with Endpoint(wanted) as endpoint:
+            try:
+                await endpoint.get("/models")
+            except TransportFailure as failure:
+                if failure.kind == "unsent":
+                    raise EndpointUsageError(str(failure)) from None
+
+    async def target(self, *, probing: bool) -> Lane:
+        """The target's lane. Raises NotAuditableError where completions are to be bought and can't be."""
+        wanted = self.config.target
+        ledger = Ledger(
+            self.config.budget,
+            prices_for(wanted, self.config.budget),
+            self.store.spent(TARGET),
+            wanted.model,
+        )
+        buyer = await self._buyer(wanted, ledger, TARGET)
+        profile = await self._profile(buyer, wanted, TARGET, "target")
+        if probing and not profile.auditable:
+            raise NotAuditableError(f"{wanted.url}: {profile.model} {profile.verdict}")
+        return Lane(TARGET, profile, dialect(profile.dialect), buyer)
+
+    async def reference(self, wanted: EndpointConfig) -> Lane:
+        """A reference's lane; `local:SPEC` starts the bundled server.
+
+        Raises NotAuditableError for an endpoint that can't score.
+        """
+        label = wanted.name
+        if wanted.url.startswith(LOCAL):
+            spec = wanted.url.removeprefix(LOCAL)
+            url = await asyncio.to_thread(self.stack.enter_context, serve(["--model", f"{wanted.model}={spec}"]))
+            wanted = wanted.model_copy(update={"url": url, "timeout_seconds": LOCAL_SECONDS})
+        buyer = await self._buyer(wanted, Ledger(Budget()), f"reference:{label}")
+        profile = await self._profile(buyer, wanted, label, "reference")
+        if not profile.can_score:
+            raise NotAuditableError(f"{wanted.url}: {profile.model} {profile.verdict}")
+        return Lane(label, profile, dialect(profile.dialect), buyer)
+
+    async def _buyer(self, wanted: EndpointConfig, ledger: Ledger, role: str) -> Buyer:
+        endpoint = await self.stack.enter_async_context(Endpoint(wanted))
+        return Buyer(endpoint, self.store, ledger, Limiter(self.config.concurrency), role)
+
+    async def _profile(
+        self, buyer: Buyer, wanted: EndpointConfig, label: str, purpose: cache.Purpose
+    ) -> EndpointProfile:
+        return await cache.profile_of(
+            self.store,
+            buyer,
+            wanted,
+            label,
+            purpose,
+            fresh=self.config.fresh_probe,
+            say=lambda line: self.listener(Notice(line)),
+        )
+
+
+def framings_to_use(
+    config: AuditConfig, profile: EndpointProfile, reference: EndpointProfile | None
+) -> tuple[Framing, ...]:
+    """The framings to use. Raises ConfigError for one that the target does not allow.
+
+    Raw completions are of no use beside a reference that can only score chats: the template would be the gap.
+    """
+    allowed = profile.framings()
+    if reference is not None and reference.raw is None:
+        allowed = tuple(framing for framing in allowed if framing != "raw")
+        if not allowed:
+            raise NotAuditableError(
+                f"{reference.base_url}: {reference.model} scores chats only, and {profile.model} can't be asked "
+                "in a chat: bring a reference with raw completions"
+            )
+    missing = [framing for framing in config.framing if framing not in (*allowed, "user")]
+    if missing:
+        raise ConfigError(
+            f"--framing: {profile.model} does not allow {missing[0]}; it allows {', '.join(allowed)}"
+        )
+    return config.framing or allowed
