@@ -36,7 +36,7 @@ class Connections:
     stack: AsyncExitStack
 
     async def reach(self, wanted: EndpointConfig) -> None:
-        """Ask for the list of models, which is free. Raises EndpointUsageError for an address that nobody is at."""
+        """Ask for the list of models, which is free. Raises EndpointUsageError where nobody answers."""
         async with Endpoint(wanted) as endpoint:
             try:
                 await endpoint.get("/models")
