@@ -186,14 +186,21 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 
 
 def _headers(key: str | None, config: EndpointConfig) -> dict[str, str]:
-    """A request's headers; nothing in them tells that an auditor is asking, or about this machine."""
-    found = {
-        "Accept": "application/json",
-        "Accept-Encoding": "gzip, deflate",
-        "Connection": "keep-alive",
-        "Content-Type": "application/json",
-        "User-Agent": f"python-httpx2/{httpx2.__version__}",
-    }
+    """What the OpenAI SDK sends, so that a vendor sees any customer and not an auditor.
+
+    Left out is what tells of this machine and of the user's OpenAI account. The SDK takes half a second to
+    import, so it is loaded here, by the first command that connects, and not with the package.
+    """
+    import openai
+
+    client = openai.AsyncOpenAI(api_key=key or "none", base_url=config.url, max_retries=0)
+    azure = config.api_version is not None
+    given = {**client.default_headers, "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
     if key is not None:
-        found |= {"Authorization": f"Bearer {key}"} if config.api_version is None else {"api-key": key}
-    return found
+        given |= {"api-key": key} if azure else client.auth_headers
+    left_out = ("x-stainless-", "openai-organization", "openai-project")
+    return {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, str) and not name.lower().startswith(left_out)
+    }
