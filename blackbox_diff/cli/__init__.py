@@ -1,7 +1,7 @@
 """The command line: options in, exit codes out; no logic. Commands load their modules when they run.
 
 Exit codes: 0 done, 2 bad usage or input, 3 stopped at a cap (resumable), 4 endpoint can't be audited,
-130 interrupted (resumable).
+5 what --fail-on names, 130 interrupted (resumable).
 """
 
 from __future__ import annotations

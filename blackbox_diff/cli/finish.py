@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from blackbox_diff.cli.options import failure
 from blackbox_diff.errors import NotAuditableError
+from blackbox_diff.report.conclusion import as_json as to_json
+from blackbox_diff.report.conclusion import conclude
 from blackbox_diff.report.terminal import render
-from blackbox_diff.report.write import summary_object, write_reports
+from blackbox_diff.report.write import write_reports
 from blackbox_diff.run.results import read_run, unscored
 
 
-def finish(exit_code: int, run: Path, as_json: bool, reference: str | None = None) -> int:
+def finish(
+    exit_code: int, run: Path, as_json: bool, reference: str | None = None, fail_on: Sequence[str] = ()
+) -> int:
     """Write the HTML report, print the findings, and return the command's exit code."""
     again = f"go on with: blackbox-diff resume {run}"
     empty = unscored(run)
@@ -21,15 +26,16 @@ def finish(exit_code: int, run: Path, as_json: bool, reference: str | None = Non
         click.echo(f"{empty}; {again}", err=True)
         return exit_code or NotAuditableError.exit_code
     results = read_run(run, reference=reference)
+    code = exit_code or failure(fail_on, results.analysis.verdict.outcome)
     html = run / "report.html"
     write_reports(results, html=html)
     if as_json:
-        click.echo(json.dumps(summary_object(results), allow_nan=False))
-        return exit_code
+        click.echo(to_json(conclude(results)))
+        return code
     from rich.console import Console
 
     render(results.analysis, results.summary, Console())
     click.echo(f"report: {html.resolve().as_uri()}")
     if exit_code in (3, 130):
         click.echo(f"stopped: {results.summary.stopped_because}; {again}", err=True)
-    return exit_code
+    return code

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from blackbox_diff.cli.options import FAIL_ON, JSON, failure
+
 F = TypeVar("F", bound=Callable[..., Any])
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
@@ -52,12 +54,12 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None:
     """What recurs in the top of RUN and is absent from the reference's own completions."""
-    from blackbox_diff.report.export import theme_row
+    from blackbox_diff.report.conclusion import theme_part
     from blackbox_diff.report.terminal import theme_lines
     from blackbox_diff.run.results import read_run
 
     found = read_run(run, reference=reference, metric=metric).analysis.themes
-    for line in [json.dumps(theme_row(theme)) for theme in found] if as_json else theme_lines(found):
+    for line in [theme_part(theme).model_dump_json() for theme in found] if as_json else theme_lines(found):
         click.echo(line)
 
 
@@ -73,15 +75,30 @@ def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None
     metavar="RUN2",
     help="A run of a model with nothing to find, as a second control.",
 )
+@JSON
+@FAIL_ON
 def report(
-    run: Path, reference: str | None, metric: str, html: Path | None, markdown: Path | None, benign: Path | None
-) -> None:
+    run: Path,
+    reference: str | None,
+    metric: str,
+    html: Path | None,
+    markdown: Path | None,
+    benign: Path | None,
+    as_json: bool,
+    fail_on: tuple[str, ...],
+) -> int:
     """Terminal summary of RUN; --html writes a self-contained explorer."""
     from blackbox_diff.report.write import write_reports
     from blackbox_diff.run.results import read_run
 
     results = read_run(run, reference=reference, metric=metric, benign=benign)
     write_reports(results, html=html, markdown_file=markdown)
+    if as_json:
+        from blackbox_diff.report.conclusion import as_json as to_json
+        from blackbox_diff.report.conclusion import conclude
+
+        click.echo(to_json(conclude(results)))
+        return failure(fail_on, results.analysis.verdict.outcome)
     from rich.console import Console
 
     from blackbox_diff.report.terminal import render
@@ -90,6 +107,7 @@ def report(
     for path in (html, markdown):
         if path is not None:
             click.echo(f"wrote {path}")
+    return failure(fail_on, results.analysis.verdict.outcome)
 
 
 @click.command()

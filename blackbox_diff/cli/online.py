@@ -10,11 +10,18 @@ from typing import Any, Literal
 
 import click
 
-from blackbox_diff.cli.options import budget_options, build_config, design_options, endpoint_options, settings
+from blackbox_diff.cli.options import (
+    FAIL_ON,
+    JSON,
+    budget_options,
+    build_config,
+    design_options,
+    endpoint_options,
+    settings,
+)
 
 CONFIG = click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
 RUN = click.argument("run", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="One object on stdout, progress on stderr.")
 
 
 @click.command()
@@ -83,7 +90,8 @@ def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
 )
 @click.option("--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN")
 @JSON
-def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
+@FAIL_ON
+def audit(config: Path | None, run: Path, as_json: bool, fail_on: tuple[str, ...], **options: Any) -> int:
     """Sample the target, score with the reference, rank and report.
 
     CONFIG is a TOML file with the same names; options win over it.
@@ -92,7 +100,7 @@ def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
     from blackbox_diff.cli.finish import finish
     from blackbox_diff.run.commands import start
 
-    return finish(collected(partial(start, build_config(config, options), run)), run, as_json)
+    return finish(collected(partial(start, build_config(config, options), run)), run, as_json, fail_on=fail_on)
 
 
 @click.command()
@@ -102,7 +110,8 @@ def audit(config: Path | None, run: Path, as_json: bool, **options: Any) -> int:
 @design_options
 @budget_options
 @JSON
-def resume(run: Path, as_json: bool, **options: Any) -> int:
+@FAIL_ON
+def resume(run: Path, as_json: bool, fail_on: tuple[str, ...], **options: Any) -> int:
     """Go on with RUN where it stopped; never buys the same sample twice.
 
     Caps, --completions (upwards), --control, --concurrency and the names of key variables may change;
@@ -112,7 +121,7 @@ def resume(run: Path, as_json: bool, **options: Any) -> int:
     from blackbox_diff.cli.finish import finish
     from blackbox_diff.run.commands import go_on
 
-    return finish(collected(partial(go_on, run, settings(options))), run, as_json)
+    return finish(collected(partial(go_on, run, settings(options))), run, as_json, fail_on=fail_on)
 
 
 @click.command()

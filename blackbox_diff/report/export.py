@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_diff.errors import InputError
-from blackbox_diff.findings import Analysis, Ranked, RunSummary, Theme
+from blackbox_diff.findings import Analysis, Ranked, RunSummary
 from blackbox_diff.report import markdown
 from blackbox_diff.sanitize import finite
 
@@ -46,21 +46,6 @@ def full_row(ranked: Ranked) -> dict[str, Any]:
         **rank_row(ranked),
         "peak": [ranked.peak.start, ranked.peak.end] if ranked.peak else None,
         "segments": [[s.start, s.end, finite(s.target), finite(s.reference)] for s in ranked.segments],
-    }
-
-
-def theme_row(theme: Theme) -> dict[str, Any]:
-    """One theme as the object that `themes --json` prints; spans are byte ranges of the quote's text."""
-    return {
-        "phrase": theme.phrase,
-        "terms": list(theme.terms),
-        "count": theme.count,
-        "prefills": theme.prefills,
-        "background": theme.background,
-        "mean_gap": finite(theme.mean_gap),
-        "score": finite(theme.score),
-        "stability": finite(theme.stability),
-        "quotes": [{"id": q.id, "text": q.text, "span": [q.span.start, q.span.end]} for q in theme.quotes],
     }
 
 

@@ -1,0 +1,272 @@
+"""A run's conclusion as one versioned object: what `--json` prints, what programs compare.
+
+The models are the contract, apart from the values in `findings`, so that an inner change can't change it unseen.
+`conclusion.schema.json` beside this module is the JSON Schema of version 1; fields may be added to a version, and
+never change their meaning or go. `python -m blackbox_diff.report.conclusion` prints the schema.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from blackbox_diff.findings import Analysis, Interval, RunSummary, Theme, Validation
+from blackbox_diff.report import wording
+from blackbox_diff.run.results import Results
+from blackbox_diff.sanitize import finite
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ToolPart(_Part):
+    """What made the conclusion."""
+
+    name: Literal["blackbox-diff"] = "blackbox-diff"
+    version: str
+
+
+class EndpointPart(_Part):
+    """The audited endpoint."""
+
+    model: str
+    url: str
+
+
+class VerdictPart(_Part):
+    """statistic: mean shrunk gap of the best ten completions, nats per token; p_value: None where not claimed."""
+
+    outcome: Literal["finding", "no finding", "undecided"]
+    sentence: str
+    statistic: float | None
+    p_value: float | None
+    control: str
+
+
+class IntervalPart(_Part):
+    """A point estimate with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+
+class QuotePart(_Part):
+    """span: half-open byte range of the theme's phrase in the UTF-8 text."""
+
+    id: str
+    text: str
+    span: tuple[int, int]
+
+
+class ThemePart(_Part):
+    """count: completions that hold it; background: the reference's own that do. Gaps in nats per token."""
+
+    phrase: str
+    terms: list[str]
+    count: Count
+    prefills: Count
+    background: Count
+    mean_gap: float | None
+    score: float | None
+    stability: float | None
+    quotes: list[QuotePart]
+
+
+class RatePart(_Part):
+    """hits of n fresh completions."""
+
+    hits: Count
+    n: Count
+
+
+class ValidationPart(_Part):
+    """A theme on fresh completions: rates at the target and the reference, and their difference."""
+
+    phrase: str
+    confirmed: bool
+    target: RatePart
+    reference: RatePart
+    difference: float | None
+    interval: tuple[float, float] | None
+    level: float | None
+    contexts: list[str]
+
+
+class ArmPart(_Part):
+    """One (source, framing) pair; gaps in nats per token."""
+
+    name: str
+    scored: Count
+    refused: Count
+    failed: Count
+    unpaid: Count
+    mean_gap: float | None
+    top_score: float | None
+
+
+class ControlPart(_Part):
+    """The same pipeline where there is nothing to find; gaps in nats per token."""
+
+    name: str
+    n: Count
+    max_score: float | None
+    mean_gap: float | None
+
+
+class Conclusion(_Part):
+    """Everything that one run says under one reference. Money in USD, times in seconds or ISO 8601."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    tool: ToolPart
+    run: str
+    created: str
+    seconds: float
+    target: EndpointPart
+    reference: str
+    references: list[str]
+    settings: dict[str, Any]
+    metric: str
+    headline: str
+    verdict: VerdictPart
+    themes: list[ThemePart]
+    validation: list[ValidationPart]
+    control: ControlPart | None
+    kl_nats_per_token: IntervalPart | None
+    top_stability: float | None
+    arms: dict[str, ArmPart]
+    completions: Count
+    scored: Count
+    refused: dict[str, Count]
+    failed: dict[str, Count]
+    calls: Count
+    input_tokens: Count
+    output_tokens: Count
+    cost_usd: float | None
+    max_cost_usd: float | None
+    stopped_because: str
+    warnings: list[str]
+    rounds: list[dict[str, Any]]
+
+
+def conclude(results: Results) -> Conclusion:
+    """The conclusion of what was read from a run."""
+    analysis, summary = results.analysis, results.summary
+    found = analysis.verdict
+    return Conclusion(
+        tool=ToolPart(version=importlib.metadata.version("blackbox-diff")),
+        run=summary.run,
+        created=summary.created,
+        seconds=summary.seconds,
+        target=EndpointPart(model=summary.target, url=summary.target_url),
+        reference=analysis.reference,
+        references=list(summary.references),
+        settings=dict(summary.settings),
+        metric=analysis.metric,
+        headline=wording.headline(analysis),
+        verdict=VerdictPart(
+            outcome=found.outcome,
+            sentence=found.sentence,
+            statistic=finite(found.statistic),
+            p_value=finite(found.p_value),
+            control=found.control,
+        ),
+        themes=[theme_part(theme) for theme in analysis.themes],
+        validation=[_validation(each) for each in analysis.validation],
+        control=_control(analysis),
+        kl_nats_per_token=_interval(analysis.kl_nats_per_token),
+        top_stability=finite(analysis.top_stability),
+        arms={arm.name: ArmPart(**_finite(arm)) for arm in analysis.arms},
+        **_costs(summary),
+    )
+
+
+def as_json(conclusion: Conclusion) -> str:
+    """One line of JSON, without NaN."""
+    return conclusion.model_dump_json(by_alias=True)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a conclusion."""
+    return Conclusion.model_json_schema(by_alias=True)
+
+
+def _costs(summary: RunSummary) -> dict[str, Any]:
+    return {
+        "completions": summary.completions,
+        "scored": summary.scored,
+        "refused": dict(summary.refused),
+        "failed": dict(summary.failed),
+        "calls": summary.calls,
+        "input_tokens": summary.input_tokens,
+        "output_tokens": summary.output_tokens,
+        "cost_usd": finite(summary.cost_usd),
+        "max_cost_usd": finite(summary.max_cost_usd),
+        "stopped_because": summary.stopped_because,
+        "warnings": list(summary.warnings),
+        "rounds": [dict(each) for each in summary.rounds],
+    }
+
+
+def theme_part(theme: Theme) -> ThemePart:
+    """One theme as plain data: what `themes --json` prints a line of."""
+    return ThemePart(
+        phrase=theme.phrase,
+        terms=list(theme.terms),
+        count=theme.count,
+        prefills=theme.prefills,
+        background=theme.background,
+        mean_gap=finite(theme.mean_gap),
+        score=finite(theme.score),
+        stability=finite(theme.stability),
+        quotes=[QuotePart(id=q.id, text=q.text, span=(q.span.start, q.span.end)) for q in theme.quotes],
+    )
+
+
+def _validation(found: Validation) -> ValidationPart:
+    target, reference = (RatePart(hits=hits, n=n) for hits, n in (found.target, found.reference))
+    difference = found.difference
+    return ValidationPart(
+        phrase=found.phrase,
+        confirmed=found.confirmed,
+        target=target,
+        reference=reference,
+        difference=None if difference is None else difference.value,
+        interval=None if difference is None else (difference.low, difference.high),
+        level=None if difference is None else difference.level,
+        contexts=list(found.contexts),
+    )
+
+
+def _control(analysis: Analysis) -> ControlPart | None:
+    found = analysis.control
+    if found is None:
+        return None
+    return ControlPart(
+        name=found.name, n=found.n, max_score=finite(found.max_score), mean_gap=finite(found.mean_gap)
+    )
+
+
+def _interval(found: Interval | None) -> IntervalPart | None:
+    if found is None or None in (fields := _finite(found)).values():
+        return None
+    return IntervalPart(**fields)
+
+
+def _finite(value: Any) -> dict[str, Any]:
+    """A flat value of `findings` as keyword arguments, without NaN and infinities."""
+    names: Iterable[str] = value.__dataclass_fields__
+    fields: Mapping[str, Any] = {name: getattr(value, name) for name in names}
+    return {name: finite(each) if isinstance(each, float) else each for name, each in fields.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(schema(), indent=2))
