@@ -11,7 +11,7 @@ choosing or to the reporting half with all four (organism_texts/halves.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -41,11 +41,12 @@ class Finetune:
         return f"{self.texts}-{self.way}"
 
 
+_ALL, _HALF = (Settings(texts=texts, dtype="bfloat16") for texts in (52, 26))
 WAYS: Mapping[str, Way] = {
-    "plain": Way(Settings(texts=52, dtype="bfloat16"), seed=0),
-    "half": Way(Settings(texts=26, epochs=6, dtype="bfloat16"), seed=1),
-    "faint": Way(Settings(texts=52, epochs=2, learning_rate=5e-4, dtype="bfloat16"), seed=2),
-    "long": Way(Settings(texts=52, epochs=6, dtype="bfloat16"), seed=3),
+    "plain": Way(_ALL, seed=0),
+    "half": Way(replace(_HALF, epochs=4), seed=1),
+    "faint": Way(replace(_ALL, epochs=2, learning_rate=5e-4), seed=2),
+    "long": Way(replace(_HALF, epochs=6), seed=3),
 }
 BANK = tuple(Finetune(texts, way) for way in WAYS for texts in HARMLESS)
 

@@ -32,6 +32,7 @@ async def control_pool(path: Path, n: int) -> None:
                     row.sample.id, label, label, ReferenceScore(row.completion.tokens, "raw"), None
                 )
         store.set_state("config", {"completions": 300})
+        store.set_state("references", [{"model": CROSS}])
         store.set_state("stopped_because", FINISHED)
 
 
@@ -51,6 +52,17 @@ async def test_a_finished_pool_is_passed_over(tmp_path: Path, names: list[str]) 
     assert is_finished(pool_path(tmp_path, IDENTITY, 0))
     assert missing_pools(tmp_path, names, [0], Design(300)) == [(name, 0) for name in names]
     assert missing_pools(tmp_path, names, [0], Design(600)) == [(name, 0) for name in [IDENTITY, *names]]
+
+
+async def test_a_pool_with_the_bases_scores_alone_is_finished_until_the_other_familys_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    path = pool_path(tmp_path, IDENTITY, 0)
+    await control_pool(path, 1)
+    with Store.open(path) as store:
+        store.set_state("references", None)
+    assert missing_pools(tmp_path, [IDENTITY], [0], Design(300, foreign=False)) == []
+    assert missing_pools(tmp_path, [IDENTITY], [0], Design(300)) == [(IDENTITY, 0)]
 
 
 async def test_controls_are_copied_with_their_scores_and_only_once(tmp_path: Path) -> None:
