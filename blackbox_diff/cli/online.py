@@ -142,6 +142,33 @@ def score(run: Path, as_json: bool, **options: Any) -> int:
 
 @click.command()
 @RUN
+@endpoint_options("target")
+@click.option(
+    "--prompts", type=click.IntRange(7, 25), default=20, show_default=True, help="Prompts to ask, twice each."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which of the run's prompts are asked.")
+@JSON
+def watch(run: Path, prompts: int, seed: int, as_json: bool, **options: Any) -> int:
+    """Ask whether the endpoint still serves the model that RUN audited: at most 50 one-token calls.
+
+    The first token's alternatives are compared with those that RUN stored. An unchanged model is called changed
+    in at most 1 of 100 times. Ends with exit code 5 where it changed, and 4 where nothing can be compared.
+    RUN itself is only read; --target-url and the like say where the model is served today.
+    """
+    from dataclasses import asdict
+
+    from blackbox_diff.cli.options import EXIT_FAIL_ON
+    from blackbox_diff.errors import NotAuditableError
+    from blackbox_diff.run.watch import watch_run
+
+    changes = {name.removeprefix("target_"): value for name, value in options.items() if value is not None}
+    found = asyncio.run(watch_run(run, changes, prompts=prompts, seed=seed))
+    click.echo(json.dumps({"schema": 1, "run": str(run), **asdict(found)}) if as_json else found.sentence)
+    return {"same": 0, "changed": EXIT_FAIL_ON, "unknown": NotAuditableError.exit_code}[found.outcome]
+
+
+@click.command()
+@RUN
 @click.option("--url", required=True, metavar="URL", help="Base URL of an OpenAI-compatible chat endpoint.")
 @click.option("--model", required=True, metavar="NAME")
 @click.option("--key-env", metavar="VAR", help="Environment variable that holds the key.")
