@@ -21,6 +21,12 @@ FAULTS = (
     "truncated_json", "long_garbage", "wrong_type", "hang", "duplicate", "error_in_200", "empty_object",
 )  # fmt: skip
 HUGE = ("too_long", "gzip_bomb", "endless")  # more than MAX_BODY, whatever the reply's headers say
+UNREADABLE = (
+    "malformed_reply",
+    "empty_reply",
+    "reply_too_long",
+    "unreadable_encoding",
+)  # how the client calls them
 FREE = {"429", "429_seconds", "429_ms", "503", "error_in_200"}  # turned away: not billed
 
 

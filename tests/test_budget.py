@@ -17,6 +17,7 @@ from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
 from blackbox_diff.errors import BudgetError, ConfigError
 from blackbox_diff.records import Arm, Call, Sample, Usage
 from blackbox_diff.runfile.store import Spent
+from blackbox_diff.wire.asked import output_tokens
 
 PRICES = Prices(0.15, 0.6)
 CALL = Call("/completions", {"prompt": "The quick", "max_tokens": 8})
@@ -214,8 +215,8 @@ def test_counting_never_asks_the_network(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_output_is_reserved_for_every_prompt_and_every_completion() -> None:
-    assert token_counts.output_tokens(Call("/x", {"prompt": ["a", "b"], "max_tokens": 8, "n": 3})) == 48
-    assert token_counts.output_tokens(Call("/x", {"prompt": [1, 2, 3], "max_tokens": 8})) == 8
+    assert output_tokens(Call("/x", {"prompt": ["a", "b"], "max_tokens": 8, "n": 3})) == 48
+    assert output_tokens(Call("/x", {"prompt": [1, 2, 3], "max_tokens": 8})) == 8
 
 
 OPENAI = EndpointConfig(url="https://api.openai.com/v1", model="ft:gpt-4.1-mini-2025-04-14:org::id")

@@ -136,7 +136,15 @@ async def test_throttling_halves_the_concurrency_and_a_server_named_wait_holds_e
         ("1h2m3.5s", 3723.5),
         ("59", 59.0),
         ("-1", -1.0),
+        ("1d2h", 93_600.0),
+        ("1.5s", 1.5),
         ("soon", None),
+        ("", None),
+        ("s", None),
+        ("nan", None),
+        ("1e300", None),
+        ("1741305600000", None),
+        ("1" * 60_000 + "s", None),
     ],
 )
 def test_reset_values_are_read_as_go_writes_them(text: str, seconds: float | None) -> None:

@@ -21,9 +21,9 @@ def reply(status: int, body: object = None, **headers: str) -> RawReply:
     ("outcome", "action", "fate"),
     [
         (reply(200, {"choices": []}), "accept", "billed"),
-        (reply(200, b'{"choices": ['), "retry", "unknown"),
-        (reply(200, b"{}"), "retry", "unknown"),
-        (reply(200, b"[" * 100_000), "retry", "unknown"),
+        (reply(200, b'{"choices": ['), "give up", "unknown"),
+        (reply(200, b"{}"), "give up", "unknown"),
+        (reply(200, b"[" * 100_000), "give up", "unknown"),
         (reply(200, {"error": {"message": "busy", "code": 429}}), "retry", "free"),
         (reply(200, {"error": {"message": "who", "code": 401}}), "stop", "free"),
         (reply(400), "give up", "free"),

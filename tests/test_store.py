@@ -32,7 +32,7 @@ COMPLETION = Completion(
     side=(SideToken("</s>", None, "end"),), notes=("x",),
 )  # fmt: skip
 CALL = Call("/completions", {"prompt": "hi"})
-REPLY = RawReply(200, {"set-cookie": "a=b", "retry-after": "1"}, b"{}" * 100, 0.5)
+REPLY = RawReply(200, {"retry-after": "1"}, b"{}" * 100, 0.5)
 
 
 def run(*command: str) -> int:
@@ -62,7 +62,7 @@ async def test_a_completion_comes_back_as_it_was(tmp_path: Path) -> None:
         assert row.scores == {"ref": ReferenceScore(COMPLETION.tokens, "raw", ("n",))}
 
 
-async def test_a_reply_is_stored_with_its_settlement_and_without_cookies(tmp_path: Path) -> None:
+async def test_a_reply_is_stored_with_its_settlement(tmp_path: Path) -> None:
     with Store.create(tmp_path, {}) as store:
         stored = store.call(await buy(store))
         assert stored is not None

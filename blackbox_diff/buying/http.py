@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -18,11 +19,19 @@ from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.errors import ConfigError, EndpointUsageError
 from blackbox_diff.records import Call, RawReply
+from blackbox_diff.wire.asked import reply_bytes
 
-MAX_BODY = 16 * 1024 * 1024
+LISTING = 8 * 1024 * 1024  # bytes of an answer to a GET: the largest routers list hundreds of models
+MOST_PARTS = 20_000  # pieces that one body may come in; servers that write token by token send one a token
 CONNECT_SECONDS = 10.0
 HIDDEN = b"[key]"
 SECRET_LENGTH = 8  # a shorter key is a placeholder such as "x" or "none", and part of ordinary words
+
+# Response headers worth keeping: limits, waits and provenance. The rest (cookies) is not even read.
+KEPT_HEADERS = ("content-type", "date", "location", "server", "x-request-id", "openai-model", "x-should-retry")
+KEPT_PREFIXES = ("retry-after", "x-ratelimit-", "ratelimit-", "openai-processing")
+HEADER_LENGTH = 256  # characters of a header's value that are read
+MOST_HEADERS = 64
 
 # Its debug lines show a reply's headers as they came, and some endpoints repeat the key in them.
 logging.getLogger("httpcore2").setLevel(logging.INFO)
@@ -31,9 +40,9 @@ logging.getLogger("httpcore2").setLevel(logging.INFO)
 class Endpoint:
     """One OpenAI-compatible endpoint. An async context manager; one attempt per call, no retries.
 
-    Requests go to httpx2 as bytes and replies stay bytes. Redirects are not followed, bodies over 16 MB are cut
-    off, and the key goes to no other host than the configured one. Raises ConfigError for a key that can't be an
-    HTTP header.
+    Requests go to httpx2 as bytes and replies stay bytes. Redirects are not followed, a body longer than what was
+    asked for can need is cut off (wire.asked), and the key goes to no other host than the configured one. Raises
+    ConfigError for a key that can't be an HTTP header.
     """
 
     def __init__(
@@ -73,11 +82,12 @@ class Endpoint:
 
     async def post(self, call: Call) -> RawReply:
         """One attempt. Any HTTP status is a reply; raises TransportFailure where there is none."""
-        return await self._attempt("POST", call.url or call.path, json.dumps(dict(call.body)).encode())
+        content = json.dumps(dict(call.body)).encode()
+        return await self._attempt("POST", call.url or call.path, content, reply_bytes(call))
 
     async def get(self, path: str) -> RawReply:
         """Like post, for a GET of `path` under the base URL, or of an absolute URL on the same host."""
-        return await self._attempt("GET", path, None)
+        return await self._attempt("GET", path, None, LISTING)
 
     @contextmanager
     def _connection(self) -> Iterator[httpx2.AsyncClient]:
@@ -109,7 +119,7 @@ class Endpoint:
             self._urls[path] = httpx2.URL(whole, params=self._query) if self._query else httpx2.URL(whole)
         return self._urls[path]
 
-    async def _attempt(self, method: str, path: str, content: bytes | None) -> RawReply:
+    async def _attempt(self, method: str, path: str, content: bytes | None, most: int) -> RawReply:
         started = time.monotonic()
         url = self._url(path)
         try:
@@ -120,14 +130,14 @@ class Endpoint:
                     )
                     response = await connection.send(request, stream=True)
                     try:
-                        body = await _read(response)
+                        body = await _read(response, most)
                     finally:
                         await response.aclose()
         except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, TransportFailure) as error:
             raise self._failure(error) from None
         return RawReply(
             response.status_code,
-            {name.lower(): self._scrub(value) for name, value in response.headers.items()},
+            {name: self._scrub(value) for name, value in islice(_kept(response.headers), MOST_HEADERS)},
             self._scrub_bytes(body),
             time.monotonic() - started,
         )
@@ -154,7 +164,15 @@ class Endpoint:
         return body if self._secret is None else body.replace(self._secret, HIDDEN)
 
 
-async def _read(response: httpx2.Response) -> bytes:
+def _kept(headers: httpx2.Headers) -> Iterator[tuple[str, str]]:
+    for raw_name, value in headers.raw:
+        name = raw_name[:HEADER_LENGTH].decode("latin-1").lower()
+        if name in KEPT_HEADERS or name.startswith(KEPT_PREFIXES):
+            yield name, value[:HEADER_LENGTH].decode("latin-1")
+
+
+async def _read(response: httpx2.Response, most: int) -> bytes:
+    """The body, unpacked. Raises TransportFailure for one of more than `most` bytes, packed or unpacked."""
     if response.is_stream_consumed:
         return response.content
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
@@ -164,19 +182,20 @@ async def _read(response: httpx2.Response) -> bytes:
         zlib.decompressobj(wbits=47 if encoding == "gzip" else 15) if encoding in ("gzip", "deflate") else None
     )
     parts: list[bytes] = []
-    size = 0
+    size = received = 0
     async for part in response.aiter_raw():
+        received += len(part)
         if unpack is not None:
             try:
-                part = unpack.decompress(part, MAX_BODY + 1 - size)
+                part = unpack.decompress(part, most + 1 - size)
             except zlib.error:
                 raise TransportFailure(
                     "unknown", "unreadable_encoding", "the reply's encoding is damaged"
                 ) from None
         size += len(part)
-        if size > MAX_BODY:
-            raise TransportFailure("unknown", "reply_too_long", f"the reply is longer than {MAX_BODY >> 20} MB")
         parts.append(part)
+        if max(size, received) > most or len(parts) > MOST_PARTS:
+            raise TransportFailure("unknown", "reply_too_long", f"the reply is longer than {most / 2**20:.1f} MB")
     return b"".join(parts)
 
 

@@ -18,6 +18,7 @@ from blackbox_diff.config.model import Budget
 from blackbox_diff.errors import BudgetError, ConfigError
 from blackbox_diff.records import Call, Usage
 from blackbox_diff.runfile.store import Spent
+from blackbox_diff.wire.asked import output_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,7 @@ class Ledger:
     def worst(self, call: Call, max_tokens: int | None = None) -> Cost:
         """The reservation for a call: counted or bounded input, and all the output that it allows."""
         input_tokens = token_counts.input_tokens(call, self.counting.count) + self.excess_input
-        output_tokens = max(token_counts.output_tokens(call), max_tokens or 0)
-        return self._priced(input_tokens, output_tokens)
+        return self._priced(input_tokens, max(output_tokens(call), max_tokens or 0))
 
     def actual(self, usage: Usage, reserved: Cost) -> tuple[Cost, str | None]:
         """What a reply cost by its own usage, and a flag where that is more than was reserved.

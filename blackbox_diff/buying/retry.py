@@ -18,11 +18,14 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.records import RawReply
 from blackbox_diff.wire import error_of
+from blackbox_diff.wire.reading import value_of
 
 MAX_ATTEMPTS = 10
 LONGEST_WAIT = 120.0  # a server that asks for more is asked again after this long
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
+
+UNREADABLE = ("reply_too_long", "unreadable_encoding")  # it came, and asking again would buy the same again
 
 Fate = Literal["billed", "free", "unknown", "unsent"]
 
@@ -49,17 +52,19 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
     | outcome                                   | verdict                     | counts as
     | 2xx with JSON                             | accept                      | billed
     | 2xx with an error in the body             | as the error's own code     | free
-    | 2xx with anything else                    | retry                       | unknown
+    | 2xx with anything else                    | give up: it may be billed   | unknown
     | 401 403 404, 3xx                          | stop                        | free
     | 429 insufficient_quota, 402               | stop                        | free
     | 429, 503                                  | retry, slow down            | free
     | 408, 409, 425, other 5xx                  | retry                       | unknown
     | other 4xx                                 | give up                     | free
     | never sent / lost on the way              | retry                       | unsent / unknown
+    | a body too long or in a damaged encoding  | give up                     | unknown
     x-should-retry overrides retry and give up, never stop. After MAX_ATTEMPTS a retry is a give up.
     """
     if isinstance(outcome, TransportFailure):
-        verdict = Decision("retry", outcome.reason, outcome.kind, str(outcome))
+        again = outcome.reason not in UNREADABLE
+        verdict = Decision("retry" if again else "give up", outcome.reason, outcome.kind, str(outcome))
     else:
         verdict = _judge(outcome, time.time() if now is None else now)
     if verdict.action == "retry" and attempt >= MAX_ATTEMPTS:
@@ -70,11 +75,11 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
 def _judge(reply: RawReply, now: float) -> Decision:
     fate: Fate = "free"
     if 200 <= reply.status < 300:
-        value = reply.value
+        value = value_of(reply)
         if value is None:
-            return Decision("retry", "malformed_reply", "unknown", "the reply is not JSON")
+            return Decision("give up", "malformed_reply", "unknown", "the reply is not JSON")
         if not value or not isinstance(value, (dict, list)):
-            return Decision("retry", "empty_reply", "unknown", "the reply is empty")
+            return Decision("give up", "empty_reply", "unknown", "the reply is empty")
         # Most replies hold choices and no error; only the others are read again for one.
         plain = isinstance(value, dict) and "choices" in value and not value.get("error")
         error = None if plain else error_of(reply)

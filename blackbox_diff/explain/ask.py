@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 
 from blackbox_diff.buying.failures import TransportFailure
@@ -16,6 +15,8 @@ from blackbox_diff.explain.reading import Explanation, Message, explain
 from blackbox_diff.records import Call
 from blackbox_diff.run.results import read_run
 from blackbox_diff.wire import error_of, usage
+from blackbox_diff.wire.body import first_choice, mapping, message_text
+from blackbox_diff.wire.reading import value_of
 
 MAX_ANSWER = 1500  # tokens
 
@@ -60,8 +61,5 @@ async def _ask(
     error = error_of(reply)
     if error is not None:
         raise EndpointUsageError(f"{reader.url}: {reader.model}: {error.message}")
-    try:
-        content = json.loads(reply.body)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
-        return ""  # an answer without text counts as unreadable, which `explain` reports
-    return content if isinstance(content, str) else ""
+    # An answer without text counts as unreadable, which `explain` reports.
+    return message_text(mapping(first_choice(value_of(reply)).get("message"))) or ""

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from blackbox_diff.records import RawReply
 from blackbox_diff.wire.body import items, mapping, one_line, string
+from blackbox_diff.wire.reading import value_of
 
 HOSTS = (
     ("api.openai.com", "openai"),
@@ -36,7 +37,7 @@ class Identity:
 
 def identify(base_url: str, model: str, reply: RawReply | None) -> Identity:
     """The identity of the endpoint at `base_url`; `reply` is its answer to GET /models, if it gave one."""
-    listed = items(mapping(reply.value).get("data")) if reply is not None and reply.status == 200 else []
+    listed = items(mapping(value_of(reply)).get("data")) if reply is not None and reply.status == 200 else []
     entries = [mapping(entry) for entry in listed[:10_000]]
     names = tuple(name for entry in entries if (name := string(entry.get("id"))) is not None)
     own = next((entry for entry in entries if entry.get("id") == model), entries[0] if entries else {})

@@ -25,6 +25,7 @@ from blackbox_diff.wire import dialect
 from blackbox_diff.wire.api_errors import ApiError, allowed_maximum, error_of
 from blackbox_diff.wire.body import items, mapping, one_line
 from blackbox_diff.wire.dialects.base import ScoreItem
+from blackbox_diff.wire.reading import value_of
 from blackbox_diff.wire.replies import entries_of
 
 STEPS_DOWN = (20, 8, 5, 1, 0)
@@ -71,7 +72,7 @@ class Conversation:
         call, reply = await self.ask(build)
         outcome = speaks.read_sample(reply, call=call, profile=self.profile, prefill=prefill, framing=framing)
         if isinstance(outcome, Completion):
-            choices = len(items(mapping(reply.value).get("choices")))
+            choices = len(items(mapping(value_of(reply)).get("choices")))
             return Pair(outcome, entries_of(reply), prefill, framing, choices)
         return outcome
 

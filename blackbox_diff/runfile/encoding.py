@@ -27,10 +27,6 @@ from blackbox_diff.records import (
     Usage,
 )
 
-# Response headers worth keeping: limits, waits and provenance. The rest (cookies) is not stored.
-KEPT_HEADERS = ("content-type", "date", "server", "x-request-id", "openai-model", "x-should-retry")
-KEPT_PREFIXES = ("retry-after", "x-ratelimit-", "ratelimit-", "openai-processing")
-
 UNPAID = "unpaid"  # the reason of a Lost that no call was made for
 
 COMPLETION_COLUMNS = (
@@ -119,12 +115,7 @@ def unpack_ids(blob: bytes | None) -> tuple[int, ...] | None:
 
 def pack_reply(reply: RawReply) -> tuple[int, str, bytes, float]:
     """Columns status, headers, reply, seconds."""
-    kept = {
-        name: value
-        for name, value in reply.headers.items()
-        if name in KEPT_HEADERS or name.startswith(KEPT_PREFIXES)
-    }
-    return reply.status, dumps(kept), zlib.compress(reply.body, 1), reply.seconds
+    return reply.status, dumps(dict(reply.headers)), zlib.compress(reply.body, 1), reply.seconds
 
 
 @reading("reply")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from blackbox_diff.records import Json, RawReply
 from blackbox_diff.wire.body import items, mapping, one_line, string
+from blackbox_diff.wire.reading import value_of
 
 _MAXIMUM = re.compile(
     r"(?:maximum(?: value)? (?:of|is|allowed(?: is)?:?)|max(?:imum)? allowed:?|less than or equal to|at most|<=|"
@@ -35,7 +36,7 @@ class ApiError:
 
 def error_of(reply: RawReply) -> ApiError | None:
     """The error a reply carries; None for a reply that is none."""
-    value = reply.value
+    value = value_of(reply)
     if isinstance(value, list) and value:
         value = value[0]
     body = mapping(value)

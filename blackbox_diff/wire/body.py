@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 from blackbox_diff.records import Json
-
-
-def load(body: bytes) -> Json | None:
-    """The JSON value of a part of a reply, read as RawReply.value reads the whole."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def mapping(value: Json) -> dict[str, Json]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from blackbox_diff.records import Json, RawReply, Usage
 from blackbox_diff.wire.body import count, items, mapping, money
+from blackbox_diff.wire.reading import value_of
 
 
 def usage(reply: RawReply) -> Usage:
     """The usage that a reply of any shape reports; fields it does not report are None."""
-    return read_usage(reply.value)
+    return read_usage(value_of(reply))
 
 
 def read_usage(value: Json) -> Usage:

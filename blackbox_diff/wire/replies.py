@@ -8,8 +8,8 @@ from blackbox_diff.wire.body import first_choice, ids, items, mapping, message_t
 from blackbox_diff.wire.completion import Meta, complete
 from blackbox_diff.wire.counts import read_usage, reasoning_tokens
 from blackbox_diff.wire.entries import Entries, from_choice
+from blackbox_diff.wire.reading import value_of
 from blackbox_diff.wire.refusals import refuse
-from blackbox_diff.wire.stream import assembled
 
 
 def read_reply(reply: RawReply, prefill: str) -> Completion | Refusal:
@@ -35,9 +35,7 @@ def read_reply(reply: RawReply, prefill: str) -> Completion | Refusal:
 
 def body_of(reply: RawReply) -> dict[str, Json] | Refusal:
     """The reply's JSON object, or the refusal that an error or a non-JSON body is."""
-    value = reply.value
-    if value is None:
-        value = assembled(reply.body)
+    value = value_of(reply)
     if not isinstance(value, dict) or "choices" not in value or reply.status >= 400:
         error = error_of(reply)
         if error is not None:
@@ -61,4 +59,4 @@ def meta_of(body: dict[str, Json], choice: dict[str, Json]) -> Meta:
 
 def entries_of(reply: RawReply) -> Entries | None:
     """The first choice's entries, for the probe's own questions."""
-    return from_choice(first_choice(reply.value))
+    return from_choice(first_choice(value_of(reply)))

@@ -1,40 +1,123 @@
-"""A reply that came as server-sent events although it was not asked for: its chunks as one reply."""
+"""A reply that came in parts although it was not asked for so: server-sent events, or one JSON value a line."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from blackbox_diff.records import Json
-from blackbox_diff.wire.body import first_choice, items, load, mapping, string
+from blackbox_diff.wire.body import items, mapping, string
 
-ARRAYS = ("tokens", "token_logprobs", "top_logprobs", "text_offset", "content")
+FIELDS = (b"data", b"event", b"id", b"retry")
+END = b"[DONE]"
+Load = Callable[[bytes], Json | None]
 
 
-def assembled(body: bytes) -> dict[str, Json] | None:
-    """The reply that the `data:` lines add up to; None where the body is no event stream.
+class _LostPart(Exception):  # noqa: N818 - never leaves this module
+    """A part that can't be read: what the others say would miss words in its middle."""
 
-    Usage counts are taken from the last chunk that has them; logprob lists are joined in order.
+
+def assembled(lines: Sequence[bytes], load: Load) -> dict[str, Json] | None:
+    """The reply that the parts add up to; None where `lines` are no such parts, or not all of them.
+
+    lines: without white space around them and without comment lines. Logprob lists and texts are joined in order,
+    other fields are taken from the last part that has them. A stream must end: with a finish reason, [DONE], or
+    an error.
     """
-    if not body.lstrip().startswith(b"data:"):
+    reply = _Reply()
+    ended = False
+    try:
+        for name, data in _events(lines):
+            if data == END:
+                ended = True
+                continue
+            part = load(data)
+            if not isinstance(part, dict):
+                raise _LostPart
+            if name == b"error" and "error" not in part:
+                part = {"error": part}
+            reply.add(part)
+    except _LostPart:
         return None
-    reply: dict[str, Any] = {}
-    text: list[str] = []
-    logprobs: dict[str, list[Json]] = {}
-    finish: Json = None
-    chat = False
-    for line in body.splitlines():
-        chunk = load(line[5:]) if line.startswith(b"data:") else None
-        if not isinstance(chunk, dict):
-            continue
-        reply.update({key: value for key, value in chunk.items() if key != "choices" and value is not None})
-        choice = first_choice(chunk)
-        chat = chat or "delta" in choice
-        text.append(string(choice.get("text")) or string(mapping(choice.get("delta")).get("content")) or "")
-        finish = choice.get("finish_reason") or finish
-        for name, values in mapping(choice.get("logprobs")).items():
-            if name in ARRAYS:
-                logprobs.setdefault(name, []).extend(items(values))
-    whole = "".join(text)
-    content: dict[str, Json] = {"message": {"content": whole}} if chat else {"text": whole}
-    reply["choices"] = [{**content, "logprobs": logprobs or None, "finish_reason": finish}]
-    return reply
+    return reply.whole() if ended or reply.ended else None
+
+
+def _events(lines: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """(event name, data) of each part. A part's data may run over several lines, up to a blank one."""
+    name, data = b"", list[bytes]()
+    for line in [*lines, b""]:
+        field, colon, rest = line.partition(b":")
+        if field in FIELDS and colon:
+            if field == b"event":
+                name = rest.strip()
+            elif field == b"data" and rest.strip() == END:
+                data.append(END)
+            elif field == b"data":
+                data.append(rest.removeprefix(b" "))
+        elif line.startswith(b"{"):
+            data.append(line)
+        elif line:
+            raise _LostPart
+        elif data:
+            whole = b"\n".join(data)
+            single = all(each == END or (each.startswith(b"{") and each.endswith(b"}")) for each in data)
+            for each in data if single else [whole]:  # some servers leave the blank lines out
+                yield name, each
+            name, data = b"", []
+
+
+class _Reply:
+    """A reply under construction; of several choices the first."""
+
+    def __init__(self) -> None:
+        self.top: dict[str, Any] = {}
+        self.choice: dict[str, Any] = {}
+        self.message: dict[str, Any] = {}
+        self.logprobs: dict[str, Any] = {}
+        self.text: list[str] = []
+        self.ended = False
+        self.chat = False
+        self.any_choice = False
+
+    def add(self, part: dict[str, Json]) -> None:
+        self.top |= {name: value for name, value in part.items() if name != "choices" and value is not None}
+        self.ended = self.ended or bool(part.get("error"))
+        for given in items(part.get("choices")):
+            choice = mapping(given)
+            if choice.get("index") in (0, None):
+                self.any_choice = True
+                self._take(choice)
+
+    def _take(self, choice: dict[str, Json]) -> None:
+        delta = mapping(choice.get("delta", choice.get("message")))
+        self.chat = self.chat or "delta" in choice or "message" in choice
+        self.text.append(string(choice.get("text")) or string(delta.get("content")) or "")
+        _join(self.message, {name: value for name, value in delta.items() if name not in ("content", "role")})
+        _join(self.logprobs, mapping(choice.get("logprobs")))
+        own = ("text", "delta", "message", "logprobs", "index")
+        _join(self.choice, {name: value for name, value in choice.items() if name not in own})
+        self.ended = self.ended or bool(choice.get("finish_reason")) or bool(choice.get("error"))
+
+    def whole(self) -> dict[str, Json]:
+        if not self.any_choice:
+            return self.top  # parts of another API: the last one tells the most
+        said = (
+            {"message": {**self.message, "content": "".join(self.text)}}
+            if self.chat
+            else {"text": "".join(self.text)}
+        )
+        return {**self.top, "choices": [{**said, **self.choice, "logprobs": self.logprobs or None}]}
+
+
+def _join(into: dict[str, Any], more: dict[str, Json]) -> None:
+    """Add a part's fields: lists and texts go on, anything else is replaced unless it is null."""
+    for name, value in more.items():
+        held = into.get(name)
+        if isinstance(value, list) and isinstance(held, list):
+            held.extend(value)
+        elif isinstance(value, list):
+            into[name] = list(value)
+        elif isinstance(value, str) and isinstance(held, str) and name != "finish_reason":
+            into[name] = held + value
+        elif value is not None:
+            into[name] = value
