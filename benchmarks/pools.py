@@ -31,6 +31,7 @@ from blackbox_diff.buying import limits
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.records import DEFAULT_ALTERNATIVES
 from blackbox_diff.run import commands, pipeline
+from blackbox_diff.run.controls import copy_controls
 from blackbox_diff.run.local import organisms_dir, serve
 from blackbox_diff.runfile.store import Store
 
@@ -124,23 +125,6 @@ def buy(run: Path, config: AuditConfig, control: Path | None, *, foreign: bool =
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
     asyncio.run(commands.go_on(run, {}))
     return is_finished(run)
-
-
-async def copy_controls(source: Path, store: Store) -> None:
-    """Copy each reference's own completions and their scores; what is there already stays."""
-    with Store.open(source, read_only=True) as donor:
-        for label in (SAME, CROSS):
-            missing = [row for row in donor.decided(label) if store.outcome(row[0].id, label) is None]
-            await asyncio.gather(
-                *(store.put_completion(sample, label, outcome, None) for sample, outcome, _ in missing)
-            )
-            await asyncio.gather(
-                *(
-                    store.put_score(sample.id, label, reference, score, None)
-                    for sample, _, _ in missing
-                    for reference, score in donor.scores(sample.id, label).items()
-                )
-            )
 
 
 @contextmanager

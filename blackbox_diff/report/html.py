@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from functools import cache
 from importlib import resources
@@ -15,6 +13,7 @@ from markupsafe import Markup
 from blackbox_diff.findings import Analysis, RunSummary, Theme
 from blackbox_diff.report import wording
 from blackbox_diff.report.explorer_data import payload
+from blackbox_diff.report.policy import policy
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _SCRIPTS = ("data.js", "text.js", "rows.js", "list.js", "charts.js", "app.js")
@@ -48,7 +47,7 @@ def render(analysis: Analysis, summary: RunSummary) -> str:
             ],
             validation_note=wording.VALIDATION,
             provenance=_provenance(summary),
-            csp=_policy(scripts=(library, script), styles=(style,)),
+            csp=policy(scripts=(library, script), styles=(style,)),
             style=Markup(style),  # ours, as are library, script and licence; the data is escaped below
             library=Markup(library),
             script=Markup(script),
@@ -75,22 +74,6 @@ def inline_json(value: Any) -> str:
     """JSON that can stand in a <script> block: pure ASCII, no character that HTML gives a meaning."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _policy(scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:
-    return "; ".join(
-        [
-            "default-src 'none'",
-            "script-src " + " ".join(map(_hash, scripts)),
-            "style-src " + " ".join(map(_hash, styles)),
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    )
-
-
-def _hash(source: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
 def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import datetime
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from blackbox_diff.probing import cache
 from blackbox_diff.probing.probe import probe
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.run.collect import TARGET, Stop
+from blackbox_diff.run.controls import copy_controls
 from blackbox_diff.run.pipeline import Ended, Session, collect, plan
 from blackbox_diff.run.progress import Listener, unheard
 from blackbox_diff.run.rounds import adaptive_notes
@@ -33,8 +34,29 @@ from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
 
 
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What an audit shares with others that stand beside it, as in a fleet.
+
+    also: further references that score what is bought. served: where a `local:` reference is up already, by its
+    label. control: a run of the same references and seed whose control is this one's, too.
+    """
+
+    also: tuple[EndpointConfig, ...] = ()
+    served: Mapping[str, str] = field(default_factory=dict)
+    control: Path | None = None
+
+
+ALONE = Company()
+
+
 async def start(
-    config: AuditConfig, run: Path, *, listener: Listener = unheard, stop: Stop | None = None
+    config: AuditConfig,
+    run: Path,
+    *,
+    listener: Listener = unheard,
+    stop: Stop | None = None,
+    company: Company = ALONE,
 ) -> Ended:
     """A new run in directory `run`. Raises RunFileError when `run` holds one.
 
@@ -52,7 +74,14 @@ async def start(
     existed, empty = await asyncio.to_thread(run.exists), False
     try:
         with Store.create(run, manifest(priced)) as store:
-            session = Session(store, priced, [config.reference], listener=listener, stop=stop or Stop())
+            if company.also:
+                store.set_state("references", [one.model_dump(mode="json") for one in company.also])
+            if company.control is not None:
+                await copy_controls(company.control, store)
+            session = Session(
+                store, priced, [config.reference, *company.also],
+                listener=listener, stop=stop or Stop(), served=company.served,
+            )  # fmt: skip
             try:
                 return await collect(session)
             except BlackboxDiffError:
@@ -64,7 +93,12 @@ async def start(
 
 
 async def go_on(
-    run: Path, changes: Mapping[str, Any], *, listener: Listener = unheard, stop: Stop | None = None
+    run: Path,
+    changes: Mapping[str, Any],
+    *,
+    listener: Listener = unheard,
+    stop: Stop | None = None,
+    company: Company = ALONE,
 ) -> Ended:
     """Resume `run`, with `changes` (a configuration's tables) where they may differ."""
     with Store.open(run) as store:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.buying.failures import TransportFailure
@@ -28,12 +29,16 @@ LOCAL_SECONDS = 600.0  # a model on this machine may be slow, and asking again w
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What lanes are made with: the run's store and configuration, and the stack that closes the connections."""
+    """What lanes are made with: the run's store and configuration, and the stack that closes the connections.
+
+    served: where a `local:` reference is up already, by its label.
+    """
 
     store: Store
     config: AuditConfig
     listener: Listener
     stack: AsyncExitStack
+    served: Mapping[str, str] = field(default_factory=dict)
 
     async def reach(self, wanted: EndpointConfig) -> None:
         """Ask for the list of models, which is free. Raises EndpointUsageError where nobody answers."""
@@ -67,7 +72,9 @@ class Connections:
         label = wanted.name
         if wanted.url.startswith(LOCAL):
             spec = wanted.url.removeprefix(LOCAL)
-            url = await asyncio.to_thread(self.stack.enter_context, serve(["--model", f"{wanted.model}={spec}"]))
+            url = self.served.get(label) or await asyncio.to_thread(
+                self.stack.enter_context, serve(["--model", f"{wanted.model}={spec}"])
+            )
             wanted = wanted.model_copy(update={"url": url, "timeout_seconds": LOCAL_SECONDS})
         buyer = await self._buyer(wanted, Ledger(Budget()), f"reference:{label}")
         profile = await self._profile(buyer, wanted, label, "reference")

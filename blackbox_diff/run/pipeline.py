@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -45,6 +45,7 @@ class Session:
     """One sitting of a run: what every stage works with.
 
     references: what scores; the first is the run's own. buy: whether the target is called at all.
+    served: where a `local:` reference is up already, by its label.
     """
 
     store: Store
@@ -53,6 +54,7 @@ class Session:
     buy: bool = True
     listener: Listener = unheard
     stop: Stop = field(default_factory=Stop)
+    served: Mapping[str, str] = field(default_factory=dict)
     collector: Collector = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,7 +107,7 @@ async def _stages(session: Session) -> str | None:
     """
     store, config, collector = session.store, session.config, session.collector
     async with AsyncExitStack() as stack:
-        connections = Connections(store, config, session.listener, stack)
+        connections = Connections(store, config, session.listener, stack, session.served)
         if session.buy:
             await connections.reach(config.target)
         lanes = [await connections.reference(reference) for reference in session.references]

@@ -1,0 +1,59 @@
+"""Many audits under one budget."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from blackbox_diff.cli.options import JSON
+from blackbox_diff.errors import StoppedError
+
+
+@click.command()
+@click.argument("plan", metavar="FLEET.toml", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where the audits run: in this process, or on Dask's workers.",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="A Dask scheduler's address; by default workers of this machine."
+)
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Dask workers here.")
+@JSON
+def fleet(plan: Path, out: Path, engine: str, scheduler: str | None, workers: int, as_json: bool) -> int:
+    """Audit every target of FLEET.toml under one cap; what is done already is not bought again.
+
+    Writes DIR/index.html, DIR/fleet.json and each audit's run and report below DIR/runs. One audit that fails
+    fails its row only. Ends with 3 where a cap or an interruption left something to be resumed.
+    """
+    from blackbox_diff.fleet.engines import DaskEngine, Engine, LocalEngine
+    from blackbox_diff.fleet.index import lines, write_index
+    from blackbox_diff.fleet.plan import read_fleet
+    from blackbox_diff.fleet.rows import Index
+    from blackbox_diff.fleet.schedule import run_fleet
+
+    wanted = read_fleet(plan)
+    chosen: Engine = LocalEngine() if engine == "local" else DaskEngine(scheduler, workers)
+    total = len(wanted.audits)
+
+    def told(index: Index) -> None:
+        write_index(index, out)
+        last = len(index.rows)
+        click.echo(f"{last} of {total}: {lines(index)[-1]}", err=True)
+
+    index = asyncio.run(run_fleet(wanted, out.absolute(), chosen, told))
+    write_index(index, out)
+    if as_json:
+        click.echo(index.model_dump_json())
+    else:
+        for line in lines(index):
+            click.echo(line)
+        click.echo(f"index: {(out / 'index.html').resolve().as_uri()}")
+    unfinished = any(row.status in ("stopped", "not bought") for row in index.rows)
+    return StoppedError.exit_code if unfinished else 0

@@ -1,0 +1,1 @@
+"""Many audits under one budget, with one index."""

@@ -1,0 +1,81 @@
+"""Where a fleet's audits run: in this process by default, or on Dask's workers where one machine is outgrown.
+
+An engine only runs jobs. What is bought, in which order and for how much is decided by the driver in schedule.py,
+so that both engines buy the same.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Protocol
+
+from blackbox_diff.errors import ConfigError
+from blackbox_diff.fleet.job import Job, audit_one, work
+from blackbox_diff.fleet.rows import Row
+
+DASK_HINT = "pip install 'blackbox-diff[dask]'"
+RETRIES = 3  # times that a job is given to another worker when one dies with it
+
+
+class Engine(Protocol):
+    """Runs jobs; an async context manager."""
+
+    async def __aenter__(self) -> Engine: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    async def run(self, job: Job) -> Row: ...
+
+
+class LocalEngine:
+    """Audits as tasks of this process's event loop: they wait for endpoints most of the time."""
+
+    async def __aenter__(self) -> LocalEngine:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def run(self, job: Job) -> Row:
+        return await audit_one(job)
+
+
+class DaskEngine:
+    """Audits as tasks of Dask's workers: of a cluster of this machine's own, or of a scheduler's.
+
+    A worker that dies costs what was in flight: another opens the run file and goes on. Worker and driver must
+    reach the fleet's directory under the same path. Raises ConfigError where Dask is missing or nobody answers.
+    """
+
+    def __init__(self, scheduler: str | None, workers: int) -> None:
+        self._scheduler, self._workers = scheduler, workers
+        self._client: Any = None
+        self._cluster: Any = None
+
+    async def __aenter__(self) -> DaskEngine:
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError:
+            raise ConfigError(f"--engine dask: Dask is not installed: {DASK_HINT}") from None
+        if self._scheduler is None:
+            self._cluster = await LocalCluster(
+                n_workers=self._workers, threads_per_worker=1, asynchronous=True, dashboard_address=None
+            )
+        try:
+            self._client = await Client(
+                self._cluster or self._scheduler, asynchronous=True, timeout=10, set_as_default=False
+            )
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(f"--scheduler: {self._scheduler}: can't connect: {error}") from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+        if self._cluster is not None:
+            await self._cluster.close()
+
+    async def run(self, job: Job) -> Row:
+        future = self._client.submit(work, job, key=f"audit-{job.name}", pure=False, retries=RETRIES)
+        row: Row = await future
+        return row

@@ -1,0 +1,139 @@
+"""A fleet's index as files: one page, the same as JSON, and as Parquet where pyarrow is there."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from blackbox_diff.errors import InputError
+from blackbox_diff.fleet.rows import Index, Row
+from blackbox_diff.report import wording
+from blackbox_diff.report.policy import policy
+from blackbox_diff.sanitize import shorten, visible
+
+PAGE, DATA, TABLE = "index.html", "fleet.json", "fleet.parquet"
+
+
+def write_index(index: Index, out: Path) -> list[Path]:
+    """Write the index's files into `out`. Raises InputError naming the one that can't be written."""
+    written = [out / PAGE, out / DATA]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / PAGE).write_text(render(index), encoding="utf-8")
+        (out / DATA).write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        if _write_parquet(index, out / TABLE):
+            written.append(out / TABLE)
+    except OSError as error:
+        raise InputError(f"{out}: the index can't be written: {error.strerror or error}") from None
+    return written
+
+
+def read_index(out: Path) -> Index:
+    """The index of a fleet's directory. Raises InputError where there is none."""
+    file = out / DATA
+    try:
+        return Index.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}: give a fleet's directory") from None
+    except ValidationError as error:
+        raise InputError(f"{file}: not a fleet's index: {error.errors()[0]['msg']}") from None
+
+
+def render(index: Index) -> str:
+    """The page; model text reaches it through the template's escaping alone."""
+    style, script = _asset("index.css"), _asset("index.js")
+    done = [row for row in index.rows if row.status == "done"]
+    found = [row for row in index.rows if row.outcome == "finding"]
+    return (
+        _environment()
+        .from_string(_asset("index.html.j2"))
+        .render(
+            index=index,
+            rows=[_cells(row) for row in index.rows],
+            cost_each=_each(index.spent_usd, len(done)),
+            cost_finding=_each(index.spent_usd, len(found)),
+            done=len(done),
+            found=len(found),
+            csp=policy((script,), (style,)),
+            style=Markup(style),
+            script=Markup(script),
+        )
+    )
+
+
+def lines(index: Index) -> list[str]:
+    """The index for a terminal: a line a row, and what the fleet cost."""
+    done = sum(row.status == "done" for row in index.rows)
+    found = sum(row.outcome == "finding" for row in index.rows)
+    said = [f"{visible(row.name)}: {row.outcome}: {visible(_said(row))}" for row in index.rows]
+    spent = wording.dollars(index.spent_usd)
+    cap = "" if index.max_cost_usd is None else f" of {wording.dollars(index.max_cost_usd)}"
+    return [
+        *said,
+        f"{done} of {len(index.rows)} audits done, {found} with a finding · {spent}{cap} · "
+        f"{_each(index.spent_usd, done)} a model, {_each(index.spent_usd, found)} a finding",
+    ]
+
+
+def _said(row: Row) -> str:
+    text = row.error or (row.judgements[0].headline if row.judgements else row.stopped_because)
+    return shorten(text, 160)
+
+
+def _each(cost: float | None, count: int) -> str:
+    return "–" if cost is None or not count else wording.dollars(cost / count)
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    return {
+        "row": row,
+        "name": shorten(visible(row.name), 60),
+        "target": shorten(visible(row.target), 60),
+        "said": visible(_said(row)),
+        "others": [(visible(each.reference), each.outcome) for each in row.judgements[1:]],
+        "cost": wording.dollars(row.cost_usd) if row.cost_usd is not None else "–",
+        "change": visible(row.change or ""),
+    }
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files("blackbox_diff.fleet").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _write_parquet(index: Index, path: Path) -> bool:
+    """One row an audit, lists as JSON text; False where pyarrow is not installed."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        return False
+    if not index.rows:
+        return False
+    records = [
+        row.model_dump(exclude={"judgements"})
+        | {
+            "outcome": row.outcome,
+            "judgements": json.dumps([each.model_dump() for each in row.judgements], ensure_ascii=True),
+        }
+        for row in index.rows
+    ]
+    columns = {name: [_plain(record[name]) for record in records] for name in records[0]}
+    pq.write_table(pa.table(columns), path)
+    return True
+
+
+def _plain(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

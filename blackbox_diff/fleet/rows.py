@@ -1,0 +1,62 @@
+"""What a fleet says of each audit: one row of its index."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Status = Literal["done", "stopped", "failed", "not bought"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Judgement(_Part):
+    """One reference's verdict on a target. themes: the first phrases, strongest first."""
+
+    reference: str
+    outcome: Literal["finding", "no finding", "undecided"]
+    headline: str
+    themes: list[str]
+    top: list[str]
+
+
+class Row(_Part):
+    """One audit. Money in USD; `run` and `report` are relative to the fleet's directory.
+
+    status: done; stopped: at a cap or interrupted, to be resumed; failed: `error` says why; not bought: the
+    fleet's cap left nothing for it. change: what differs from an earlier fleet, None where none was named.
+    """
+
+    name: str
+    target: str
+    url: str
+    run: str
+    status: Status
+    error: str | None = None
+    report: str | None = None
+    judgements: list[Judgement] = []
+    completions: int = 0
+    calls: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    seconds: float = 0.0
+    stopped_because: str = ""
+    change: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """The first reference's verdict, or the status where there is none."""
+        return self.judgements[0].outcome if self.judgements else self.status
+
+
+class Index(_Part):
+    """A whole fleet: `schema_version` is raised when a field's meaning changes."""
+
+    schema_version: Literal[1] = 1
+    created: str
+    max_cost_usd: float | None
+    spent_usd: float | None
+    rows: list[Row]

@@ -1,0 +1,33 @@
+"""The control of one run for another: reference, seed and prefills decide it, and not the target."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from blackbox_diff.runfile.store import Store
+
+
+async def copy_controls(source: Path, store: Store) -> int:
+    """Copy each reference's own completions, with their scores, from the run in `source`; returns how many.
+
+    What is there already stays. Rows come without a call: they were paid for in the run they come from.
+    """
+    copied = 0
+    with Store.open(source, read_only=True) as donor:
+        for label in donor.references():
+            missing = [row for row in donor.decided(label) if store.outcome(row[0].id, label) is None]
+            copied += len(missing)
+            await asyncio.gather(
+                *(store.put_completion(sample, label, outcome, None) for sample, outcome, _ in missing)
+            )
+            await asyncio.gather(
+                *(
+                    store.put_score(sample.id, label, reference, score, None)
+                    for sample, _, _ in missing
+                    for reference, score in donor.scores(sample.id, label).items()
+                )
+            )
+    if copied:
+        store.set_state("controls_from", str(source))
+    return copied

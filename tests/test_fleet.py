@@ -1,0 +1,210 @@
+"""A fleet over real sockets: one budget, one index, and a failure that stays in its row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackbox_diff.errors import ConfigError
+from blackbox_diff.fleet.index import read_index, render
+from blackbox_diff.fleet.plan import read_fleet
+from blackbox_diff.fleet.purse import Purse
+from blackbox_diff.fleet.rows import Index, Judgement, Row
+from blackbox_diff.run.collect import TARGET
+from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.store import Store
+from tests.conftest import run_cli
+from tests.leaky_toy import LeakyToy
+from tests.toy_server import serving
+
+PLAN = """
+[fleet]
+max_cost = {cap}
+parallel = 2
+
+[defaults]
+completions = 24
+max_tokens = 12
+control = 8
+
+[defaults.budget]
+price_in = 1.0
+price_out = 1000.0
+
+[[targets]]
+url = "{url}"
+model = "leaky"
+
+[[targets]]
+url = "{url}"
+model = "base"
+
+[[targets]]
+url = "http://127.0.0.1:9/v1"
+model = "nobody"
+
+[[references]]
+url = "{url}"
+model = "base"
+"""
+
+
+@pytest.fixture(scope="module")
+def toy() -> Iterator[str]:
+    with serving(LeakyToy()) as url:
+        yield url
+
+
+def plan_file(directory: Path, url: str, cap: float = 5.0) -> Path:
+    file = directory / "fleet.toml"
+    file.write_text(PLAN.format(url=url, cap=cap), encoding="utf-8")
+    return file
+
+
+def spent(out: Path) -> dict[str, float]:
+    found = {}
+    for run in (out / "runs").iterdir():
+        with Store.open(run, read_only=True) as store:
+            found[run.name] = store.spent(TARGET).usd or 0.0
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("fleet")
+    assert run_cli(["fleet", str(plan_file(directory, toy)), "--out", str(directory / "out")]) == 0
+    return directory
+
+
+def test_one_row_each_and_a_failure_stays_in_its_row(finished: Path) -> None:
+    rows = {row.name: row for row in read_index(finished / "out").rows}
+    assert {name: row.status for name, row in rows.items()} == {
+        "leaky": "done", "base": "done", "nobody": "failed",
+    }  # fmt: skip
+    assert "can't connect" in (rows["nobody"].error or "")
+    assert rows["leaky"].completions == rows["base"].completions == 24
+    assert (finished / "out" / str(rows["leaky"].report)).is_file()
+    assert not (finished / "out" / "runs" / "nobody").exists()
+
+
+def test_the_control_is_bought_once(finished: Path) -> None:
+    calls = []
+    for name in ("leaky", "base"):
+        with Store.open(finished / "out" / "runs" / name, read_only=True) as store:
+            assert len(list(store.decided("base"))) == 8
+            calls.append(len(_own(store)))
+    assert sorted(calls) == [0, 8]
+
+
+def _own(store: Store) -> list[Any]:
+    """The reference's calls that wrote a completion of its own."""
+    wrote = {number for _, _, number in store.decided("base")}
+    return [call for call in store.calls("reference:base") if call.id in wrote]
+
+
+def test_a_second_time_buys_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = spent(finished / "out")
+    assert run_cli(["fleet", str(finished / "fleet.toml"), "--out", str(finished / "out"), "--json"]) == 0
+    assert spent(finished / "out") == before
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["status"] for row in printed["rows"]] == ["done", "done", "failed"]
+
+
+def test_the_cap_holds_over_all_and_is_resumable(toy: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    full = 0.35
+    assert run_cli(["fleet", str(plan_file(tmp_path, toy, cap=full)), "--out", str(out)]) == 3
+    assert 0 < sum(spent(out).values()) <= full
+    assert run_cli(["fleet", str(plan_file(tmp_path, toy, cap=5.0)), "--out", str(out)]) == 0
+    assert sum(spent(out).values()) <= 5.0
+    assert {row.status for row in read_index(out).rows} == {"done", "failed"}
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_rankings_bit_for_bit(toy: str, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = ["fleet", str(plan_file(tmp_path, toy)), "--out", str(out), "--engine", "dask", "--workers", "2"]
+    assert run_cli(line) == 0
+    for name in ("leaky", "base"):
+        here, there = (read_run(root / "runs" / name).analysis for root in (finished / "out", out))
+        assert [(row.id, row.score) for row in here.ranking] == [(row.id, row.score) for row in there.ranking]
+
+
+WRONG = [
+    ("", "targets"),
+    ("[[targets]]\nurl='http://a/v1'\nmodel='m'", "references"),
+    ("[[target]]\nurl='http://a/v1'\nmodel='m'", "did you mean targets"),
+    ("[fleet]\nparallel = 0", "parallel"),
+    ("[[targets]]\nurl='http://a/v1'\nmodel='m'\nreferences=['x']\n"
+     "[[references]]\nurl='http://b/v1'\nmodel='b'", "no reference 'x'"),
+    ("[defaults]\ncompletion = 3\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"
+     "[[references]]\nurl='http://b/v1'\nmodel='b'", "did you mean completions"),
+    ("[fleet]\ninclude=['fleet.toml']", "includes itself"),
+    ("[fleet]\ninclude=['nowhere.toml']", "nowhere.toml"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG)
+def test_a_plan_that_cannot_be_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said) as raised:
+        read_fleet(file)
+    assert "\n" not in str(raised.value)
+
+
+def test_included_targets_join_and_the_outer_defaults_win(tmp_path: Path) -> None:
+    (tmp_path / "more.toml").write_text(
+        "[defaults]\ncompletions = 7\nseed = 9\n[[targets]]\nurl='http://a/v1'\nmodel='b'\n"
+        "[[references]]\nurl='http://b/v1'\nmodel='r'\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "fleet.toml").write_text(
+        "[fleet]\ninclude=['more.toml']\nparallel = 2\n[fleet.hosts]\n'a' = 5\n[defaults]\ncompletions = 8\n"
+        "[[targets]]\nurl='http://a/v1'\nmodel='a'\naudit = { seed = 1 }\n",
+        encoding="utf-8",
+    )
+    plan = read_fleet(tmp_path / "fleet.toml")
+    assert [(one.name, one.config.completions, one.config.seed) for one in plan.audits] == [
+        ("a", 8, 1),
+        ("b", 8, 9),
+    ]
+    assert [plan.concurrency(one) for one in plan.audits] == [2, 2]
+
+
+@given(
+    st.floats(0, 100),
+    st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.booleans()), max_size=20),
+)
+def test_no_order_of_audits_passes_the_cap(cap: float, audits: list[tuple[float, bool, bool]]) -> None:
+    """Each spends a part of its share, ends at once or later, and may end without a known price."""
+    purse, open_ = Purse(cap), []
+    for place, (part, late, unknown) in enumerate(audits):
+        name = str(place)
+        share = purse.take(name, len(audits) - place)
+        assert share is not None
+        cost = None if unknown else part * share
+        if late:
+            open_.append((name, cost))
+        else:
+            purse.settle(name, cost)
+        assert sum(purse.spent.values()) + sum(purse.held.values()) <= cap + 1e-9
+    for name, cost in open_:
+        purse.settle(name, cost)
+    assert sum(purse.spent.values()) <= cap + 1e-9
+
+
+def test_hostile_names_stay_text() -> None:
+    bad = "<script>alert(1)</script>\u202e\x1b[31m"
+    judged = Judgement(reference=bad, outcome="finding", headline=bad, themes=[bad], top=[])
+    row = Row(name=bad, target=bad, url=bad, run="r", status="done", report="r.html", judgements=[judged, judged])
+    page = render(Index(created="now", max_cost_usd=None, spent_usd=None, rows=[row]))
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
