@@ -100,6 +100,7 @@ class Usage:
     output_tokens: int | None = None
     cached_tokens: int | None = None
     cost_usd: float | None = None
+    total_tokens: int | None = field(default=None, compare=False)  # earlier runs do not hold it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +228,7 @@ class EndpointProfile(BaseModel):
     self_consistency_nats: mean |sampled - scored| per token on the endpoint's own greedy text.
     max_top_scored: alternatives that the endpoint lists at each position of a text that it scores; None where no
         probe looked.
+    answers_as: the model's name in the replies, None where they hold none.
     dropped: request fields that the endpoint rejects and that are therefore never sent.
     """
 
@@ -253,6 +255,7 @@ class EndpointProfile(BaseModel):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     dropped: tuple[str, ...] = ()
     fingerprint: str | None = None
+    answers_as: str | None = None
     parent: str | None = None
     provider: str | None = None
     noise_nats: float | None = None

@@ -81,7 +81,7 @@ class Limiter:
         now = self._clock()
         if decision.throttled:
             self._throttled(now, decision.after)
-        elif decision.fate == "billed":
+        elif decision.action == "accept":
             self._succeeded(now)
         self._obey_headers(headers, now)
 

@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.records import RawReply
-from blackbox_diff.wire import error_of
+from blackbox_diff.wire import error_of, usage
 from blackbox_diff.wire.reading import value_of
 
 MAX_ATTEMPTS = 10
@@ -51,7 +51,7 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
 
     | outcome                                   | verdict                     | counts as
     | 2xx with JSON                             | accept                      | billed
-    | 2xx with an error in the body             | as the error's own code     | free
+    | 2xx with an error in the body             | as the error's own code     | free, or billed by its usage
     | 2xx with anything else                    | give up: it may be billed   | unknown
     | 401 403 404, 3xx                          | stop                        | free
     | 429 insufficient_quota, 402               | stop                        | free
@@ -80,11 +80,11 @@ def _judge(reply: RawReply, now: float) -> Decision:
             return Decision("give up", "malformed_reply", "unknown", "the reply is not JSON")
         if not value or not isinstance(value, (dict, list)):
             return Decision("give up", "empty_reply", "unknown", "the reply is empty")
-        # Most replies hold choices and no error; only the others are read again for one.
-        plain = isinstance(value, dict) and "choices" in value and not value.get("error")
-        error = None if plain else error_of(reply)
+        error = error_of(reply)
         if error is None:
             return Decision("accept", "ok", "billed")
+        if usage(reply).output_tokens or usage(reply).cost_usd:
+            fate = "billed"  # a generation that broke off is paid for
     else:
         error = error_of(reply)
         if reply.status in (408, 409, 425) or (reply.status >= 500 and reply.status != 503):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from blackbox_diff.records import Check, EndpointProfile
+from blackbox_diff.wire.identity import alias
 
 
 def verdict(profile: EndpointProfile, purpose: Literal["target", "reference"]) -> EndpointProfile:
     """The profile with `auditable` and `verdict` filled in from what was found."""
     auditable = bool(profile.framings())
     sentence = _as_target(profile, auditable) if purpose == "target" else _as_reference(profile)
+    doubt = alias(profile)
+    sentence = f"{sentence}; but {doubt}" if doubt else sentence
     return profile.model_copy(update={"auditable": auditable, "verdict": sentence})
 
 

@@ -18,6 +18,7 @@ from blackbox_diff.records import Completion, EndpointProfile, Lost, RawReply, R
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import Dialect, drift
 from blackbox_diff.wire.body import one_line
+from blackbox_diff.wire.identity import alias
 from blackbox_diff.wire.replies import entries_of
 
 STATE = "drift"
@@ -49,6 +50,9 @@ class Watch:
         warning = drift(outcome, profile)
         if warning is not None:
             self._note(warning)
+        stands_in = alias(profile)
+        if stands_in is not None and stands_in not in self.counts:
+            self._note(stands_in)
 
     async def ask(self, lane: Watched) -> None:
         """Ask the probe's draw again and compare. A question that can't be paid or answered is no warning."""

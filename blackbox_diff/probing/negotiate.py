@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from blackbox_diff.wire import dialect
 from blackbox_diff.wire.api_errors import ApiError, allowed_maximum, error_of
 from blackbox_diff.wire.body import items, mapping, one_line
 from blackbox_diff.wire.dialects.base import ScoreItem
+from blackbox_diff.wire.identity import named
 from blackbox_diff.wire.reading import value_of
 from blackbox_diff.wire.replies import entries_of
 
@@ -53,6 +55,7 @@ class Conversation:
         self.models = models
         self.left = max_calls
         self.headers: Mapping[str, str] = {}  # of the last reply
+        self.names: Counter[str] = Counter()  # under which the replies came
         self.statuses: set[int] = set()  # of the last replies to each question
 
     def update(self, **changes: Any) -> None:
@@ -92,6 +95,7 @@ class Conversation:
             reply = await self._post(call)
             error = error_of(reply)
             if error is None:
+                self.names.update(filter(None, [named(mapping(value_of(reply)))]))
                 break
             self._fatal(error)
             if error.status == 429 or error.status >= 500:

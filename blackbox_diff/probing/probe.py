@@ -34,6 +34,7 @@ from blackbox_diff.probing.negotiate import Connection, Conversation
 from blackbox_diff.records import CHAT_USER, Call, Check, EndpointProfile, Framing, Refusal, Sampling
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.dialects.base import Dialect, ScoreItem
+from blackbox_diff.wire.identity import akin, alias
 
 EMOJI = "Emoji list: ❤️ 🧑‍🚀 ❤️ 🧑‍🚀 ❤️"
 DAYS = "import numpy as np  # 2024-07-31, naïve Überraschung, Москва. Monday, Tuesday, Wednesday, Thursday,"
@@ -98,6 +99,25 @@ class _Examination:
         self.greedy: list[Pair] = []
 
     async def run(self) -> None:
+        await self.ask_all()
+        self.model()
+
+    def model(self) -> None:
+        """P0: under which name do replies come? Routers and proxies fall back to another model in silence."""
+        names, asked_for = self.talk.names, self.talk.profile.model
+        own = [name for name in names if akin(name, asked_for)]
+        seen = next((name for name, _ in names.most_common() if not own or name in own), None)
+        self.talk.update(answers_as=seen)
+        if seen is None:
+            self.note("model", "unknown", "replies do not name their model")
+        elif not all(akin(name, seen) for name in names):
+            told = ", ".join(f"{name!r} {count} times" for name, count in names.most_common(4))
+            self.note("model", "bad", f"several models answer: {told}")
+        else:
+            stands_in = alias(self.talk.profile)
+            self.note("model", "limited" if stands_in else "good", stands_in or f"answers as {seen}")
+
+    async def ask_all(self) -> None:
         talk = self.talk
         named = f"{talk.profile.engine}; {len(talk.models)} models listed"
         listed = not talk.models or talk.profile.model in talk.models

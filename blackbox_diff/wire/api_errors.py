@@ -5,7 +5,12 @@
 {"error": "text", ("error_type")}              TGI, Ollama
 {"detail": "text" | [{loc, msg}]}              FastAPI
 [{"error": {code, message, status}}]           Gemini
-{"error": {code, message, metadata}} at 200    OpenRouter: error.code is the status
+{"error": {code, message, metadata}} at 200    OpenRouter: error.code is the status, also beside choices
+{"choices": [{"error": ...}]} at 200           OpenRouter, for a generation that broke off
+{"choices": [{"finish_reason": "error"}]}      and "network_error", "abort", ...: no code, so it counts as a 502
+{"code" | "error_code", "msg" | "error_msg"}   Z.ai, Baidu, MiniMax (base_resp), at any status
+
+A failed generation is an error whatever text came before it: nobody knows what is missing.
 """
 
 from __future__ import annotations
@@ -17,6 +22,11 @@ from blackbox_diff.records import Json, RawReply
 from blackbox_diff.wire.body import items, mapping, one_line, string
 from blackbox_diff.wire.reading import value_of
 
+# finish_reason of a generation that the server, and not the model, ended.
+BROKEN_OFF = ("error", "network_error", "server_error", "internal_error", "abort", "aborted", "cancelled",
+              "canceled", "timeout", "failed", "error_limit", "insufficient_system_resource")  # fmt: skip
+_CODES = ("code", "error_code", "status_code")
+_WORDS = ("message", "msg", "error_msg", "status_msg")
 _MAXIMUM = re.compile(
     r"(?:maximum(?: value)? (?:of|is|allowed(?: is)?:?)|max(?:imum)? allowed:?|less than or equal to|at most|<=|"
     r"between \d+ (?:and|to)|must be in \[?\d+,)\s*(\d{1,4})\b",
@@ -40,17 +50,17 @@ def error_of(reply: RawReply) -> ApiError | None:
     if isinstance(value, list) and value:
         value = value[0]
     body = mapping(value)
-    if reply.status < 400 and not _is_error(body):
+    error = _own_error(body)
+    if error is None and reply.status < 400:
         return None
-    error = body.get("error")
     details = error if isinstance(error, dict) else body
     message = _message(error, details, body) or one_line(reply.body[:400].decode("utf-8", "replace"))
-    code = details.get("code", details.get("error_type"))
+    code = next((details[name] for name in (*_CODES, "error_type") if details.get(name) is not None), None)
     status = reply.status
-    if status < 400 and isinstance(code, int) and 400 <= code < 600:
-        status = code
-    elif status < 400:
-        status = 500
+    if status < 400:
+        told = _whole(code)
+        broke = isinstance(error, str) and error.lower() in BROKEN_OFF
+        status = told if told is not None and 400 <= told < 600 else 502 if broke else 500
     text = string(code) or (str(code) if isinstance(code, int) and abs(code) < 10**6 else None)
     return ApiError(
         status=status,
@@ -60,27 +70,64 @@ def error_of(reply: RawReply) -> ApiError | None:
     )
 
 
+def _own_error(body: dict[str, Json]) -> Json | None:
+    """What a body says went wrong, in whichever place; None where it says nothing of the kind."""
+    choices = items(body.get("choices"))
+    first = mapping(choices[0]) if choices else {}
+    for place in (body.get("error"), body.get("errors"), first.get("error")):
+        found = place[0] if isinstance(place, list) and place else place
+        if found and not _is_fine(found):
+            return found
+    reason = string(first.get("finish_reason"))
+    if reason is not None and reason.lower() in BROKEN_OFF:
+        return reason
+    if choices:
+        return None
+    own = mapping(body.get("base_resp")) or body
+    if body.get("object") == "error" or "detail" in body:
+        return body
+    spoken = any(string(own.get(name)) for name in _WORDS)
+    coded = any(own.get(name) not in (None, 0, "0", 200, "200") for name in _CODES)
+    return own if spoken and coded else None
+
+
+def _is_fine(error: Json) -> bool:
+    """Whether an `error` field says that there was none: {"code": 0, "message": ""}."""
+    if not isinstance(error, dict):
+        return False
+    return not any(
+        value for name, value in error.items() if not (name in _CODES and value in (0, "0", 200, "200"))
+    )
+
+
+def _whole(code: Json) -> int | None:
+    """A code as a number, also where it is written as text."""
+    if isinstance(code, str) and len(code) <= 6 and code.isdecimal():
+        return int(code)
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
 def allowed_maximum(message: str) -> int | None:
     """The limit that a message such as "5 is greater than the maximum of 1" names."""
     found = _MAXIMUM.search(message)
     return int(found[1]) if found else None
 
 
-def _is_error(body: dict[str, Json]) -> bool:
-    if body.get("object") == "error" or "detail" in body:
-        return "choices" not in body
-    return bool(body.get("error")) and not body.get("choices")
-
-
 def _message(error: Json, details: dict[str, Json], body: dict[str, Json]) -> str:
-    for value in (error, details.get("message"), body.get("message"), body.get("detail"), details.get("status")):
+    spoken = [details.get(name) for name in _WORDS]
+    for value in (error, *spoken, body.get("message"), body.get("detail"), details.get("status")):
         if isinstance(value, str) and value.strip():
-            return one_line(value)
+            broke = value.lower() in BROKEN_OFF
+            return f"the generation broke off: finish_reason {value.lower()}" if broke else one_line(value)
         if isinstance(value, list):
-            parts = [string(mapping(item).get("msg")) or "" for item in items(value)[:3]]
-            where = [".".join(str(x) for x in items(mapping(item).get("loc"))[:6]) for item in items(value)[:3]]
-            return one_line("; ".join(f"{w}: {p}" for w, p in zip(where, parts, strict=True)))
+            return one_line("; ".join(_complaint(mapping(item)) for item in value[:3]))
     return ""
+
+
+def _complaint(item: dict[str, Json]) -> str:
+    """FastAPI's {loc, msg}."""
+    where = ".".join(str(part)[:40] for part in items(item.get("loc"))[:6] if isinstance(part, str | int))
+    return f"{where}: {(string(item.get('msg')) or '')[:200]}"
 
 
 def _param(details: dict[str, Json]) -> str | None:

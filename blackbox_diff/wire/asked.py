@@ -23,6 +23,11 @@ def output_tokens(call: Call) -> int:
     return max(1, limit) * max(1, whole(body.get("n"))) * (prompts(body["prompt"]) if "prompt" in body else 1)
 
 
+def asked(call: Call | None) -> int | None:
+    """The most tokens that one completion may have; None where the request is not known."""
+    return None if call is None else output_tokens(call) // max(1, whole(call.body.get("n")))
+
+
 def reply_bytes(call: Call) -> int:
     """The longest body that an answer to the request can be believed to need."""
     body = call.body

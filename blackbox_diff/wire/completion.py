@@ -22,6 +22,10 @@ from blackbox_diff.wire.tokens import complete_length
 REPLACEMENT = "\ufffd"
 SPACE = " \t\r\n"
 CUT = 3  # tokens of one character that may be cut off: it has at most four
+FILTERED = ("content_filter", "content-filter", "sensitive", "safety", "recitation", "refusal", "error_toxic",
+            "prohibited_content", "blocklist", "guardrail_intervened")  # fmt: skip
+MORE_TOKENS = 8  # entries beyond max_tokens that are still believed: end of sequence, a stop string
+BYTES_PER_TOKEN = 256  # a longer token on average is no token
 SLACK = 2  # entries that a server may leave out of its list: end of sequence, a stop token
 
 
@@ -34,19 +38,25 @@ class Meta:
     model: str | None = None
     fingerprint: str | None = None
     prompt_ids: list[int] | None = None
-    reasoning_tokens: int = 0
     only_choice: bool = True  # usage counts this choice alone
 
 
-def complete(entries: Entries | None, text: str, prefill: str, meta: Meta) -> Completion | Refusal:
-    """The completion that `entries` and `text` spell, without the prefill that some servers repeat."""
-    if meta.finish_reason == "content_filter":
+def complete(
+    entries: Entries | None, text: str, prefill: str, meta: Meta, most_tokens: int | None = None
+) -> Completion | Refusal:
+    """The completion that `entries` and `text` spell, without the prefill that some servers repeat.
+
+    most_tokens: as many were asked for at most, where that is known.
+    """
+    if (meta.finish_reason or "").lower() in FILTERED:
         return refuse("content_filter")
     encoded = encodable(text)
     if encoded is None:
         return refuse("text_not_unicode")
     if entries is None or len(entries) == 0:
         return _without_entries(text, prefill, meta)
+    if most_tokens is not None and _is_too_long(len(entries), len(encoded) - len(prefill.encode()), most_tokens):
+        return refuse("too_long", f"{len(entries)} tokens, {len(encoded)} bytes for max_tokens {most_tokens}")
     if all_zero(entries.logprobs):
         return refuse("zero_logprobs")
     stopped = meta.finish_reason not in ("length", "max_tokens", "MAX_TOKENS")
@@ -58,6 +68,10 @@ def complete(entries: Entries | None, text: str, prefill: str, meta: Meta) -> Co
     if isinstance(hidden, Refusal):
         return hidden
     return _assemble(entries, found, hidden, meta)
+
+
+def _is_too_long(tokens: int, size: int, most_tokens: int) -> bool:
+    return tokens > most_tokens + MORE_TOKENS or size > (most_tokens + MORE_TOKENS) * BYTES_PER_TOKEN
 
 
 def _without_entries(text: str, prefill: str, meta: Meta) -> Completion | Refusal:
@@ -135,7 +149,7 @@ def _hidden(entries: Entries, found: Fit, meta: Meta) -> set[int] | Refusal:
     generated = meta.usage.output_tokens
     if generated is None or not meta.only_choice:
         return set()
-    absent = generated - meta.reasoning_tokens - len(entries)
+    absent = generated - len(entries)
     if absent <= 0:
         return set()
     merged = set()

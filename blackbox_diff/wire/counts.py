@@ -1,15 +1,21 @@
-"""Token counts and money as each provider reports them.
+"""Token counts and money as each provider reports them, and as the reply itself shows them.
 
-OpenAI: prompt_tokens, completion_tokens, prompt_tokens_details.cached_tokens. DeepSeek and Tinker:
+OpenAI: prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details.cached_tokens. DeepSeek and Tinker:
 prompt_cache_hit_tokens. OpenRouter: cost (USD). SGLang /generate: meta_info.{prompt,completion,cached}_tokens.
 TGI /generate: details.generated_tokens and the length of details.prefill.
+
+Numbers that can't be are None: no reply holds MOST_TOKENS tokens, and none costs MOST_USD.
 """
 
 from __future__ import annotations
 
-from blackbox_diff.records import Json, RawReply, Usage
-from blackbox_diff.wire.body import count, items, mapping, money
+from blackbox_diff.records import Call, Json, RawReply, Usage
+from blackbox_diff.wire.body import count, items, mapping, money, string
 from blackbox_diff.wire.reading import value_of
+
+MOST_TOKENS = 1 << 24  # above every context window there is
+MOST_USD = 10_000.0
+LONGEST_TOKEN = 128  # bytes: the longest runs of spaces in today's vocabularies
 
 
 def usage(reply: RawReply) -> Usage:
@@ -25,30 +31,74 @@ def read_usage(value: Json) -> Usage:
     if "meta_info" in body:
         info = mapping(body["meta_info"])
         return Usage(
-            count(info.get("prompt_tokens")),
-            count(info.get("completion_tokens")),
-            count(info.get("cached_tokens")),
+            _tokens(info.get("prompt_tokens")),
+            _tokens(info.get("completion_tokens")),
+            _tokens(info.get("cached_tokens")),
         )
     if "details" in body:
         details = mapping(body["details"])
         prefill = items(details.get("prefill"))
-        return Usage(len(prefill) or None, count(details.get("generated_tokens")))
+        return Usage(len(prefill) or None, _tokens(details.get("generated_tokens")))
     return Usage()
 
 
 def _openai(given: dict[str, Json]) -> Usage:
     details = mapping(given.get("prompt_tokens_details"))
-    cached = count(details.get("cached_tokens"))
+    cached = _tokens(details.get("cached_tokens"))
     if cached is None:
-        cached = count(given.get("prompt_cache_hit_tokens"))
+        cached = _tokens(given.get("prompt_cache_hit_tokens"))
+    cost = money(given.get("cost"))
     return Usage(
-        input_tokens=count(given.get("prompt_tokens")),
-        output_tokens=count(given.get("completion_tokens")),
+        input_tokens=_tokens(given.get("prompt_tokens")),
+        output_tokens=_tokens(given.get("completion_tokens")),
         cached_tokens=cached,
-        cost_usd=money(given.get("cost")),
+        cost_usd=cost if cost is not None and cost < MOST_USD else None,
+        total_tokens=_tokens(given.get("total_tokens")),
     )
 
 
-def reasoning_tokens(value: Json) -> int:
+def _tokens(value: Json) -> int | None:
+    found = count(value)
+    return found if found is not None and found < MOST_TOKENS else None
+
+
+def delivered(reply: RawReply, call: Call) -> int:
+    """The least number of output tokens that the reply itself shows, whatever its usage says.
+
+    Entries of logprob lists and ids count one each, in every choice; text without either is at least a token for
+    each LONGEST_TOKEN bytes. An echo's entries for the prompt are no output.
+    """
+    body = mapping(value_of(reply))
+    echoed = read_usage(body).input_tokens if call.body.get("echo") else 0
+    if echoed is None:
+        return 0
+    rows = [max(0, _entries(mapping(choice)) - echoed) for choice in items(body.get("choices"))]
+    native = (
+        len(items(mapping(body.get("details")).get("tokens"))),
+        len(items(mapping(body.get("meta_info")).get("output_token_logprobs"))),
+    )
+    return sum(rows) + max(native)
+
+
+def _entries(choice: dict[str, Json]) -> int:
+    logprobs = mapping(choice.get("logprobs"))
+    lists = [logprobs.get(name) for name in ("content", "tokens", "token_logprobs", "reasoning_content")]
+    content, legacy, values, reasoning = (len(items(each)) for each in lists)
+    message = mapping(choice.get("message"))
+    said = [choice.get("text"), *(message.get(name) for name in ("content", "reasoning", "reasoning_content"))]
+    text = sum(len(part.encode("utf-8", "surrogatepass")) for part in map(string, said) if part)
+    ids = len(items(choice.get("token_ids")))
+    return max(content + reasoning, legacy, values, ids, -(-text // LONGEST_TOKEN))
+
+
+def hidden_tokens(value: Json) -> int:
+    """Tokens that the usage counts and the reply does not show: reasoning, by name or as a gap in the total."""
     given = mapping(mapping(value).get("usage"))
-    return count(mapping(given.get("completion_tokens_details")).get("reasoning_tokens")) or 0
+    places = (given, *(mapping(given.get(f"{side}_tokens_details")) for side in ("completion", "output")))
+    named = max(_tokens(place.get("reasoning_tokens")) or 0 for place in places)
+    told = _openai(given)
+    if told.total_tokens is None or told.input_tokens is None or told.output_tokens is None:
+        return named
+    gap = told.total_tokens - told.input_tokens - told.output_tokens
+    # Some hosts count input from a cache in the total alone.
+    return max(named, 0 if gap == told.cached_tokens else gap)

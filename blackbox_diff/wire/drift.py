@@ -15,7 +15,7 @@ BROKEN = {
 def drift(outcome: Completion | Refusal | Lost | ReferenceScore, profile: EndpointProfile) -> str | None:
     """A warning where a reply no longer looks like the endpoint that was probed, else None."""
     if isinstance(outcome, Refusal):
-        found = BROKEN.get(outcome.reason)
+        found = outcome.advice if outcome.reason == "other_model" else BROKEN.get(outcome.reason)
     elif isinstance(outcome, Completion):
         found = _changed(outcome, profile)
     else:
@@ -27,6 +27,8 @@ def _changed(outcome: Completion, profile: EndpointProfile) -> str | None:
     if profile.fingerprint and outcome.fingerprint and outcome.fingerprint != profile.fingerprint:
         old, new = one_line(profile.fingerprint, 60), one_line(outcome.fingerprint, 60)
         return f"the fingerprint changed from {old!r} to {new!r}"
+    if profile.answers_as and outcome.model is None:
+        return "replies stopped naming their model"
     merged = "merged_characters" in outcome.notes
     if (
         profile.token_ids

@@ -16,6 +16,10 @@ ADVICE = {
     "entries_missing": "the list has fewer entries than tokens were generated: turn off streaming and tool or "
     "reasoning parsers",
     "reasoning": "the reply holds reasoning: turn thinking off for this model",
+    "hidden_reasoning": "the usage counts tokens that the reply does not show, so the text follows reasoning that "
+    "nobody sees: turn thinking off for this model",
+    "other_model": "another model answered than the probe saw: turn fallbacks off, or pin the model at its host",
+    "too_long": "the reply is longer than what was asked for: max_tokens is ignored",
     "text_not_unicode": "the text holds lone surrogates and is not Unicode",
     "replacement_character": "the text holds bytes that are not UTF-8, which the server replaced",
     "text_mismatch": "the tokens do not join to the text and their bytes can't be recovered",

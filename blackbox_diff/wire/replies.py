@@ -6,14 +6,22 @@ from blackbox_diff.records import Completion, Json, RawReply, Refusal
 from blackbox_diff.wire.api_errors import error_of
 from blackbox_diff.wire.body import first_choice, ids, items, mapping, message_text, string
 from blackbox_diff.wire.completion import Meta, complete
-from blackbox_diff.wire.counts import read_usage, reasoning_tokens
+from blackbox_diff.wire.counts import hidden_tokens, read_usage
 from blackbox_diff.wire.entries import Entries, from_choice
+from blackbox_diff.wire.identity import NAME_LENGTH, named
 from blackbox_diff.wire.reading import value_of
 from blackbox_diff.wire.refusals import refuse
 
+MOST_PROMPT_IDS = 8192  # an audit's prompts are short, whatever template stands around them
+REASONING = ("reasoning", "reasoning_content", "reasoning_details", "thinking", "thinking_blocks")
+REASONING_PARTS = ("reasoning", "thinking")
 
-def read_reply(reply: RawReply, prefill: str) -> Completion | Refusal:
-    """The completion in a reply to /completions or /chat/completions; total over any bytes."""
+
+def read_reply(reply: RawReply, prefill: str, most_tokens: int | None = None) -> Completion | Refusal:
+    """The completion in a reply to /completions or /chat/completions; total over any bytes.
+
+    most_tokens: as many were asked for at most, where that is known.
+    """
     body = body_of(reply)
     if isinstance(body, Refusal):
         return body
@@ -23,38 +31,53 @@ def read_reply(reply: RawReply, prefill: str) -> Completion | Refusal:
     message = mapping(choice.get("message"))
     text = string(choice.get("text")) if "text" in choice else message_text(message)
     logprobs = mapping(choice.get("logprobs"))
-    if any(message.get(name) for name in ("reasoning", "reasoning_content")) or logprobs.get("reasoning_content"):
+    if _reasoned(message) or logprobs.get("reasoning_content"):
         return refuse("reasoning")
+    hidden = hidden_tokens(body)
+    if hidden > 0:
+        return refuse("hidden_reasoning", f"{hidden} tokens")
     entries = from_choice(choice)
     if text is None:
         if message.get("tool_calls") or entries is None or len(entries) > 1:
             return refuse("no_text")
         text = ""  # content null: some servers say so when the model ends its turn at once
-    return complete(entries, text, prefill, meta_of(body, choice))
+    return complete(entries, text, prefill, meta_of(body, choice), most_tokens)
+
+
+def _reasoned(message: dict[str, Json]) -> bool:
+    """Whether the message holds reasoning in whichever field; white space alone is none."""
+    fields = [message.get(name) for name in REASONING]
+    parts = [part for part in items(message.get("content")) if mapping(part).get("type") in REASONING_PARTS]
+    return bool(parts) or any(field.strip() if isinstance(field, str) else field for field in fields)
 
 
 def body_of(reply: RawReply) -> dict[str, Json] | Refusal:
     """The reply's JSON object, or the refusal that an error or a non-JSON body is."""
     value = value_of(reply)
-    if not isinstance(value, dict) or "choices" not in value or reply.status >= 400:
-        error = error_of(reply)
-        if error is not None:
-            return refuse("error_reply", f"{error.status} {error.message}")
+    error = error_of(reply)
+    if error is not None:
+        return refuse("error_reply", f"{error.status} {error.message}")
     return value if isinstance(value, dict) else refuse("not_json")
 
 
 def meta_of(body: dict[str, Json], choice: dict[str, Json]) -> Meta:
     """Finish reason, usage, identity and prompt ids of a reply."""
-    prompt_ids = ids(choice.get("prompt_token_ids"))
+    given = choice.get("prompt_token_ids", body.get("prompt_token_ids"))
+    prompt_ids = ids(given) if len(items(given)) <= MOST_PROMPT_IDS else None
     return Meta(
-        finish_reason=string(choice.get("finish_reason")),
+        finish_reason=_short(choice.get("finish_reason")),
         usage=read_usage(body),
-        model=string(body.get("model")),
-        fingerprint=string(body.get("system_fingerprint")),
-        prompt_ids=ids(body.get("prompt_token_ids")) if prompt_ids is None else prompt_ids,
-        reasoning_tokens=reasoning_tokens(body),
+        model=named(body),
+        fingerprint=_short(body.get("system_fingerprint")),
+        prompt_ids=prompt_ids,
         only_choice=len(items(body.get("choices"))) == 1,
     )
+
+
+def _short(value: Json) -> str | None:
+    """A label that a stranger wrote: what is kept of it is bounded."""
+    text = string(value)
+    return None if text is None else text[:NAME_LENGTH]
 
 
 def entries_of(reply: RawReply) -> Entries | None:

@@ -23,9 +23,11 @@ from blackbox_diff.records import (
     Refusal,
     Sampling,
 )
+from blackbox_diff.wire.asked import asked
 from blackbox_diff.wire.body import first_choice, ids
 from blackbox_diff.wire.counts import read_usage
 from blackbox_diff.wire.entries import Entries, from_choice, from_dicts
+from blackbox_diff.wire.identity import is_other, named
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.replies import body_of, read_reply
 from blackbox_diff.wire.scoring import read_echo, read_ids
@@ -153,7 +155,10 @@ class Dialect:
         self, reply: RawReply, *, call: Call, profile: EndpointProfile, prefill: str, framing: Framing
     ) -> Completion | Refusal:
         """The completion in a reply to `sample`, without the prefill; total over any bytes."""
-        return read_reply(reply, "" if framing == "user" else prefill)
+        found = read_reply(reply, "" if framing == "user" else prefill, asked(call))
+        if isinstance(found, Completion) and is_other(found.model, profile):
+            return refuse("other_model", repr(found.model))
+        return found
 
     # -- scoring -------------------------------------------------------------------------------------
 
@@ -205,6 +210,8 @@ class Dialect:
         body = body_of(reply)
         if isinstance(body, Refusal):
             return body
+        if is_other(named(body), profile):
+            return refuse("other_model", repr(named(body)))
         context = self.context(profile, item)
         entries = self.echoed(body, context)
         if entries is None or len(entries) == 0:

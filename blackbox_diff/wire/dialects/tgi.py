@@ -20,6 +20,7 @@ from blackbox_diff.records import (
     Refusal,
     Sampling,
 )
+from blackbox_diff.wire.asked import asked
 from blackbox_diff.wire.body import items, mapping, string
 from blackbox_diff.wire.completion import Meta, complete
 from blackbox_diff.wire.counts import read_usage
@@ -75,7 +76,7 @@ class Tgi(Dialect):
         details = mapping(body.get("details"))
         reason = string(details.get("finish_reason"))
         meta = Meta(FINISH.get(reason or "", reason), read_usage(body))
-        return complete(from_records(items(details.get("tokens"))), text, prefill, meta)
+        return complete(from_records(items(details.get("tokens"))), text, prefill, meta, asked(call))
 
     def score(self, profile: EndpointProfile, item: ScoreItem) -> Call:
         context: Context = self.context(profile, item)
