@@ -29,6 +29,8 @@ def _as_target(profile: EndpointProfile, auditable: bool) -> str:
     if not ways:
         ways.append("the user's turn only (the weaker probe)")
     scoring = "can score text itself" if profile.can_score else "can't score text, so bring a reference"
+    apart = next((check.detail for check in profile.checks if check.name == "samples and scores"), None)
+    scoring += f"; its samples and its own scores of them are {apart}" if apart else ""
     return f"can be audited: {' and '.join(ways)}, {_qualities(profile)}; {scoring}"
 
 

@@ -272,10 +272,12 @@ class _Examination:
         if raw is None:
             await self.chat_scoring(chat if speaks.template_scoring else None)
             return
+        apart: float | None = None
         why = "the model wrote nothing to score" if speaks.scoring_recipes else "not on this host"
         for recipe in speaks.scoring_recipes if raw.outcome.text else ():
             talk.update(scoring=recipe)
             gap, why = await self.rescored(raw, with_ids=False)
+            apart = gap if gap is not None else apart
             if gap is not None and gap < ALLOWED_GAP:
                 talk.update(can_score=True, self_consistency_nats=gap)
                 self.note("scoring", "good", f"{recipe}: {why}")
@@ -283,6 +285,10 @@ class _Examination:
         if not talk.profile.can_score:
             talk.update(scoring=None)
             self.note("scoring", "limited", why)
+            if apart is not None:
+                self.note(
+                    "samples and scores", "bad", f"apart by {apart:.2g} nats/token: one of the two is no logprob"
+                )
             return
         if speaks.id_prompts and raw.outcome.ids and raw.outcome.prompt_ids:
             talk.update(id_prompts=True)

@@ -18,6 +18,7 @@ from blackbox_diff.wire.fitting import Fit, fit
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
 from blackbox_diff.wire.tokens import complete_length
+from blackbox_diff.wire.zeros import without_unfounded
 
 REPLACEMENT = "\ufffd"
 SPACE = " \t\r\n"
@@ -58,7 +59,10 @@ def complete(
     if most_tokens is not None and _is_too_long(len(entries), len(encoded) - len(prefill.encode()), most_tokens):
         return refuse("too_long", f"{len(entries)} tokens, {len(encoded)} bytes for max_tokens {most_tokens}")
     if all_zero(entries.logprobs):
-        return refuse("zero_logprobs")
+        return refuse("zero_logprobs", "all of them")
+    unfounded = without_unfounded(entries)
+    if too_many_missing(unfounded, len(entries)):
+        return refuse("zero_logprobs", f"{unfounded} of {len(entries)}")
     stopped = meta.finish_reason not in ("length", "max_tokens", "MAX_TOKENS")
     found = fit(entries, text, prefill, stopped)
     if isinstance(found, Refusal):

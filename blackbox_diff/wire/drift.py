@@ -7,7 +7,7 @@ from blackbox_diff.wire.body import one_line
 
 BROKEN = {
     "no_logprobs": "replies came without logprobs after the probe found them",
-    "zero_logprobs": "replies came with every logprob 0 after the probe found real ones",
+    "zero_logprobs": "replies came with logprobs of 0 that stand for no number, after the probe found real ones",
     "echo_ignored": "texts to score were ignored after the probe saw them scored",
 }
 

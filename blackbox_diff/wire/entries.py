@@ -89,7 +89,6 @@ def from_chat(content: list[Json]) -> Entries | None:
     if own and own[0] is not None:
         found.ids = ids(own)
         found.own_ids = found.ids is not None
-    _without_sure_things(found)
     return _with_id_strings(found)
 
 
@@ -166,15 +165,6 @@ def _from_probability(value: Json) -> float:
     if isinstance(value, float | int) and not isinstance(value, bool) and 0 < value <= 1:
         return math.log(value)
     return NAN
-
-
-def _without_sure_things(found: Entries) -> None:
-    """An exact 0 with an empty top list among filled ones is a token that speculation accepted: no number."""
-    if 0.0 not in found.logprobs or not any(found.tops):
-        return
-    for index, value in enumerate(found.logprobs):
-        if value == 0.0 and not found.tops[index]:
-            found.logprobs[index] = NAN
 
 
 def _with_id_strings(found: Entries) -> Entries:

@@ -10,7 +10,8 @@ ADVICE = {
     "no_choices": "the reply holds no choices: this is not an OpenAI-compatible reply",
     "no_text": "the reply holds no text but a tool call or nothing: turn tools off at the server",
     "no_logprobs": "the reply holds no logprobs: the endpoint, its plan or a gateway drops them",
-    "zero_logprobs": "every logprob is 0: the host fills the field without computing it",
+    "zero_logprobs": "logprobs of 0 that the alternatives do not bear out: the host fills the field without "
+    "computing it; turn speculative decoding and prompt caches off, or ask for more top_logprobs",
     "missing_logprobs": "more than 5% of the logprobs are missing or placeholders: ask for more top_logprobs",
     "merged_characters": "most of the text is characters that the server reports with one token's logprob only",
     "entries_missing": "the list has fewer entries than tokens were generated: turn off streaming and tool or "

@@ -31,6 +31,8 @@ from blackbox_diff.wire.identity import is_other, named
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.replies import body_of, read_reply
 from blackbox_diff.wire.scoring import read_echo, read_ids
+from blackbox_diff.wire.sentinels import all_zero
+from blackbox_diff.wire.zeros import without_unfounded
 
 COMPLETIONS = "/completions"
 CHAT = "/chat/completions"
@@ -236,6 +238,16 @@ def read_scored(
     entries: Entries, item: ScoreItem, context: Context, *, prompt_tokens: int | None
 ) -> ReferenceScore | Refusal:
     """The score of `item` from echoed entries, located as its context demands."""
+    unfounded = 0 if all_zero(entries.logprobs) else without_unfounded(entries)
+    found = _located(entries, item, context, prompt_tokens=prompt_tokens)
+    if unfounded and isinstance(found, Refusal) and found.reason == "missing_logprobs":
+        return refuse("zero_logprobs", f"{unfounded} of {len(entries)}")
+    return found
+
+
+def _located(
+    entries: Entries, item: ScoreItem, context: Context, *, prompt_tokens: int | None
+) -> ReferenceScore | Refusal:
     if context == "ids" and item.ids is not None and item.prompt_ids is not None:
         return read_ids(entries, item.prompt_ids, item.ids, item.text)
     before = score_prefix(item, context)
