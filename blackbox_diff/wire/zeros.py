@@ -1,8 +1,8 @@
 """Zeros that stand for no number: tokens that nobody computed a logprob for, reported as certain.
 
 Speculative decoding reports the tokens that it accepted, and some prompt caches those that they held, as exactly
-0. A model's own 0 is borne out by the alternatives at its position: beside a certain token nothing has a share. So a
-number next to 0 is missing where the alternatives leave no room for it, or where they are absent although the
+0. A model's own 0 is borne out by the alternatives at its position: beside a certain token nothing has a share. So
+a number next to 0 is missing where the alternatives leave no room for it, or where they are absent although the
 reply lists them elsewhere. A reply without alternatives can't bear anything out: there zeros are believed while
 they are few, or no more than the tokens that are nearly sure, since a model that is ever certain is more often
 nearly so.
