@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("online", "Sample the target, score with the reference, rank and report."),
     "resume": ("online", "Go on with a run where it stopped."),
     "score": ("online", "Add one more reference to a run; no call to the target."),
+    "compare": ("fleet", "What changed between two runs, and whether it is still the same model."),
     "fleet": ("fleet", "Audit many models under one budget, with one index."),
     "watch": ("online", "Ask whether the endpoint still serves the model that a run audited."),
     "explain": ("online", "Let a chat model read the top evidence under a neutral prompt."),

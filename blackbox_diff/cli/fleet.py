@@ -1,4 +1,4 @@
-"""Many audits under one budget."""
+"""Many audits: two runs compared, and a fleet under one budget."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blackbox_diff.cli.options import JSON
+from blackbox_diff.cli.options import EXIT_FAIL_ON, JSON, failure
 from blackbox_diff.errors import StoppedError
 
 
@@ -57,3 +57,30 @@ def fleet(plan: Path, out: Path, engine: str, scheduler: str | None, workers: in
         click.echo(f"index: {(out / 'index.html').resolve().as_uri()}")
     unfinished = any(row.status in ("stopped", "not bought") for row in index.rows)
     return StoppedError.exit_code if unfinished else 0
+
+
+@click.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--reference", metavar="NAME", help="Whose scores to compare; the first that both have.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page of both here.")
+@click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(["changed"]),
+    help=f"End with exit code {EXIT_FAIL_ON} on a change.",
+)
+@JSON
+def compare(
+    old: Path, new: Path, reference: str | None, html: Path | None, fail_on: tuple[str, ...], as_json: bool
+) -> int:
+    """What changed from run OLD to run NEW, and whether both audited the same model."""
+    from blackbox_diff.fleet.compare import compare_runs, lines
+    from blackbox_diff.fleet.compare_page import write_page
+
+    found = compare_runs(old, new, reference=reference)
+    if html is not None:
+        write_page(found, html)
+    for line in [found.model_dump_json(by_alias=True)] if as_json else lines(found):
+        click.echo(line)
+    return failure(fail_on, found.outcome)
