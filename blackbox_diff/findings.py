@@ -40,12 +40,28 @@ class Copy:
     id: str
     prefill: str
     completion: str
-    score: float
+    value: float  # of the metric that ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """A word or pair of words of a completion, and what it shows after other prefills.
+
+    prefills: distinct other prefills whose completions hold it. nats: its mean gap per word there, shrunk towards 0.
+    """
+
+    words: str
+    prefills: int
+    nats: float
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One row of the ranking. `metrics` holds the names of DESIGN 3.1 and more; None = undefined."""
+    """One row of the ranking.
+
+    value: of the metric that ranks; 0 where that is undefined. metrics: every score by name, `score` among them;
+    None = undefined. recurring: the words that vouch for it most, strongest first.
+    """
 
     rank: int
     id: str
@@ -54,12 +70,13 @@ class Ranked:
     prefill: str
     completion: str
     n_tokens: int
-    score: float
+    value: float
     metrics: Mapping[str, float | None]
     flags: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
     peak: Span | None = None
     segments: tuple[Segment, ...] = ()
+    recurring: tuple[Recurring, ...] = ()
 
     @property
     def duplicates(self) -> tuple[str, ...]:
@@ -124,6 +141,19 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What a run of this size would have seen: wording that recurs in `rate` of the completions, with `power`.
+
+    count: unrelated prefills in which it must recur to be a finding. nats: of gap on the wording, as is assumed.
+    """
+
+    rate: float
+    power: float
+    count: int
+    nats: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer to "is there anything here?".
 
@@ -140,12 +170,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ControlSummary:
-    """What the same pipeline says where there is nothing to find."""
+    """What the same pipeline says where there is nothing to find.
+
+    max_score, best_ten: highest score, and mean of the ten highest; loops are left out, as they are of `scores`.
+    highest_value: by the metric that ranks.
+    """
 
     name: str
     n: int
     max_score: float | None
-    highest: float | None  # by the metric that ranks
+    best_ten: float | None
+    highest_value: float | None
     mean_gap: float | None
     scores: tuple[float, ...] = ()
     ppl: tuple[tuple[float, float], ...] = ()  # (target, reference) perplexities, for the scatter
@@ -166,7 +201,11 @@ class ArmSummary:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Everything that is derived offline from a run's completions and scores."""
+    """Everything that is derived offline from a run's completions and scores.
+
+    controls: the control's own ranking, without segments, so that it can be read beside the target's.
+    order: ids of the target's completions in the order in which they were bought.
+    """
 
     reference: str
     metric: str
@@ -177,7 +216,9 @@ class Analysis:
     kl_nats_per_token: Interval | None
     top_stability: float | None
     arms: tuple[ArmSummary, ...]
-    calls_to_finding: tuple[tuple[int, float], ...] = ()  # (completions bought, best score so far)
+    controls: tuple[Ranked, ...] = ()
+    order: tuple[str, ...] = ()
+    sensitivity: Sensitivity | None = None
     validation: tuple[Validation, ...] = ()  # apart from everything above: on completions of its own
 
 

@@ -41,7 +41,7 @@ def rank(
     """Rank the rows that `reference` has scored, best first.
 
     with_segments: how many of the best rows carry their segments; None for all.
-    A row whose metric is undefined (nothing comparable) comes last with a score of 0.
+    A row whose metric is undefined (nothing comparable) comes last with a value of 0.
     Raises InputError for a metric that does not exist.
     """
     if metric not in NAMES:
@@ -62,8 +62,8 @@ def rank(
     followers: dict[int, list[Copy]] = {}
     for k in order.tolist():
         if leaders[k] != k:
-            score = 0.0 if undefined[k] else float(values[k])
-            copy = Copy(rows[k].sample.id, rows[k].sample.prefill, texts[k], score)
+            value = 0.0 if undefined[k] else float(values[k])
+            copy = Copy(rows[k].sample.id, rows[k].sample.prefill, texts[k], value)
             followers.setdefault(leaders[k], []).append(copy)
     kept = [k for k in order.tolist() if leaders[k] == k]
     shown = len(kept) if with_segments is None else with_segments
@@ -76,7 +76,7 @@ def rank(
             prefill=rows[k].sample.prefill,
             completion=texts[k],
             n_tokens=len(rows[k].completion.tokens),
-            score=0.0 if undefined[k] else float(values[k]),
+            value=0.0 if undefined[k] else float(values[k]),
             metrics=measures.of(k),
             flags=_flags(rows[k], measures, k, bool(degenerate[k])),
             copies=tuple(followers.get(k, ())),

@@ -34,5 +34,5 @@ class Leaders:
         fresh = self._rows[len(rows) :]
         self._rows = [row for row in rows if row.sample.id in kept] + fresh
         self.best = tuple(
-            Leader(row.score, "".join(sanitize.excerpt(row.completion, row.peak, EXCERPT))) for row in ranked
+            Leader(row.value, "".join(sanitize.excerpt(row.completion, row.peak, EXCERPT))) for row in ranked
         )
