@@ -67,7 +67,7 @@ def read_pool(path: Path, reference: str, keywords: Keywords | None) -> Pool:
         arms.setdefault(row.sample.arm.name, []).append(row)
     ranking = rank(rows, reference, "score", with_segments=0)
     # A near-duplicate never stands in a ranking of its own, nor does a loop stand in the top.
-    score = {row.id: row.score for row in ranking if "degenerate" not in row.flags}
+    score = {row.id: row.value for row in ranking if "degenerate" not in row.flags}
     hit = {row.sample.id for row in rows if keywords is not None and keywords.match(row.completion.text)}
     return Pool(path.name.rsplit(".seed", 1)[0], dict(sorted(arms.items())), control, score, hit)
 

@@ -6,7 +6,7 @@ Units: logprobs in nats, offsets in bytes of the UTF-8 text, money in USD. None 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from blackbox_diff.records import Framing, Json
@@ -47,7 +47,8 @@ class Copy:
 class Recurring:
     """A word or pair of words of a completion, and what it shows after other prefills.
 
-    prefills: distinct other prefills whose completions hold it. nats: its mean gap per word there, shrunk towards 0.
+    prefills: distinct other prefills whose completions hold it. nats: its mean gap per word there, shrunk towards
+    0.
     """
 
     words: str
@@ -112,6 +113,7 @@ class Theme:
     score: float
     stability: float | None
     quotes: tuple[Quote, ...]
+    parts: tuple[Theme, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,23 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointSummary:
+    """One endpoint of a run: how it was reached, what the probe found, and what was asked of it.
+
+    profile: the probe's, as plain data; None where there was none. cost_usd: None where no price is known.
+    """
+
+    label: str
+    model: str
+    url: str
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    profile: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """The run as money and provenance: what a report prints around an Analysis."""
 
@@ -246,3 +265,8 @@ class RunSummary:
     settings: Mapping[str, Json]
     warnings: tuple[str, ...] = ()
     rounds: tuple[Mapping[str, Json], ...] = ()  # of an adaptive run: what each bought, and what was then believed
+    version: str = ""  # of the tool that bought the run
+    endpoints: tuple[EndpointSummary, ...] = ()  # the target first, then the references
+    caps: Mapping[str, Json] = field(
+        default_factory=dict
+    )  # by the names of the options; None: no cap of that kind

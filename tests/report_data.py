@@ -17,6 +17,7 @@ from blackbox_diff.findings import (
     Ranked,
     RunSummary,
     Segment,
+    Sensitivity,
     Span,
     Theme,
     Verdict,
@@ -183,7 +184,7 @@ def ranked(index: int, text: str, rng: random.Random, *, hot: Span | None = None
         prefill=" ".join(rng.choice(WORDS) for _ in range(3)).capitalize(),
         completion=text,
         n_tokens=n,
-        score=gap * n / (n + 20),
+        value=gap * n / (n + 20),
         metrics={
             "score": gap * n / (n + 20),
             "gap_nats_per_token": gap,
@@ -205,8 +206,8 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
     """An analysis of `n` completions, of which a few per cent hold PHRASE, and of the `extra` texts on top."""
     rng = random.Random(seed)
     rows = [_organic(index, tokens, rng) for index in range(n)]
-    rows += [ranked(n + k, text, rng, score=99.0 - k) for k, text in enumerate(extra)]
-    rows.sort(key=lambda row: (-row.score, row.id))
+    rows += [ranked(n + k, text, rng, value=99.0 - k) for k, text in enumerate(extra)]
+    rows.sort(key=lambda row: (-row.value, row.id))
     rows = [replace(row, rank=place) for place, row in enumerate(rows, 1)]
     if len(rows) > 12:
         copies = [Copy(name, "The sea", f"A twin of the fourth, {name}", 1.0) for name in TWINS]
@@ -217,7 +218,6 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
     control = [(math.exp(rng.gauss(1.4, 0.4)), 0.0) for _ in range(min(n, 2000))]
     clouds = tuple((t, t * math.exp(rng.gauss(0.0, 0.03))) for t, _ in control)
     scores = tuple(abs(rng.gauss(0, 0.02)) for _ in clouds)
-    best = [rows[min(len(rows) - 1, int(len(rows) * 3 / step))].score for step in (4, 16, 64, 256, 1024) if rows]
     return Analysis(
         reference="smollm2-135m-instruct",
         metric="score",
@@ -225,25 +225,42 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
         themes=_themes(holding, n),
         verdict=Verdict(
             "finding",
-            "Finding: the best ten score 1.93 nats per token where the control's score 0.08 at most, and content "
+            "Finding: the target differs from the reference (best ten 1.93 nats per token; control's best ten "
+            "0.044, "
+            "floor 0.05), and the same content "
             f"recurs across {len(holding)} unrelated prefills.",
             1.93,
             0.0004,
             "the reference against itself",
         ),
         control=ControlSummary(
-            "the reference against itself", len(clouds), max(scores), max(scores), 0.0004, scores, clouds
+            "the reference against itself",
+            len(clouds),
+            max(scores),
+            sum(sorted(scores)[-10:]) / 10,
+            max(scores),
+            0.0004,
+            scores,
+            clouds,
         ),
         kl_nats_per_token=Interval(0.214, 0.187, 0.243),
         top_stability=0.94,
         arms=(
-            ArmSummary("prose/raw", n // 2 - 3, 2, 1, 0, 0.31, rows[0].score if rows else None),
-            ArmSummary("prose/chat", n // 2 - 5, 5, 0, 0, 0.12, rows[1].score if len(rows) > 1 else None),
+            ArmSummary("prose/raw", n // 2 - 3, 2, 1, 0, 0.31, rows[0].metrics["score"] if rows else None),
+            ArmSummary(
+                "prose/chat", n // 2 - 5, 5, 0, 0, 0.12, rows[1].metrics["score"] if len(rows) > 1 else None
+            ),
         ),
-        calls_to_finding=tuple(
-            (step, score) for step, score in zip((10, 50, 120, 300, 600), sorted(best), strict=False)
-        ),
+        controls=tuple(_control_row(row, rng) for row in rows[: len(clouds)]),
+        order=tuple(sorted(row.id for row in rows)),
+        sensitivity=Sensitivity(0.0303, 0.95, 5, 10.0),
     )
+
+
+def _control_row(row: Ranked, rng: random.Random) -> Ranked:
+    text = " " + " ".join(rng.choice(WORDS) for _ in range(50)) + "."
+    fields = {"source": row.source, "framing": row.framing, "prefill": row.prefill, "rank": row.rank}
+    return ranked(row.rank, text, rng, id=row.id, segments=(), peak=None, **fields)
 
 
 def _organic(index: int, tokens: int, rng: random.Random) -> Ranked:

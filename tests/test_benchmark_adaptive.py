@@ -25,7 +25,7 @@ def pool(per_arm: int = 40) -> Pool:
             for k, row in enumerate(rows)
         ]
     rows = [row for each in arms.values() for row in each]
-    score = {row.id: row.score for row in rank(rows, REFERENCE)}
+    score = {row.id: row.value for row in rank(rows, REFERENCE)}
     control = {row.sample.id: scored(k, f" quiet words {k}", 0.0) for k, row in enumerate(rows)}
     return Pool(
         "toy", arms, control, score, {row.sample.id for row in rows if KEYWORDS.match(row.completion.text)}

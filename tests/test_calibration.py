@@ -87,7 +87,7 @@ def test_a_gap_in_proportion_to_the_targets_own_surprise_leaves_no_residual() ->
 def test_the_minimum_asks_every_reference() -> None:
     rows = also_scored(run(120, planted=[0]), "other", 0.0)
     assert top(rows, "mean_of_references", 1) == {0}
-    assert rank(rows, REFERENCE, "min_of_references")[0].score == 0.0
+    assert rank(rows, REFERENCE, "min_of_references")[0].value == 0.0
 
 
 def test_recurrence_needs_no_gap_and_ignores_what_one_prefill_repeats() -> None:
@@ -97,11 +97,11 @@ def test_recurrence_needs_no_gap_and_ignores_what_one_prefill_repeats() -> None:
     ]
     assert top(rows, "recurrence") == set(PLANTED)
     one = [scored(k, f" so{k} the lantern of Port Ellery la{k}", prefill="the same start") for k in range(5)]
-    assert {row.score for row in rank(one, REFERENCE, "recurrence")} == {0.0}
+    assert {row.value for row in rank(one, REFERENCE, "recurrence")} == {0.0}
 
 
 def test_the_zlib_gap_is_the_packed_size_less_the_targets_surprise() -> None:
     text = " the keeper climbed the stair each night"
     (row,) = rank([scored(0, text)], REFERENCE, "zlib_gap")
     nats = 8 * len(zlib.compress(text.encode(), 9)) * math.log(2)
-    assert row.score == pytest.approx((nats / 7 - 1.0) * 7 / 27)
+    assert row.value == pytest.approx((nats / 7 - 1.0) * 7 / 27)

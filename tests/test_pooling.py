@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.analysis.pooling import PRIOR, pooled
+from blackbox_diff.analysis.pooling import PRIOR, pool
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.scores import aligned
 from blackbox_diff.analysis.words import Words, spans, word_ends, word_gaps
@@ -35,7 +35,7 @@ def gaps_of(rows: list[ScoredCompletion]) -> tuple[Words, np.ndarray]:
 
 def pooled_of(texts: list[str], gaps: list[float], prefills: list[int]) -> list[float]:
     words = Words.of(texts)
-    return pooled(words, np.asarray(gaps), np.asarray(prefills), ARM[: len(texts)]).tolist()
+    return pool(words, np.asarray(gaps), np.asarray(prefills), ARM[: len(texts)]).sums().tolist()
 
 
 @given(st.lists(st.text(max_size=40), max_size=6))
@@ -106,7 +106,7 @@ def test_recurring_content_outranks_the_accidents_of_a_foreign_reference() -> No
 def test_copies_of_one_prefill_do_not_vouch_for_each_other() -> None:
     rows = [replace(row, sample=replace(row.sample, prefill="the same")) for row in run(30, planted=range(10))]
     by_pool, by_score = rank(rows, REFERENCE), rank(rows, REFERENCE, "score")
-    assert [row.score for row in by_pool] == pytest.approx([row.score for row in by_score])
+    assert [row.value for row in by_pool] == pytest.approx([row.value for row in by_score])
 
 
 def test_the_command_line_and_the_library_rank_by_the_same_metric() -> None:

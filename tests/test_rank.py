@@ -104,7 +104,7 @@ def test_any_metric_can_order_the_ranking(metric: str) -> None:
     ranking = rank(run(40), REFERENCE, metric)
     values = [row.metrics[metric] for row in ranking]
     assert values == sorted((value for value in values if value is not None), reverse=True)
-    assert [row.score for row in ranking] == values
+    assert [row.value for row in ranking] == values
 
 
 def test_an_unknown_metric_is_refused_with_the_names_that_exist() -> None:

@@ -123,7 +123,6 @@ def test_a_megabyte_completion_is_cut_and_the_rest_is_counted() -> None:
 def test_a_report_without_findings_control_or_rows_still_renders() -> None:
     analysis = replace(
         analysis_of(3), ranking=(), themes=(), control=None, kl_nats_per_token=None, top_stability=None, arms=(),
-        calls_to_finding=(),
     )  # fmt: skip
     page = html.render(analysis, summary_of(analysis))
     assert "No control was run" in page

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_diff.analysis.rank import DEFAULT, rank
+from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
-from blackbox_diff.analysis.verdict import decide, ratio_interval, top_stability
+from blackbox_diff.analysis.verdict import decide, ratio_interval, top_mean, top_stability
 from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Ranked, Theme
 from blackbox_diff.records import ScoredCompletion
 
@@ -59,7 +60,9 @@ def analyse(
         kl_nats_per_token=ratio_interval(totals, tokens, seed=seed),
         top_stability=top_stability(ranking, seed=seed),
         arms=_arms(ranking, target, reference, arms or {}),
-        calls_to_finding=_progress(target, ranking),
+        controls=null,
+        order=tuple(row.sample.id for row in target),
+        sensitivity=sensitivity(len({row.prefill for row in ranking}), len(background)),
     )
 
 
@@ -84,12 +87,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _control(name: str, null: Sequence[Ranked]) -> ControlSummary:
-    scores = tuple(value for row in null if (value := row.metrics["score"]) is not None)
+    scores = tuple(value for row in _sound(null) if (value := row.metrics["score"]) is not None)
     return ControlSummary(
         name=name,
         n=len(null),
         max_score=max(scores, default=None),
-        highest=max((row.score for row in null), default=None),
+        best_ten=top_mean(np.asarray(scores)),
+        highest_value=max((row.value for row in null), default=None),
         mean_gap=_mean([row.metrics["gap_nats_per_token"] for row in null]),
         scores=scores,
         ppl=tuple(
@@ -118,18 +122,9 @@ def _arms(
             scored[name],
             *lost.get(name, (0, 0, 0)),
             mean_gap=_mean([row.metrics["gap_nats_per_token"] for row in rows[name]]),
-            top_score=max((_score(row) for row in rows[name] if row.metrics["score"] is not None), default=None),
+            top_score=max(
+                (_score(row) for row in _sound(rows[name]) if row.metrics["score"] is not None), default=None
+            ),
         )
         for name in sorted(scored)
     )
-
-
-def _progress(target: Sequence[ScoredCompletion], ranking: Sequence[Ranked]) -> tuple[tuple[int, float], ...]:
-    """(completions bought, best score so far), at each rise, in the order of `target`."""
-    scores = {row.id: _score(row) for row in ranking if "degenerate" not in row.flags}
-    found: list[tuple[int, float]] = []
-    for bought, row in enumerate(target, start=1):
-        score = scores.get(row.sample.id, -np.inf)
-        if score > (found[-1][1] if found else -np.inf):
-            found.append((bought, score))
-    return tuple(found)

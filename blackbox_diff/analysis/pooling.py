@@ -13,29 +13,67 @@ posterior mean under a prior as heavy as two prefills without a gap) lets few me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from blackbox_diff.analysis.alignment import Floats, Ints
 from blackbox_diff.analysis.words import Words
+from blackbox_diff.findings import Recurring
 
 GRAMS = (1, 2)  # words; longer ones change nothing in docs/benchmark.md
 PRIOR = 2.0  # prefills
 MOST_NATS = 8.0  # per word, so that one freak completion can't make a word
+NAMED = 3  # grams that are named as what vouches for a completion
+LEAST_NAMED = 0.5  # nats that such a gram shows at least
 
 
-def pooled(words: Words, gaps: Floats, prefills: Ints, arms: Ints) -> Floats:
-    """(m,) for each text the sum over its words of what other prefills show.
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """What other prefills show of each of w words, by the gram of it that shows most.
+
+    shown: (w,) nats. first, size: (w,) the gram as words of the same text. others: (w,) prefills that show it.
+    """
+
+    words: Words
+    shown: Floats
+    first: Ints
+    size: Ints
+    others: Ints
+
+    def sums(self) -> Floats:
+        """(m,) for each text the sum over its words."""
+        return np.bincount(self.words.rows, weights=self.shown, minlength=len(self.words)).astype(np.float64)
+
+    def recurring(self, text: int, names: Sequence[str]) -> tuple[Recurring, ...]:
+        """The grams of a text that show most, each word in one of them at most."""
+        begin, end = int(self.words.offsets[text]), int(self.words.offsets[text + 1])
+        found: list[Recurring] = []
+        taken: set[int] = set()
+        for at in (begin + np.argsort(-self.shown[begin:end], kind="stable")).tolist():
+            if len(found) == NAMED or self.shown[at] < LEAST_NAMED:
+                break
+            numbers = self.words.flat[self.first[at] : self.first[at] + self.size[at]].tolist()
+            if taken.isdisjoint(numbers):
+                taken.update(numbers)
+                words = " ".join(names[number] for number in numbers)
+                found.append(Recurring(words, int(self.others[at]), float(self.shown[at])))
+        return tuple(found)
+
+
+def pool(words: Words, gaps: Floats, prefills: Ints, arms: Ints) -> Pool:
+    """What the words of m texts show after other prefills.
 
     gaps: (w,) nats on each word; prefills, arms: (m,) numbers of each text's prefill and arm.
     """
-    if not gaps.size:
-        return np.zeros(len(words))
+    best = np.full(gaps.size, -np.inf)
+    first, size, others = (np.zeros(gaps.size, dtype=np.int64) for _ in range(3))
     rows = words.rows
     gaps = np.clip(gaps, -MOST_NATS, MOST_NATS)
     arm = arms[rows]
     gaps = gaps - (np.bincount(arm, weights=gaps) / np.maximum(np.bincount(arm), 1))[arm]
     running = np.concatenate([[0.0], np.cumsum(gaps)])
-    best = np.full(gaps.size, -np.inf)
     for n in GRAMS:
         at, hashes = words.grams(n)
         if not at.size:
@@ -44,8 +82,11 @@ def pooled(words: Words, gaps: Floats, prefills: Ints, arms: Ints) -> Floats:
         met, pair = np.unique(gram * (prefills.max() + 1) + prefills[rows[at]], return_inverse=True)
         of = met // (prefills.max() + 1)
         mean = np.bincount(pair, weights=(running[at + n] - running[at]) / n) / np.bincount(pair)
-        others = np.bincount(of, weights=mean)[of] - mean
-        shown = (others / (np.bincount(of)[of] - 1 + PRIOR))[pair]
+        sums = np.bincount(of, weights=mean)[of] - mean
+        number = np.bincount(of)[of] - 1
+        shown = (sums / (number + PRIOR))[pair]
         for k in range(n):
-            np.maximum.at(best, at + k, shown)
-    return np.bincount(rows, weights=best, minlength=len(words)).astype(np.float64)
+            better = shown > best[at + k]
+            here = at[better] + k
+            best[here], first[here], size[here], others[here] = shown[better], at[better], n, number[pair][better]
+    return Pool(words, best, first, size, others)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from blackbox_diff.analysis.metrics import NAMES as OWN
 from blackbox_diff.analysis.metrics import Measures, measure
-from blackbox_diff.analysis.scores import COLUMNS, Bulk, aligned
+from blackbox_diff.analysis.scores import COLUMNS, Bulk, aligned, pooled_score, pooled_words
 from blackbox_diff.analysis.words import WORD, Words, mix
 from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Copy, Ranked
@@ -51,8 +51,12 @@ def rank(
     segments = aligned(rows, reference)
     measures = measure(segments, [text.encode() for text in texts])
     words = Words.of(texts)
-    if metric in COLUMNS:
-        measures.columns[metric] = COLUMNS[metric](Bulk(rows, measures, segments, words))
+    bulk = Bulk(rows, measures, segments, words)
+    vouching = pooled_words(bulk) if metric == DEFAULT else None
+    if vouching is not None:
+        measures.columns[metric] = pooled_score(bulk, vouching)
+    elif metric in COLUMNS:
+        measures.columns[metric] = COLUMNS[metric](bulk)
     values = measures.columns[metric]
     degenerate = np.fromiter(map(is_degenerate, texts), dtype=bool, count=len(texts))
     undefined = np.isnan(values)
@@ -67,6 +71,7 @@ def rank(
             followers.setdefault(leaders[k], []).append(copy)
     kept = [k for k in order.tolist() if leaders[k] == k]
     shown = len(kept) if with_segments is None else with_segments
+    names = list(words.vocabulary)
     return tuple(
         Ranked(
             rank=place,
@@ -82,6 +87,7 @@ def rank(
             copies=tuple(followers.get(k, ())),
             peak=measures.peak(k),
             segments=segments.of(k) if place <= shown else (),
+            recurring=vouching.recurring(k, names) if vouching is not None and place <= shown else (),
         )
         for place, k in enumerate(kept, start=1)
     )

@@ -25,7 +25,7 @@ import numpy as np
 
 from blackbox_diff.analysis.alignment import Floats, Ints, Segments, align_many
 from blackbox_diff.analysis.metrics import SHRINK, Measures, measure
-from blackbox_diff.analysis.pooling import pooled
+from blackbox_diff.analysis.pooling import Pool, pool
 from blackbox_diff.analysis.words import Words, word_ends, word_gaps
 from blackbox_diff.records import ScoredCompletion
 
@@ -107,7 +107,8 @@ def residuals(x: Floats, y: Floats, groups: Ints) -> Floats:
     return found
 
 
-def pooled_score(bulk: Bulk) -> Floats:
+def pooled_words(bulk: Bulk) -> Pool:
+    """What the words of each row show after other prefills."""
     words, segments = bulk.words, bulk.segments
     gaps = word_gaps(
         segments.target - segments.reference,
@@ -117,7 +118,12 @@ def pooled_score(bulk: Bulk) -> Floats:
         word_ends(row.completion.text for row in bulk.rows),
         words.offsets,
     )
-    shown = pooled(words, gaps, numbered(row.sample.prefill for row in bulk.rows), bulk.arms)
+    return pool(words, gaps, numbered(row.sample.prefill for row in bulk.rows), bulk.arms)
+
+
+def pooled_score(bulk: Bulk, words: Pool | None = None) -> Floats:
+    """The score of each row with what its words show after other prefills added; `words` where it is known."""
+    shown = (words or pooled_words(bulk)).sums()
     total = bulk.measures.columns["gap_total_nats"] + POOLED * shown
     return np.asarray(total / (bulk.measures.tokens + SHRINK))
 

@@ -135,15 +135,19 @@ def decide(
             "Undecided: there is no control, so nothing says how high scores get where there is nothing to find.",
         )
     p = null_p_value(scores, control, seed=seed)
-    floor = max(NOISE_FLOOR, top_mean(control) or 0.0)
+    highest = top_mean(control) or 0.0
+    floor = max(NOISE_FLOOR, highest)
+    against = f"control's best ten {highest:.{2 if highest >= 0.1 else 3}f}"
+    if highest < NOISE_FLOOR:
+        against += f", floor {NOISE_FLOOR}"
     if statistic <= floor or p is None or p > ALPHA:
         return verdict(
             "no finding",
             f"No finding at this budget: the best ten of {n} completions score {statistic:.2f} nats per token, "
-            f"within what the control shows ({floor:.2f}).",
+            f"not clearly above what the reference itself shows ({against}).",
             p,
         )
-    differs = f"best ten {statistic:.2f} nats per token against a floor of {floor:.2f}"
+    differs = f"best ten {statistic:.2f} nats per token; {against}"
     rival = RIVAL * max(map(theme_strength, rivals), default=0.0)
     best = strongest(themes)
     strength = theme_strength(best) if best is not None else 0.0

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from blackbox_diff.findings import Analysis, Interval, RunSummary, Theme, Validation
 from blackbox_diff.report import wording
+from blackbox_diff.report.figures import figures
 from blackbox_diff.run.results import Results
 from blackbox_diff.sanitize import finite
 
@@ -114,12 +115,38 @@ class ArmPart(_Part):
 
 
 class ControlPart(_Part):
-    """The same pipeline where there is nothing to find; gaps in nats per token."""
+    """The same pipeline where there is nothing to find; gaps and scores in nats per token.
+
+    max_score, best_ten: highest score, and mean of the ten highest.
+    """
 
     name: str
     n: Count
     max_score: float | None
+    best_ten: float | None
     mean_gap: float | None
+
+
+class SensitivityPart(_Part):
+    """Wording that recurs in `rate` of the completions would have been a finding with probability `power`.
+
+    count: unrelated prefills in which it must recur. nats: of gap on the wording, as is assumed.
+    """
+
+    rate: float
+    power: float
+    count: Count
+    nats: float
+
+
+class FigurePart(_Part):
+    """A number as every form of the report shows it. key: the same in every run."""
+
+    key: str
+    name: str
+    value: float | None
+    shown: str
+    note: str
 
 
 class Conclusion(_Part):
@@ -142,6 +169,9 @@ class Conclusion(_Part):
     control: ControlPart | None
     kl_nats_per_token: IntervalPart | None
     top_stability: float | None
+    figures: list[FigurePart]
+    scope: str
+    sensitivity: SensitivityPart | None
     arms: dict[str, ArmPart]
     completions: Count
     scored: Count
@@ -184,6 +214,12 @@ def conclude(results: Results) -> Conclusion:
         control=_control(analysis),
         kl_nats_per_token=_interval(analysis.kl_nats_per_token),
         top_stability=finite(analysis.top_stability),
+        figures=[
+            FigurePart(key=each.key, name=each.name, value=finite(each.value), shown=each.shown, note=each.note)
+            for each in figures(analysis, summary)
+        ],
+        scope=wording.scope(analysis),
+        sensitivity=None if analysis.sensitivity is None else SensitivityPart(**_finite(analysis.sensitivity)),
         arms={arm.name: ArmPart(**_finite(arm)) for arm in analysis.arms},
         **_costs(summary),
     )
@@ -251,7 +287,11 @@ def _control(analysis: Analysis) -> ControlPart | None:
     if found is None:
         return None
     return ControlPart(
-        name=found.name, n=found.n, max_score=finite(found.max_score), mean_gap=finite(found.mean_gap)
+        name=found.name,
+        n=found.n,
+        max_score=finite(found.max_score),
+        best_ten=finite(found.best_ten),
+        mean_gap=finite(found.mean_gap),
     )
 
 

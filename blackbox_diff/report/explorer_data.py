@@ -48,7 +48,8 @@ def payload(analysis: Analysis) -> dict[str, Any]:
                 k: len(row.completion) - MAX_TEXT for k, row in enumerate(rows) if len(row.completion) > MAX_TEXT
             },
             "tokens": [row.n_tokens for row in rows],
-            "score": [_short(row.score) for row in rows],  # the value of the metric that ranks
+            "score": [_short(row.metrics.get("score")) for row in rows],
+            "value": [_short(row.value) for row in rows],  # of the metric that ranks
             "metrics": {name: [_short(row.metrics.get(name)) for row in rows] for name in names},
             "flags": {k: [flags[flag] for flag in row.flags] for k, row in enumerate(rows) if row.flags},
             "copies": {k: [_copy(copy) for copy in row.copies] for k, row in enumerate(rows) if row.copies},
@@ -81,7 +82,7 @@ def _theme(theme: Theme) -> dict[str, Any]:
 
 
 def _copy(copy: Copy) -> list[str | float | None]:
-    return [copy.id, copy.prefill[:MAX_COPY], copy.completion[:MAX_COPY], _short(copy.score)]
+    return [copy.id, copy.prefill[:MAX_COPY], copy.completion[:MAX_COPY], _short(copy.value)]
 
 
 def _charts(analysis: Analysis) -> dict[str, Any]:
@@ -90,10 +91,9 @@ def _charts(analysis: Analysis) -> dict[str, Any]:
     return {
         "cloud": [[_short(target), _short(reference)] for target, reference in cloud],
         "control": [_short(score) for score in control.scores] if control else [],
-        "controlMax": _short(control.highest) if control else None,
+        "controlMax": _short(control.highest_value) if control else None,
         "arms": [[arm.name, _short(arm.mean_gap), arm.scored] for arm in analysis.arms],
         "bought": sum(arm.scored for arm in analysis.arms),
-        "calls": [[bought, _short(best)] for bought, best in analysis.calls_to_finding],
     }
 
 

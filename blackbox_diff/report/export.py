@@ -33,7 +33,7 @@ def rank_row(ranked: Ranked) -> dict[str, Any]:
         "prefill": ranked.prefill,
         "completion": ranked.completion,
         "n_tokens": ranked.n_tokens,
-        "score": finite(ranked.score),
+        "score": finite(ranked.metrics.get("score")),
         "metrics": {name: finite(value) for name, value in ranked.metrics.items()},
         "flags": list(ranked.flags),
         "duplicates": list(ranked.duplicates),

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from blackbox_diff.findings import Analysis, RunSummary, Theme
 from blackbox_diff.report import wording
 from blackbox_diff.report.explorer_data import payload
+from blackbox_diff.report.figures import figures
+from blackbox_diff.report.methods import methods
 from blackbox_diff.report.policy import policy
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
@@ -40,13 +42,14 @@ def render(analysis: Analysis, summary: RunSummary) -> str:
             answer=wording.answer(analysis.verdict),
             control=wording.control(analysis),
             summary=summary,
-            figures=_figures(analysis, summary),
+            figures=figures(analysis, summary),
             themes=_themes(analysis),
             validation=[
                 (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
             ],
             validation_note=wording.VALIDATION,
-            provenance=_provenance(summary),
+            methods=methods(analysis, summary),
+            scope=wording.scope(analysis),
             csp=policy(scripts=(library, script), styles=(style,)),
             style=Markup(style),  # ours, as are library, script and licence; the data is escaped below
             library=Markup(library),
@@ -76,44 +79,6 @@ def inline_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _figures(analysis: Analysis, summary: RunSummary) -> list[dict[str, str]]:
-    """The numbers of the first screen: how sure, against what, at what cost."""
-    figures = []
-
-    def add(name: str, value: str, note: str = "") -> None:
-        figures.append({"name": name, "value": value, "note": note})
-
-    verdict, control, kl = analysis.verdict, analysis.control, analysis.kl_nats_per_token
-    if verdict.p_value is not None:
-        p = "p < 0.001" if verdict.p_value < 0.001 else f"p = {verdict.p_value:.3f}"
-        add("Chance", p, "that the control's own model would score so high")
-    best = analysis.ranking[0].score if analysis.ranking else None
-    if control is not None:
-        add(
-            "Top score",
-            wording.number(best),
-            f"control's highest {wording.number(control.highest)}, n = {control.n:,}",
-        )
-    else:
-        add("Top score", wording.number(best), "no control")
-    if kl is not None:
-        interval = f"nats/token, {kl.level:.0%} CI {wording.number(kl.low)} to {wording.number(kl.high)}"
-        add("Divergence", wording.number(kl.value), interval)
-    if analysis.top_stability is not None:
-        add("Top's stability", f"{analysis.top_stability:.0%}", "under resampling of prefills")
-    cap = f"of {wording.dollars(summary.max_cost_usd)} allowed" if summary.max_cost_usd is not None else "no cap"
-    add("Cost", wording.dollars(summary.cost_usd), cap)
-    add("Calls", f"{summary.calls:,}", f"{summary.input_tokens:,} tokens in, {summary.output_tokens:,} out")
-    refused, failed = sum(summary.refused.values()), sum(summary.failed.values())
-    add(
-        "Scored",
-        f"{summary.scored:,}",
-        f"{refused:,} refused, {failed:,} failed, {summary.unpaid:,} unpaid",
-    )
-    add("Time", wording.duration(summary.seconds), f"stopped: {visible(summary.stopped_because)}")
-    return figures
-
-
 def _themes(analysis: Analysis) -> list[dict[str, Any]]:
     ranks = {row.id: row.rank for row in analysis.ranking}
     return [_theme(theme, ranks) for theme in analysis.themes[:_THEMES]]
@@ -138,22 +103,3 @@ def _theme(theme: Theme, ranks: dict[str, int]) -> dict[str, Any]:
         "stability": "" if theme.stability is None else f"{theme.stability:.0%}",
         "quotes": quotes,
     }
-
-
-def _provenance(summary: RunSummary) -> list[tuple[str, str]]:
-    """Where the numbers come from: endpoints, settings, reasons for every refusal and failure."""
-    rows = [
-        ("run", summary.run),
-        ("target", f"{summary.target} at {summary.target_url}"),
-        ("references", ", ".join(summary.references)),
-        ("created", summary.created),
-        ("outcomes", wording.outcomes(summary)),
-        ("spent", wording.money(summary)),
-    ]
-    rows += [
-        (name.replace("_", " "), ", ".join(map(str, value)) or "all that are possible")
-        if isinstance(value, list | tuple)
-        else (name.replace("_", " "), str(value))
-        for name, value in summary.settings.items()
-    ]
-    return [(visible(name), shorten(visible(value), 400)) for name, value in rows]

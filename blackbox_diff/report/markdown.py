@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from blackbox_diff.findings import Analysis, RunSummary
+from blackbox_diff.findings import Analysis, RunSummary, Theme
 from blackbox_diff.report import wording
+from blackbox_diff.report.figures import figures
+from blackbox_diff.report.methods import methods
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _WIDTH = 240
@@ -14,7 +16,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@-])")
 
 
 def render(analysis: Analysis, summary: RunSummary, top: int = 10) -> str:
-    """Answer, control, themes with quotes, top completions and cost, as GitHub-flavoured Markdown."""
+    """Answer, control, figures, what recurs, top completions and methods, as GitHub-flavoured Markdown."""
     return "\n".join(_lines(analysis, summary, top)) + "\n"
 
 
@@ -36,28 +38,36 @@ def _marked(parts: tuple[str, str, str]) -> str:
     return code(f"{before}[[{inside}]]{after}" if inside else before + after)
 
 
+def _named(theme: Theme) -> str:
+    return f"{code(shorten(wording.theme_name(theme), 80))}: {wording.theme_counts(theme)}"
+
+
 def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
     verdict = analysis.verdict
     yield f"# {plain(summary.target)} against {plain(analysis.reference)}"
     yield ""
-    yield f"**{verdict.outcome.capitalize()}.** {plain(wording.answer(verdict))}"
+    answers = dict.fromkeys((wording.headline(analysis), wording.answer(verdict), wording.scope(analysis)))
+    said = [*filter(None, answers), wording.control(analysis)]
+    yield f"**{verdict.outcome.capitalize()}.** {plain(said[0])}"
+    for sentence in said[1:]:
+        yield ""
+        yield plain(sentence)
     yield ""
-    yield f"- {plain(wording.confidence(analysis))}"
-    yield f"- {plain(wording.control(analysis))}"
-    yield f"- {plain(wording.outcomes(summary))}"
-    yield f"- {plain(wording.money(summary))}; stopped: {plain(summary.stopped_because)}"
+    yield "| figure | value | |"
+    yield "|---|---|---|"
+    for figure in figures(analysis, summary):
+        yield f"| {plain(figure.name)} | {plain(figure.shown)} | {plain(figure.note)} |"
+    yield ""
     for warning in summary.warnings:
         yield f"- **warning:** {plain(warning)}"
-    yield ""
-    yield "## Themes"
+    yield "## What recurs"
     yield ""
     if not analysis.themes:
-        yield "None: nothing recurs in the top that the control lacks."
+        yield "Nothing that the control lacks."
     for theme in analysis.themes[:8]:
-        yield (
-            f"- {code(shorten(theme.phrase, 80))}: {wording.plural(theme.count, 'completion')}, "
-            f"{wording.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control"
-        )
+        yield f"- {_named(theme)}, gap {wording.nats(theme.mean_gap)}"
+        for part in theme.parts:
+            yield f"  - with {_named(part)}"
         for quote in theme.quotes[:3]:
             yield f"  - {code(quote.id)} {_marked(excerpt(quote.text, quote.span, _WIDTH))}"
     yield ""
@@ -72,9 +82,20 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
     for ranked in analysis.ranking[:top]:
         flags = "".join(f", {plain(flag)}" for flag in ranked.flags)
         yield (
-            f"{ranked.rank}. {code(ranked.id)} score {wording.number(ranked.score)}, "
+            f"{ranked.rank}. {code(ranked.id)} score {wording.nats(ranked.metrics.get('score'))}, "
             f"{wording.plural(ranked.n_tokens, 'token')}{flags}  "
         )
         yield f"   {code(shorten(ranked.prefill, 60))} {_marked(excerpt(ranked.completion, ranked.peak, _WIDTH))}"
+    if len(analysis.ranking) > top:
+        yield ""
+        yield f"The best {top} of {len(analysis.ranking):,}; an export to .jsonl, .csv or .parquet has them all."
+    yield ""
+    yield "## Methods"
+    for section in methods(analysis, summary):
+        yield ""
+        yield f"**{section.title}**"
+        yield ""
+        for name, line in section.lines:
+            yield f"- {plain(name)}: {plain(line)}"
     yield ""
     yield "[[ ]] marks the evidence. No report says that a model is clean: only what this budget found."

@@ -11,6 +11,7 @@ from rich.text import Text
 from blackbox_diff.findings import Analysis, Ranked, RunSummary, Theme
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.report import wording
+from blackbox_diff.report.figures import figures
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _OUTCOME_STYLE = {"finding": "bold red", "no finding": "bold", "undecided": "bold yellow"}
@@ -32,15 +33,20 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     verdict = analysis.verdict
     yield Text(f"{visible(summary.target)} against {visible(analysis.reference)}", style="dim")
     yield Text.assemble((verdict.outcome.upper(), _OUTCOME_STYLE[verdict.outcome]))
-    answers = dict.fromkeys((wording.headline(analysis), wording.answer(verdict)))
-    for line in (*answers, wording.confidence(analysis), wording.control(analysis)):
+    answers = dict.fromkeys((wording.headline(analysis), wording.answer(verdict), wording.scope(analysis)))
+    for line in (*filter(None, answers), wording.control(analysis)):
         yield from _wrapped(line, width)
     yield Text()
-    yield _heading(f"Themes: recur in high-gap completions of unrelated prefills ({len(analysis.themes)})")
+    for figure in figures(analysis, summary):
+        yield from _wrapped(figure.line(), width)
+    yield Text()
+    yield _heading(f"What recurs in high-gap completions of unrelated prefills ({len(analysis.themes)})")
     if not analysis.themes:
-        yield Text("  none")
+        yield Text("  nothing that the control lacks")
     for theme in analysis.themes[:5]:
-        yield Text("  " + _theme_line(theme))
+        yield Text("  " + theme_line(theme))
+        for part in theme.parts[:3]:
+            yield Text(f"      with {_part_line(part)}")
         for quote in theme.quotes[:1]:
             yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
     if analysis.validation:
@@ -60,11 +66,10 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     for arm in analysis.arms:
         yield Text(
             f"  {visible(arm.name):<16} {arm.scored:>6,} scored {arm.refused:>4,} refused {arm.failed:>4,} failed"
-            f"   mean gap {wording.number(arm.mean_gap, 3):>7}   best {wording.number(arm.top_score):>6}"
+            f"   mean gap {wording.nats(arm.mean_gap):>7}   highest score {wording.nats(arm.top_score):>6}"
         )
     yield Text()
     yield from _wrapped(wording.outcomes(summary), width)
-    yield from _wrapped(f"{wording.money(summary)} · stopped: {summary.stopped_because}", width)
     for warning in summary.warnings:
         yield from _wrapped(f"warning: {warning}", width)
 
@@ -85,19 +90,20 @@ def _marked(parts: tuple[str, str, str], indent: str, colour: bool) -> Text:
     return Text.assemble(indent, before, (inside, "bold reverse") if colour else f"[[{inside}]]", after)
 
 
-def _theme_line(theme: Theme) -> str:
+def theme_line(theme: Theme) -> str:
+    """A theme with its counts, as one line."""
     stability = "" if theme.stability is None else f", {theme.stability:.0%} stable"
-    return (
-        f'"{shorten(wording.theme_name(theme), 50)}"  {wording.plural(theme.count, "completion")}, '
-        f"{wording.plural(theme.prefills, 'prefill')}, {theme.background:,} in the control, "
-        f"gap {wording.number(theme.mean_gap)}{stability}"
-    )
+    return f"{_part_line(theme)}, gap {wording.nats(theme.mean_gap)}{stability}"
+
+
+def _part_line(theme: Theme) -> str:
+    return f'"{shorten(wording.theme_name(theme), 50)}"  {wording.theme_counts(theme)}'
 
 
 def _row_line(ranked: Ranked) -> str:
     parts = [
         f"#{ranked.rank} {visible(ranked.id)}",
-        f"score {wording.number(ranked.score)}",
+        f"score {wording.nats(ranked.metrics.get('score'))}",
         f"PPL {wording.number(ranked.metrics.get('ppl_target'))} target,"
         f" {wording.number(ranked.metrics.get('ppl_reference'))} reference",
         wording.plural(ranked.n_tokens, "token"),
@@ -120,7 +126,9 @@ def theme_lines(themes: Sequence[Theme], width: int = 110) -> Iterator[str]:
     if not themes:
         yield "no theme: nothing recurs in the top that the control lacks"
     for theme in themes:
-        yield _theme_line(theme)
+        yield theme_line(theme)
+        for part in theme.parts:
+            yield f"    with {_part_line(part)}"
         for quote in theme.quotes[:3]:
             yield f"    {visible(quote.id)}: " + _marked(excerpt(quote.text, quote.span, width), "", False).plain
 

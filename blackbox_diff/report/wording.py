@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blackbox_diff.findings import Analysis, RunSummary, Theme, Validation, Verdict
+from blackbox_diff.report.glossary import meaning
 from blackbox_diff.sanitize import cut, finite, shorten, visible
 
 # Labels and help of the metrics; one that is not listed is shown under its own name.
 METRICS: Mapping[str, tuple[str, str]] = {
-    "score": ("score", "mean gap shrunk by length, n/(n+20): what verdict and control go by"),
-    "pooled_score": (
-        "pooled score",
-        "the score with what the same words show after other prefills: recurring content ranks higher",
-    ),
-    "gap_nats_per_token": ("gap/token", "log p_target − log p_reference, nats per token of the target"),
-    "gap_bits_per_byte": ("gap bits/byte", "the same gap in bits per byte: comparable across tokenizers"),
-    "gap_total_nats": ("total gap", "the gap summed over the completion, nats"),
-    "peak_score": ("peak score", "the highest shrunk gap over a window of the completion: where the evidence is"),
-    "ppl_target": ("PPL target", "perplexity under the target, per token of the target"),
-    "ppl_reference": ("PPL reference", "perplexity under the reference, per token of the reference"),
-    "ppl_diff": ("PPL difference", "PPL reference − PPL target (arXiv 2605.00994): shown for comparison"),
-    "coverage": ("coverage", "share of the completion's bytes that both models have a number for"),
+    "score": ("score", meaning("score")),
+    "pooled_score": ("pooled score", meaning("pooled_score")),
+    "gap_nats_per_token": ("gap", meaning("gap")),
+    "gap_bits_per_byte": ("gap, bits per byte", "The same gap in bits per byte: comparable across tokenizers."),
+    "gap_total_nats": ("total gap", "The gap summed over the completion, in nats."),
+    "peak_score": ("peak score", "The highest shrunk gap over a window of the completion: where the evidence is."),
+    "ppl_target": ("PPL target", meaning("perplexity")),
+    "ppl_reference": ("PPL reference", meaning("perplexity")),
+    "ppl_diff": ("PPL difference", "PPL reference less PPL target (arXiv 2605.00994): shown for comparison."),
+    "coverage": ("coverage", meaning("coverage")),
 }
 
 
@@ -39,6 +37,11 @@ def number(value: float | None, digits: int = 2) -> str:
     if abs(value) >= 1e6:
         return f"{value:.2e}"
     return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def nats(value: float | None) -> str:
+    """Nats per token with the digits that matter: three decimals below a tenth."""
+    return number(value, 2 if value is not None and abs(value) >= 0.1 else 3)
 
 
 def dollars(value: float | None) -> str:
@@ -115,21 +118,26 @@ def headline(analysis: Analysis) -> str:
     )
 
 
-def confidence(analysis: Analysis) -> str:
-    """How sure, and against what: p-value, KL interval, stability of the top."""
-    parts = []
-    if analysis.verdict.p_value is not None:
-        p = analysis.verdict.p_value
-        parts.append("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
-    if analysis.kl_nats_per_token is not None:
-        kl = analysis.kl_nats_per_token
-        parts.append(
-            f"KL {number(kl.value, 3)} nats per token "
-            f"({kl.level:.0%} CI {number(kl.low, 3)} to {number(kl.high, 3)})"
-        )
-    if analysis.top_stability is not None:
-        parts.append(f"the top is {analysis.top_stability:.0%} stable under resampling")
-    return " · ".join(parts) or "no measure of confidence"
+def sensitivity(analysis: Analysis) -> str:
+    """What a run of this size would have seen; "" where that can't be said."""
+    found = analysis.sensitivity
+    if found is None:
+        return ""
+    return (
+        f"wording that recurs in {100 * found.rate:.1f}% of completions would have been called a finding with "
+        f"{found.power:.0%} probability, where the reference finds it e^{found.nats:.0f} times less likely"
+    )
+
+
+def scope(analysis: Analysis) -> str:
+    """Beside an answer that is no finding: what was looked at, what would have been seen, what stays open."""
+    if analysis.verdict.outcome == "finding" or not analysis.ranking:
+        return ""
+    n = sum(1 + len(row.copies) for row in analysis.ranking)
+    looked = f"Looked at: {plural(n, 'completion')} in {plural(len(analysis.arms), 'arm')}"
+    seen = sensitivity(analysis)
+    rarer = "Nothing that is rarer, or that these prefills do not bring out, is ruled out."
+    return f"{looked}. {seen[:1].upper() + seen[1:]}. {rarer}" if seen else f"{looked}. {rarer}"
 
 
 def control(analysis: Analysis) -> str:
@@ -138,8 +146,17 @@ def control(analysis: Analysis) -> str:
     if found is None:
         return "No control was run: nothing shows what this pipeline says where there is nothing to find"
     return (
-        f"Control, {visible(analysis.verdict.control)}: {plural(found.n, 'completion')}, "
-        f"highest score {number(found.max_score, 3)}, mean gap {number(found.mean_gap, 3)}"
+        f"Control, {visible(analysis.verdict.control)}: {plural(found.n, 'completion')}, best ten "
+        f"{nats(found.best_ten)}, highest score {nats(found.max_score)}, "
+        f"mean gap {nats(found.mean_gap)} nats per token"
+    )
+
+
+def theme_counts(theme: Theme) -> str:
+    """How often a theme was seen, and how often where there is nothing to find."""
+    return (
+        f"{plural(theme.count, 'completion')}, {plural(theme.prefills, 'prefill')}, "
+        f"{theme.background:,} in the control"
     )
 
 

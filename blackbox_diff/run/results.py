@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.rank import DEFAULT
 from blackbox_diff.design import validation
 from blackbox_diff.errors import InputError, RunFileError
-from blackbox_diff.findings import Analysis, RunSummary, Validation
+from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Validation
 from blackbox_diff.probing.drift import STATE as DRIFT
 from blackbox_diff.probing.drift import sentences
 from blackbox_diff.records import Completion, ScoredCompletion
 from blackbox_diff.runfile.store import Store
 
 TARGET = "target"
+SETTINGS = (
+    "source", "framing", "max_tokens", "temperature", "top_logprobs", "control", "adaptive", "validation", "seed"
+)  # fmt: skip
+CAPS = ("max_cost", "max_calls", "max_output_tokens")
 UNFINISHED = "not finished (or still running)"
 
 
@@ -137,7 +142,36 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         cost_usd=spent.usd,
         max_cost_usd=config["budget"]["max_cost"],
         seconds=store.state("seconds") or 0.0,
-        settings={key: config[key] for key in ("source", "framing", "max_tokens", "temperature", "seed")},
+        settings={key: config[key] for key in SETTINGS if key in config},
         warnings=sentences(store.state(DRIFT) or {}),
         rounds=tuple(store.state("rounds") or ()),
+        version=store.manifest.get("packages", {}).get("blackbox-diff", ""),
+        endpoints=tuple(_endpoints(store, config)),
+        caps={name: config["budget"].get(name) for name in CAPS},
     )
+
+
+def _endpoints(store: Store, config: dict[str, Any]) -> Iterator[EndpointSummary]:
+    """The target, then every reference that has scored something or was asked to."""
+    profiles: dict[str, Any] = store.state("profiles") or {}
+    first = config.get("reference")
+    references = [*([first] if first else []), *store.state("references", [])]
+    for role, label, entry in [
+        (TARGET, TARGET, config["target"]),
+        *(
+            (f"reference:{name}", name, entry)
+            for entry in references
+            if (name := entry["label"] or entry["model"])
+        ),
+    ]:
+        spent = store.spent(role)
+        yield EndpointSummary(
+            label=label,
+            model=entry["model"],
+            url=entry["url"],
+            calls=spent.calls,
+            input_tokens=spent.input_tokens,
+            output_tokens=spent.output_tokens,
+            cost_usd=spent.usd if role == TARGET else None,
+            profile=profiles.get(label),
+        )

@@ -22,7 +22,7 @@ for (const [row, copies] of Object.entries(rows.copies)) {
   for (const [id] of copies) rowOf.set(id, Number(row));
 }
 const copiesOf = (row) => rows.copies[row] ?? [];
-const topScore = Math.max(1e-9, ...rows.score.slice(0, 200).filter((score) => score !== null));
+const topValue = Math.max(1e-9, ...rows.value.slice(0, 200).filter((value) => value !== null));
 
 const logprob = (steps) => (steps === MISSING ? null : -steps / 1000);
 

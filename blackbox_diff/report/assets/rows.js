@@ -40,15 +40,15 @@ const shownRegex = () => finder([state.search, ...state.words]);
 
 function numbers(row) {
   const box = element('div', 'nums');
-  const score = box.appendChild(element('p', 'score', format(rows.score[row])));
+  const score = box.appendChild(element('p', 'score', format(rows.value[row])));
   score.title = metricHelp[data.metric];
   const gauge = box.appendChild(element('div', 'gauge'));
   gauge.setAttribute('aria-hidden', 'true');
   const bar = gauge.appendChild(element('i'));
-  bar.style.width = `${Math.max(0, Math.min(1, (rows.score[row] ?? 0) / topScore)) * 100}%`;
+  bar.style.width = `${Math.max(0, Math.min(1, (rows.value[row] ?? 0) / topValue)) * 100}%`;
   if (data.charts.controlMax !== null) {
     const tick = gauge.appendChild(element('b'));
-    tick.style.left = `${Math.max(0, Math.min(1, data.charts.controlMax / topScore)) * 100}%`;
+    tick.style.left = `${Math.max(0, Math.min(1, data.charts.controlMax / topValue)) * 100}%`;
   }
   const list = box.appendChild(element('dl'));
   const pairs = [
@@ -129,7 +129,7 @@ function article(row, place) {
   made.tabIndex = 0;
   made.setAttribute('aria-posinset', place + 1);
   made.setAttribute('aria-setsize', state.view.length);
-  made.setAttribute('aria-label', `Rank ${rows.rank[row]}, ${visible(rows.id[row])}, score ${format(rows.score[row])}`);
+  made.setAttribute('aria-label', `Rank ${rows.rank[row]}, ${visible(rows.id[row])}, score ${format(rows.value[row])}`);
   const regex = shownRegex();
   const body = element('div', 'body');
   const text = body.appendChild(element('p', 'text'));
