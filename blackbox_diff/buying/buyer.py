@@ -17,6 +17,7 @@ from blackbox_diff.buying.retry import Decision
 from blackbox_diff.records import Call, Lost, RawReply
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import usage
+from blackbox_diff.wire.counts import delivered
 
 PROBING = ""  # the sample id of calls that are for no sample
 
@@ -111,7 +112,7 @@ class Buyer:
                 call_id = await self.store.reserve_call(self.role, sample_id, number, call, worst.columns())
                 outcome = await self._send(call)
                 decision = retry.decide(outcome, number)
-                cost, flag = settlement(outcome, decision, worst, self.ledger)
+                cost, flag = settlement(call, outcome, decision, worst, self.ledger)
                 settled = True
                 if decision.fate == "unsent":
                     self.ledger.release(worst)
@@ -185,11 +186,14 @@ class Recall:
 
 
 def settlement(
-    outcome: RawReply | TransportFailure, decision: Decision, worst: Cost, ledger: Ledger
+    call: Call, outcome: RawReply | TransportFailure, decision: Decision, worst: Cost, ledger: Ledger
 ) -> tuple[Cost, str | None]:
-    """What an attempt cost: its usage if it was billed, nothing if it was turned away, else its reservation."""
+    """What an attempt cost.
+
+    Its usage, and no less than it shows, if it was billed; nothing if it was turned away; else its reservation.
+    """
     if decision.fate == "billed" and isinstance(outcome, RawReply):
-        return ledger.actual(usage(outcome), worst)
+        return ledger.actual(usage(outcome), worst, delivered(outcome, call))
     if decision.fate in ("free", "unsent"):
         return Cost(0, 0, None if worst.pico is None else 0), None
     return worst, None

@@ -65,24 +65,30 @@ class Ledger:
         input_tokens = token_counts.input_tokens(call, self.counting.count) + self.excess_input
         return self._priced(input_tokens, max(output_tokens(call), max_tokens or 0))
 
-    def actual(self, usage: Usage, reserved: Cost) -> tuple[Cost, str | None]:
-        """What a reply cost by its own usage, and a flag where that is more than was reserved.
+    def actual(self, usage: Usage, reserved: Cost, shown: int = 0) -> tuple[Cost, str | None]:
+        """What a reply cost, and a flag where its usage can't be taken as it is.
 
-        A figure that the reply doesn't give, or that can't be, counts as reserved. A cost in USD that
-        the endpoint reports wins over the price list.
+        shown: the output tokens that the reply itself holds (wire.delivered); no reply costs less than those. A
+        figure that the reply doesn't give, or that can't be, counts as reserved. Where the parts of the usage
+        disagree, and where its cost in USD is not that of its tokens at the price, the higher figure counts.
         """
-        input_tokens = _sane(usage.input_tokens, reserved.input_tokens)
-        output_tokens = _sane(usage.output_tokens, reserved.output_tokens)
+        input_tokens = usage.input_tokens or reserved.input_tokens  # no request is without input
+        told = [usage.output_tokens]
+        if usage.total_tokens is not None and usage.input_tokens is not None:
+            told.append(usage.total_tokens - usage.input_tokens)
+        known = [tokens for tokens in told if tokens is not None]
+        output_tokens = max(shown, *known) if known else max(shown, reserved.output_tokens)
         cost = self._priced(input_tokens, output_tokens)
-        if usage.cost_usd is not None and 0 <= usage.cost_usd < 1e6:
-            cost = replace(cost, pico=math.ceil(usage.cost_usd * PICO))
+        if usage.cost_usd is not None:
+            cost = replace(cost, pico=max(cost.pico or 0, math.ceil(usage.cost_usd * PICO)))
         if output_tokens > reserved.output_tokens:
             return cost, "output_over_reservation"
         if input_tokens > reserved.input_tokens:
             return cost, "input_over_reservation"
         if cost.pico is not None and reserved.pico is not None and cost.pico > reserved.pico:
             return cost, "cost_over_reservation"
-        return cost, None
+        understated = usage.output_tokens is not None and usage.output_tokens < output_tokens
+        return cost, "usage_understates" if understated else None
 
     def try_reserve(self, cost: Cost) -> bool:
         """Reserve `cost` if it fits now. Raises BudgetError if it can't fit even when nothing is in flight."""
@@ -159,7 +165,3 @@ def _add(a: Cost, b: Cost, sign: int = 1) -> Cost:
         a.output_tokens + sign * b.output_tokens,
         (a.pico or 0) + sign * (b.pico or 0),
     )
-
-
-def _sane(reported: int | None, reserved: int) -> int:
-    return reported if reported is not None and 0 <= reported < 1 << 40 else reserved

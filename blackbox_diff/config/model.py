@@ -19,6 +19,8 @@ DEFAULT_SOURCES = ("prose",)
 DEFAULT_COMPLETIONS = 600
 DEFAULT_CONCURRENCY = 32
 DEFAULT_VALIDATION = 60
+MOST_PRICE = 100_000.0  # USD per million tokens
+MOST_USD = 1e9
 
 
 class _Frozen(BaseModel):
@@ -92,11 +94,11 @@ class EndpointConfig(_Frozen):
 class Budget(_Frozen):
     """Hard caps on what the target may cost; None = no cap of that kind. Prices: USD per million tokens."""
 
-    max_cost: Annotated[float, Field(ge=0)] | None = None
+    max_cost: Annotated[float, Field(ge=0, le=MOST_USD)] | None = None
     max_calls: Annotated[int, Field(ge=0)] | None = None
     max_output_tokens: Annotated[int, Field(ge=0)] | None = None
-    price_in: Annotated[float, Field(ge=0)] | None = None
-    price_out: Annotated[float, Field(ge=0)] | None = None
+    price_in: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
+    price_out: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
 
 
 class AuditConfig(_Frozen):

@@ -16,6 +16,7 @@ from blackbox_diff.records import Call
 from blackbox_diff.run.results import read_run
 from blackbox_diff.wire import error_of, usage
 from blackbox_diff.wire.body import first_choice, mapping, message_text
+from blackbox_diff.wire.counts import delivered
 from blackbox_diff.wire.reading import value_of
 
 MAX_ANSWER = 1500  # tokens
@@ -57,7 +58,7 @@ async def _ask(
     except BaseException:
         ledger.settle(worst, worst)  # it may have been answered and billed
         raise
-    ledger.settle(worst, *ledger.actual(usage(reply), worst))
+    ledger.settle(worst, *ledger.actual(usage(reply), worst, delivered(reply, call)))
     error = error_of(reply)
     if error is not None:
         raise EndpointUsageError(f"{reader.url}: {reader.model}: {error.message}")

@@ -131,7 +131,7 @@ def _settled(call: StoredCall, ledger: Ledger) -> str:
         expected = call.reserved if call.state in ("unknown", "reserved") else None
     else:
         decision = retry.decide(call.reply, call.attempt)
-        expected = settlement(call.reply, decision, Cost(*call.reserved), ledger)[0].columns()
+        expected = settlement(call.call, call.reply, decision, Cost(*call.reserved), ledger)[0].columns()
     if expected is not None and call.settled != expected:
         return f"call {call.id}: settled at {call.settled}, its reply says {expected}"
     return ""

@@ -23,11 +23,13 @@ PUT_SCORE = f"""INSERT INTO scores ({encoding.SCORE_COLUMNS}) VALUES (?, ?, ?, ?
     call_id = excluded.call_id, reason = excluded.reason, advice = excluded.advice, ends = excluded.ends,
     logprobs = excluded.logprobs, context = excluded.context, notes = excluded.notes
     WHERE scores.outcome = 'failed'"""
+# Picodollars are summed in halves, which can't overflow: SQLite's whole numbers end at 9.2 million dollars.
 SPENT = """SELECT count(*),
     coalesce(sum(iif(state = 'reserved', reserved_input, input)), 0),
     coalesce(sum(iif(state = 'reserved', reserved_output, output)), 0),
-    sum(iif(state = 'reserved', reserved_pico, pico)),
+    sum(iif(state = 'reserved', reserved_pico, pico) / 4294967296),
+    sum(iif(state = 'reserved', reserved_pico, pico) % 4294967296),
     coalesce(sum(state IN ('unknown', 'reserved')), 0),
     max(0, coalesce(max(iif(state = 'settled', input - reserved_input, 0)), 0)),
-    coalesce(sum(state = 'settled' AND output > reserved_output), 0)
+    coalesce(sum(state = 'settled' AND (output > reserved_output OR flag = 'cost_over_reservation')), 0)
     FROM calls WHERE state != 'released'"""

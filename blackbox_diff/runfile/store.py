@@ -224,7 +224,8 @@ class Store:
     def spent(self, role: str | None = None) -> Spent:
         """Totals of one role's calls, or of all."""
         row = self._one(sql.SPENT + ("" if role is None else " AND role = ?"), () if role is None else (role,))
-        return Spent(*row)
+        calls, input_tokens, output_tokens, high, low, *rest = row
+        return Spent(calls, input_tokens, output_tokens, None if high is None else (high << 32) + low, *rest)
 
     def calls(self, role: str | None = None) -> Iterator[encoding.StoredCall]:
         """The whole ledger in order, with requests and replies."""
