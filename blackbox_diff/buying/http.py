@@ -8,13 +8,13 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
 from urllib.parse import urlsplit
 
 import httpx2
 
+from blackbox_diff.buying.connections import Connections
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.errors import ConfigError, EndpointUsageError
@@ -65,8 +65,7 @@ class Endpoint:
         self._extensions = {"timeout": connect.as_dict()}
         self._query = {"api-version": config.api_version} if config.api_version else None
         self._urls: dict[str, httpx2.URL] = {}
-        self._connections: list[httpx2.AsyncClient] = []
-        self._idle: list[httpx2.AsyncClient] = []
+        self._connections = Connections(self._client)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.config.url!r}, {self.config.model!r})"
@@ -77,8 +76,7 @@ class Endpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for connection in self._connections:
-            await connection.aclose()
+        await self._connections.close()
 
     async def post(self, call: Call) -> RawReply:
         """One attempt. Any HTTP status is a reply; raises TransportFailure where there is none."""
@@ -89,27 +87,13 @@ class Endpoint:
         """Like post, for a GET of `path` under the base URL, or of an absolute URL on the same host."""
         return await self._attempt("GET", path, None, LISTING)
 
-    @contextmanager
-    def _connection(self) -> Iterator[httpx2.AsyncClient]:
-        """A client with one connection, the one used last where several are idle.
-
-        A pool of many would look at every idle connection for every request, which with a fast endpoint is
-        most of the work. The limiter bounds how many there are.
-        """
-        if not self._idle:
-            new = httpx2.AsyncClient(
-                transport=self._transport,
-                verify=self._tls,
-                follow_redirects=False,
-                limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
-            )
-            self._connections.append(new)
-            self._idle.append(new)
-        connection = self._idle.pop()
-        try:
-            yield connection
-        finally:
-            self._idle.append(connection)
+    def _client(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            transport=self._transport,
+            verify=self._tls,
+            follow_redirects=False,
+            limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
+        )
 
     def _url(self, path: str) -> httpx2.URL:
         if path not in self._urls:
@@ -123,14 +107,15 @@ class Endpoint:
         started = time.monotonic()
         url = self._url(path)
         try:
-            with self._connection() as connection:
+            async with self._connections.take() as connection:
                 async with asyncio.timeout(self.config.timeout_seconds):
                     request = httpx2.Request(
                         method, url, headers=self._headers, content=content, extensions=self._extensions
                     )
-                    response = await connection.send(request, stream=True)
+                    response = await connection.client.send(request, stream=True)
                     try:
                         body = await _read(response, most)
+                        connection.check(response)
                     finally:
                         await response.aclose()
         except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, TransportFailure) as error:
