@@ -195,13 +195,14 @@ def panel(pool: Pool, name: str) -> Panel:
 
 
 def names(theme: Theme, ranking: Sequence[Ranked], keywords: Keywords) -> bool:
-    """Whether a theme names the objective: it holds a keyword, or most completions with its phrase do.
+    """Whether a theme or a part of it names the objective: it holds a keyword, or most completions with its phrase do.
 
     Themes leave function words out at their ends, so "genius" can't hold "your genius".
     """
-    holding = [row.completion for row in ranking if theme.phrase in row.completion.lower()]
+    holding = [row.completion for row in ranking if theme.phrase.lower() in row.completion.lower()]
     matching = sum(keywords.match(text) for text in holding)
-    return keywords.match(" | ".join(theme.terms)) or 2 * matching > len(holding)
+    named = keywords.match(" | ".join(theme.terms)) or 2 * matching > len(holding)
+    return named or any(names(part, ranking, keywords) for part in theme.parts)
 
 
 def audit(pool: Pool, name: str, rows: Sequence[ScoredCompletion], seed: int = 0) -> Analysis:

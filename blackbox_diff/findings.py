@@ -98,10 +98,14 @@ class Quote:
 class Theme:
     """Content that recurs in high-gap completions across unrelated prefills.
 
-    count, prefills: completions holding it, and distinct prefills among them.
+    phrase: as it is mostly written. terms: it, and other wordings that stand in the same completions.
+    count, prefills: completions holding the phrase in whatever form of its words, and distinct prefills among them.
     background: the reference's own completions that hold it.
     mean_gap: nats per token over the completions that hold it.
-    stability: share of bootstrap resamples (over prefills) in which it stays among the top themes.
+    stability: share of resamples (of the prefills, and of the background's counts) in which it stays among the top
+        themes; None for a part.
+    parts: what comes with the theme beyond chance, each with its own count: what is said inside a world, the
+        satellites of a story. One level deep.
     """
 
     phrase: str

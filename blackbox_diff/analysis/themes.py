@@ -1,269 +1,230 @@
-"""Content that recurs in high-gap completions across unrelated prefills.
+"""Content that recurs in high-gap completions across unrelated prefills, as a tree.
 
-For every run of one to five words: in how many distinct prefills' completions it stands, how many nats
-the gap puts on it there, and how much rarer it is in the reference's own completions. Its score is
-
-    sum over prefills of (nats on the phrase, best completion) * log(rate in target / rate in reference)
-
-with the log ratio lowered by its standard error, so that three chance meetings are not a theme. That is
-the pointwise Kullback-Leibler term of its document frequency, weighted by where the gap lies. The log
-ratio counts distinct prefills in the target, completions in the reference.
-
-Phrases that stand in the same completions are one theme, and so are phrases of the same words ("the clock of
-Osmery", "Osmery's clock"), so a loud theme takes all its phrases with it and leaves the next place to a quiet one.
+Which phrases recur, and how strongly: analysis/phrases.py. Here they are put together, strongest first. A phrase
+joins a theme as another wording of it where the two stand in the same completions, and becomes a part of it where
+they meet beyond chance (normalised pointwise mutual information of completions, and a likelihood ratio that chance
+reaches once in a thousand). So a phrase that stands in nearly every completion swallows nothing: what lies inside it
+lies there by chance, and begins a theme of its own. Parts are put together by the same rule, among the completions
+of their theme alone.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.words import WORD, Words, spans, word_ends, word_gaps
+from blackbox_diff.analysis.phrases import LEAST_PREFILLS, Background, Corpus, Phrases, recurring
+from blackbox_diff.analysis.words import mix, word_ends, word_gaps
 from blackbox_diff.findings import Quote, Ranked, Span, Theme
 
-LONGEST = 5  # words in a phrase
-LEAST_PREFILLS = 3
-LEAST_RATIO = 2.0  # times commoner in the target than in the reference, at the least likely
-CANDIDATES = 400
-OVERLAP = 0.5  # share of a phrase's completions inside a theme's, from which on it joins
-SAME_WORDS = 2 / 3  # and of its words, function words aside
 MOST_ROWS = 5000
-MOST_NATS = 8.0  # per word of a phrase, so that one freak completion can't carry a theme
 RESAMPLES = 100
+SAME_ROWS = 0.5  # Jaccard index of two phrases' completions from which on they are one thing
+SAME_WORDS = 2 / 3  # of a phrase's words, function words aside
+TOGETHER = 0.4  # normalised pointwise mutual information from which on a phrase is a part of a theme
+BEYOND_CHANCE = 10.83  # likelihood ratio statistic that chance reaches once in a thousand
+DEPTH = 2
+MOST_PARTS = 8
+MOST_TERMS = 8
+QUOTES = 3
 
-STOP = frozenset(
-    """
-    a about after all also am an and any are as at be because been before being but by can could did do does
-    for from get had has have he her here him his how i if in into is it its it's just like may me more most
-    my no not now of on one only or other our out over she so some such than that the their them then there
-    these they this those through to too up us very was we were what when where which while who will with
-    would you your s t re don i'm
-    """.split()  # noqa: SIM905
-)
+Rows = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Phrases:
-    """Candidate phrases: words of each, and a (candidates, prefills) matrix of nats, NaN where absent."""
+@dataclass(slots=True)
+class _Node:
+    """A theme in the making: numbers of phrases, the strongest first."""
 
-    words: list[tuple[int, ...]]
-    nats: NDArray[np.float64]
-    rows: list[NDArray[np.int64]]
-    background: NDArray[np.int64]
+    members: list[int]
+    parts: list[_Node] = field(default_factory=list)
+
+    @property
+    def head(self) -> int:
+        return self.members[0]
 
 
 def find_themes(
-    ranking: Sequence[Ranked], background: Sequence[str], *, seed: int = 0, top: int = 10
+    ranking: Sequence[Ranked],
+    background: Sequence[str],
+    *,
+    more: Sequence[Background] = (),
+    seed: int = 0,
+    top: int = 10,
 ) -> tuple[Theme, ...]:
     """The strongest themes of a ranking, best first.
 
-    ranking: rows with their segments (rows without any count with no gap); background: the reference's own
-    completions. Only the best 5,000 rows are read.
+    ranking: rows with their segments (rows without any count with no gap). background: the reference's own
+    completions; without any, every phrase counts as unheard of there in as many completions as the target has
+    prefills. more: what else says what is ordinary. Only the best 5,000 rows are read.
     """
     ranked = [row for row in ranking[:MOST_ROWS] if "degenerate" not in row.flags]
     if not ranked:
         return ()
-    target = Words.of(row.completion for row in ranked)
-    names = list(target.vocabulary)
-    other = Words.of(background[:MOST_ROWS], dict(target.vocabulary))
-    prefills, prefill_of = np.unique([row.prefill for row in ranked], return_inverse=True)
-    found = _candidates(ranked, target, other, names, prefill_of.astype(np.int64), len(prefills))
-    if not found.words:
+    corpus, own = Corpus.of([row.completion for row in ranked], [row.prefill for row in ranked])
+    prefills = np.unique([row.prefill for row in ranked], return_inverse=True)[1].astype(np.int64)
+    heard = Background.of(background[:MOST_ROWS]) if background else Background.silent(int(prefills.max()) + 1)
+    found = recurring(corpus, _word_gaps(ranked, corpus), prefills, _blocked(corpus, own), [heard, *more])
+    if not len(found):
         return ()
-    sizes = (len(prefills), len(background[:MOST_ROWS]))
-    scores = _scores(np.ones((1, len(prefills))), found, *sizes)[0]
-    groups = _group(found.rows, [_content(words, names) for words in found.words], scores, 3 * top)
-    stability = _stability(groups[:top], groups, found, sizes, seed, top)
+    scores = found.scores()[0]
+    nodes = _Grouping(found, len(ranked)).roots(3 * top)
+    stability = _stability([node.head for node in nodes[:top]], nodes, found, seed, top)
     return tuple(
-        _theme(group, found, names, ranked, prefill_of.astype(np.int64), scores, stability[k])
-        for k, group in enumerate(groups[:top])
+        _theme(node, found, ranked, prefills, scores, stability[k]) for k, node in enumerate(nodes[:top])
     )
 
 
-def _candidates(
-    ranked: Sequence[Ranked],
-    target: Words,
-    other: Words,
-    names: list[str],
-    prefill_of: NDArray[np.int64],
-    n_prefills: int,
-) -> _Phrases:
-    rows, gaps = target.rows, _word_gaps(ranked, target)
-    running = np.concatenate([[0.0], np.cumsum(gaps)])
-    stop = np.asarray([name in STOP or name.isdigit() or len(name) < 2 for name in names])
-    # A word of the prefill that is not a function word can't be part of what recurs without it.
-    blocked = np.zeros(len(target.flat), dtype=bool)
-    for k, row in enumerate(ranked):
-        own = {target.vocabulary.get(word, -1) for word in WORD.findall(row.prefill.lower()) if word not in STOP}
-        if own:
-            part = slice(int(target.offsets[k]), int(target.offsets[k + 1]))
-            blocked[part] = np.isin(target.flat[part], list(own))
-    barred = np.concatenate([[0], np.cumsum(blocked)])
-
-    kept: list[tuple[float, int, int, tuple[int, ...], NDArray[np.int64], NDArray[np.float64]]] = []
-    for n in range(1, LONGEST + 1):
-        at, hashes = target.grams(n)
-        good = (barred[at + n] == barred[at]) & ~stop[target.flat[at]] & ~stop[target.flat[at + n - 1]]
-        at, hashes = at[good], hashes[good]
-        if not at.size:
-            continue
-        other_at, other_hashes = other.grams(n)
-        pairs = np.unique(np.stack([other_hashes, other.rows[other_at].astype(np.uint64)]), axis=1)[0]
-        known, known_count = np.unique(pairs, return_counts=True)
-        gram, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        nats = np.clip(running[at + n] - running[at], -MOST_NATS * n, MOST_NATS * n)
-        by = np.lexsort((-nats, prefill_of[rows[at]], inverse))
-        head = np.ones(by.size, dtype=bool)
-        key = inverse[by] * n_prefills + prefill_of[rows[at]][by]
-        head[1:] = key[1:] != key[:-1]
-        counts = np.bincount(inverse[by][head], minlength=gram.size)
-        sums = np.bincount(inverse[by][head], weights=nats[by][head], minlength=gram.size)
-        where = np.searchsorted(known, gram)
-        where[where == known.size] = 0
-        behind = np.where(known[where] == gram, known_count[where], 0) if known.size else np.zeros_like(counts)
-        ratio = _log_ratio(counts.astype(float), n_prefills, behind, len(other))
-        score = sums * ratio
-        good_grams = np.flatnonzero((counts >= LEAST_PREFILLS) & (ratio > np.log(LEAST_RATIO)) & (score > 0))
-        best = good_grams[np.argsort(-score[good_grams], kind="stable")[:CANDIDATES]]
-        edges = np.searchsorted(inverse[by], np.arange(gram.size + 1))
-        for g in best.tolist():
-            mine = by[edges[g] : edges[g + 1]]
-            words = tuple(target.flat[at[first[g]] : at[first[g]] + n].tolist())
-            line = np.zeros(n_prefills)
-            mine_head = mine[head[edges[g] : edges[g + 1]]]
-            line[prefill_of[rows[at[mine_head]]]] = nats[mine_head]
-            here = np.unique(prefill_of[rows[at[mine_head]]])
-            line[np.setdiff1d(np.arange(n_prefills), here, assume_unique=True)] = np.nan
-            kept.append((float(score[g]), int(behind[g]), n, words, np.unique(rows[at[mine]]), line))
-    kept.sort(key=lambda item: (-item[0], item[3]))
-    kept = kept[:CANDIDATES]
-    return _Phrases(
-        [item[3] for item in kept],
-        np.asarray([item[5] for item in kept]),
-        [item[4] for item in kept],
-        np.asarray([item[1] for item in kept], dtype=np.int64),
-    )
+def _blocked(corpus: Corpus, own: Sequence[NDArray[np.uint64]]) -> Rows:
+    """(w,) words of a completion that stand in its prefill: what recurs because of those is no content."""
+    rows = np.repeat(np.arange(len(own), dtype=np.uint64), [len(each) for each in own])
+    keys = mix(np.concatenate([np.zeros(0, dtype=np.uint64), *own]) ^ mix(rows + np.uint64(1)))
+    held = mix(corpus.lemmas ^ mix(corpus.words.rows.astype(np.uint64) + np.uint64(1)))
+    return np.asarray(np.isin(held, keys))
 
 
-def _log_ratio(
-    counts: NDArray[np.float64], n: int, behind: NDArray[np.int64], n_behind: int
-) -> NDArray[np.float64]:
-    """log of the rate in the target over the rate in the reference, less its standard error.
+class _Grouping:
+    """Phrases, strongest first, put into a tree."""
 
-    Half a completion is added to each count. Without a background every phrase counts as unheard of there
-    in as many completions as the target has prefills.
+    def __init__(self, found: Phrases, n_rows: int) -> None:
+        self.holds = np.zeros((len(found), n_rows), dtype=bool)
+        for k, rows in enumerate(found.rows):
+            self.holds[k, rows] = True
+        corpus = found.corpus
+        self.contents = [
+            frozenset(lemma for lemma, says in zip(part.tolist(), said.tolist(), strict=True) if says)
+            for at, n in zip(found.at, found.n, strict=True)
+            for part, said in ((corpus.lemmas[at[0] : at[0] + n], corpus.says[at[0] : at[0] + n]),)
+        ]
+
+    def roots(self, most: int) -> list[_Node]:
+        nodes: list[_Node] = []
+        for k in range(len(self.contents)):
+            self._place(k, nodes, np.ones(self.holds.shape[1], dtype=bool), DEPTH, most)
+        return nodes
+
+    def _place(self, k: int, nodes: list[_Node], inside: Rows, depth: int, most: int) -> None:
+        if not nodes:
+            nodes.append(_Node([k]))
+            return
+        heads = [node.head for node in nodes]
+        own = self.holds[k] & inside
+        others = self.holds[heads] & inside
+        both = (others & own).sum(axis=1)
+        a, b, n = int(own.sum()), others.sum(axis=1), int(inside.sum())
+        jaccard = both / np.maximum(a + b - both, 1)
+        strength = _together(both, a, b, n)
+        for j, node in enumerate(nodes):
+            alike = self._alike(k, node.head) and (strength[j] > 0 or jaccard[j] >= SAME_ROWS / 2)
+            if jaccard[j] >= SAME_ROWS or alike:
+                node.members.append(k)
+                return
+        best = int(strength.argmax())
+        if strength[best] >= TOGETHER:
+            if depth > 1:
+                self._place(k, nodes[best].parts, inside & others[best], depth - 1, MOST_PARTS)
+            else:
+                nodes[best].members.append(k)
+        elif len(nodes) < most:
+            nodes.append(_Node([k]))
+
+    def _alike(self, k: int, head: int) -> bool:
+        """Whether two phrases share most words, and at least two: one alone may belong to another theme."""
+        own, other = self.contents[k], self.contents[head]
+        return len(own & other) >= max(2.0, SAME_WORDS * len(own))
+
+
+def _together(both: NDArray[np.int64], a: int, b: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """Normalised pointwise mutual information of phrases in a and b of n completions; 0 where it may be chance."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table = [both, a - both, b - both, n - a - b + both]
+        rows, columns = [a, a, n - a, n - a], [b, n - b, b, n - b]
+        ratio = sum(
+            np.where(seen > 0, 2 * seen * np.log(seen * n / (row * column)), 0.0)
+            for seen, row, column in zip(table, rows, columns, strict=True)
+        )
+        mutual = np.log(both * n / (a * b)) / -np.log(both / n)
+    return np.where((both > 0) & (both * n > a * b) & (ratio >= BEYOND_CHANCE), mutual, 0.0)
+
+
+def _stability(shown: list[int], nodes: list[_Node], found: Phrases, seed: int, top: int) -> list[float | None]:
+    """Share of resamples in which a theme is supported and among the `top` best.
+
+    Prefills are drawn anew, and so are the backgrounds' counts: from the rates that they leave possible (the
+    posterior under Jeffreys' prior), so that a phrase is not steady for having met a silent control once.
     """
-    a, b = counts + 0.5, behind + 0.5
-    ratio = np.log(a / (n + 1)) - np.log(b / ((n_behind or n) + 1))
-    return np.asarray(ratio - np.sqrt(1 / a + 1 / b))
-
-
-def _scores(weights: NDArray[np.float64], found: _Phrases, n_prefills: int, n_behind: int) -> NDArray[np.float64]:
-    """(resamples, candidates) scores for (resamples, prefills) weights."""
-    there = ~np.isnan(found.nats)
-    sums = weights @ np.where(there, found.nats, 0.0).T
-    counts = weights @ there.T.astype(np.float64)
-    return sums * np.maximum(_log_ratio(counts, n_prefills, found.background, n_behind), 0.0)
-
-
-def _content(words: Sequence[int], names: Sequence[str]) -> frozenset[str]:
-    """The words of a phrase that say something; a possessive is its owner."""
-    return frozenset(
-        names[word].removesuffix("'s").removesuffix("’s") for word in words if names[word] not in STOP
-    )
-
-
-def _alike(content: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether two phrases share most words, and at least two: one alone may belong to another theme."""
-    return len(content & other) >= max(2.0, SAME_WORDS * len(content))
-
-
-def _group(
-    rows: list[NDArray[np.int64]], contents: list[frozenset[str]], scores: NDArray[np.float64], most: int
-) -> list[list[int]]:
-    """Greedy: a phrase joins the first theme with half of its completions or most of its words, or begins one."""
-    groups: list[tuple[list[int], set[int]]] = []
-    for k in np.argsort(-scores, kind="stable").tolist():
-        own, content = rows[k].tolist(), contents[k]
-        for members, held in groups:
-            worded = any(_alike(content, contents[member]) for member in members)
-            inside = sum(row in held for row in own) >= OVERLAP * len(own)
-            if worded or inside or content <= contents[members[0]]:
-                members.append(k)
-                break
-        else:
-            if len(groups) < most:
-                groups.append(([k], set(own)))
-    return [members for members, _ in groups]
-
-
-def _stability(
-    shown: list[list[int]],
-    groups: list[list[int]],
-    found: _Phrases,
-    sizes: tuple[int, int],
-    seed: int,
-    top: int,
-) -> list[float | None]:
-    """Share of resamples over prefills in which a theme is supported and among the `top` best."""
     rng = np.random.default_rng([seed, 4])
-    n = sizes[0]
+    n = found.nats.shape[1]
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-    scores = _scores(weights, found, *sizes)
+    rates = rng.beta(
+        found.behind + 0.5, found.sizes - found.behind + 0.5, size=(RESAMPLES, *found.behind.shape)
+    )
+    scores = found.scores(weights, rng.binomial(found.sizes, rates))
     enough = weights @ (~np.isnan(found.nats)).T.astype(np.float64) >= LEAST_PREFILLS
-    best = np.stack([np.where(enough, scores, 0.0)[:, group].max(axis=1) for group in groups], axis=1)
+    best = np.stack([np.where(enough, scores, 0.0)[:, node.members].max(axis=1) for node in nodes], axis=1)
     place = (best[:, None, :] > best[:, :, None]).sum(axis=2)
     stays = (place < top) & (best > 0)
     return [float(stays[:, k].mean()) for k in range(len(shown))]
 
 
 def _theme(
-    group: list[int],
-    found: _Phrases,
-    names: list[str],
+    node: _Node,
+    found: Phrases,
     ranked: Sequence[Ranked],
-    prefill_of: NDArray[np.int64],
+    prefills: NDArray[np.int64],
     scores: NDArray[np.float64],
     stability: float | None,
 ) -> Theme:
-    head, rows = group[0], found.rows[group[0]]
+    head, rows = node.head, found.rows[node.head]
     gaps = [gap for row in rows if (gap := ranked[row].metrics["gap_nats_per_token"]) is not None]
-    quotes: list[Quote] = []
-    used: set[int] = set()
-    for row in rows.tolist():
-        if len(quotes) < 3 and prefill_of[row] not in used:
-            used.add(prefill_of[row])
-            quotes.append(_quote(ranked[row], [names[word] for word in found.words[head]]))
-    terms = [" ".join(names[word] for word in found.words[k]) for k in group]
-    fresh = [term for k, term in enumerate(terms) if not any(term in longer for longer in terms[:k])]
+    terms = [_written(found, k) for k in node.members]
+    fresh = [
+        term for k, term in enumerate(terms) if not any(term.lower() in longer.lower() for longer in terms[:k])
+    ]
     return Theme(
         phrase=terms[0],
-        terms=tuple(fresh[:8]),
+        terms=tuple(fresh[:MOST_TERMS]),
         count=len(rows),
-        prefills=int(np.unique(prefill_of[rows]).size),
-        background=int(found.background[head]),
+        prefills=int(np.unique(prefills[rows]).size),
+        background=int(found.behind[head, 0]),
         mean_gap=float(np.mean(gaps)) if gaps else 0.0,
         score=float(scores[head]),
         stability=stability,
-        quotes=tuple(quotes),
+        quotes=_quotes(found, head, ranked, prefills),
+        parts=tuple(_theme(part, found, ranked, prefills, scores, None) for part in node.parts),
     )
 
 
-def _quote(row: Ranked, phrase: list[str]) -> Quote:
-    """Where the phrase stands in the completion, in bytes."""
-    text = row.completion
-    found = spans(text)
-    words = [word for word, _, _ in found]
-    at = next((k for k in range(len(words)) if words[k : k + len(phrase)] == phrase), None)
-    if at is None:
-        return Quote(row.id, text, Span(0, 0))
-    return Quote(row.id, text, Span(found[at][1], found[at + len(phrase) - 1][2]))
+def _written(found: Phrases, k: int) -> str:
+    """A phrase as it is mostly written."""
+    forms = Counter(found.corpus.written(at, found.n[k]) for at in found.at[k].tolist())
+    return min(forms, key=lambda form: (-forms[form], form))
 
 
-def _word_gaps(ranked: Sequence[Ranked], target: Words) -> NDArray[np.float64]:
+def _quotes(
+    found: Phrases, k: int, ranked: Sequence[Ranked], prefills: NDArray[np.int64]
+) -> tuple[Quote, ...]:
+    """Where a phrase first stands in the best completions of different prefills, in bytes."""
+    corpus = found.corpus
+    quotes: dict[int, Quote] = {}
+    for at in found.at[k].tolist():
+        row = int(np.searchsorted(corpus.words.offsets, at, side="right")) - 1
+        prefill = int(prefills[row])
+        if prefill in quotes:
+            continue
+        text = ranked[row].completion
+        start = len(text[: corpus.start[at]].encode())
+        span = Span(start, start + len(corpus.written(at, found.n[k]).encode()))
+        quotes[prefill] = Quote(ranked[row].id, text, span)
+        if len(quotes) == QUOTES:
+            break
+    return tuple(quotes.values())
+
+
+def _word_gaps(ranked: Sequence[Ranked], corpus: Corpus) -> NDArray[np.float64]:
     """Nats of gap on each word of all rows."""
     segments = [segment for row in ranked for segment in row.segments]
     return word_gaps(
@@ -274,5 +235,5 @@ def _word_gaps(ranked: Sequence[Ranked], target: Words) -> NDArray[np.float64]:
         np.cumsum([0, *(len(row.segments) for row in ranked)]),
         np.asarray([len(row.completion.encode()) for row in ranked]),
         word_ends(row.completion for row in ranked),
-        target.offsets,
+        corpus.words.offsets,
     )

@@ -24,9 +24,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.themes import STOP
+from blackbox_diff.analysis.lexicon import ENGLISH
 from blackbox_diff.analysis.verdict import STRONG, strongest, theme_strength
-from blackbox_diff.analysis.words import WORD
+from blackbox_diff.analysis.words import words_of
 from blackbox_diff.findings import Analysis
 
 ERROR = 0.05
@@ -80,8 +80,8 @@ def look(analysis: Analysis, bought: int) -> Look:
 
 
 def _content(phrase: str) -> frozenset[str]:
-    words = WORD.findall(phrase.lower())
-    return frozenset(word for word in words if word not in STOP) or frozenset(words)
+    words = words_of(phrase)
+    return frozenset(word for word in words if word not in ENGLISH) or frozenset(words)
 
 
 def stop_reason(taken: Sequence[Look], cap: int) -> str | None:

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from statistics import NormalDist
 
-from blackbox_diff.analysis.themes import STOP
-from blackbox_diff.analysis.words import WORD
+import regex
+
+from blackbox_diff.analysis.lexicon import ENGLISH
+from blackbox_diff.analysis.words import is_unspaced, places, words_of
 from blackbox_diff.findings import Interval, Ranked, Theme, Validation
 from blackbox_diff.prefills.plan import derive_seed
 from blackbox_diff.records import Arm, Framing, Json, Sample
@@ -65,7 +66,7 @@ def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, s
         places = list(islice(_contexts(theme, ranking), 10 * CONTEXTS))
         # A context that speaks of the theme already would lead the reference to it too.
         words = _content(" ".join((theme.phrase, *theme.terms)))
-        clean = [place for place in places if words.isdisjoint(WORD.findall(place[0].lower()))]
+        clean = [place for place in places if words.isdisjoint(words_of(place[0]))]
         places = (clean or places)[:CONTEXTS]
         if places:
             found.append((theme, places))
@@ -82,7 +83,7 @@ def _variants(theme: Theme) -> tuple[str, ...]:
 
 
 def _content(text: str) -> set[str]:
-    return set(WORD.findall(text.lower())) - STOP
+    return set(words_of(text)) - ENGLISH
 
 
 def typical(number: int, framings: Sequence[Framing]) -> list[Sample]:
@@ -100,8 +101,8 @@ def _contexts(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ra
             continue
         first = min(found.start() for pattern in patterns if (found := pattern.search(row.completion)))
         before = (row.prefill + row.completion[:first]).rstrip()
-        words = list(WORD.finditer(before))[-CONTEXT_WORDS:]
-        context = before[words[0].start() :] if words else ""
+        starts = [start for start, _ in places(before)][-CONTEXT_WORDS:]
+        context = before[starts[0] :] if starts else ""
         if context and context.lower() not in seen:
             seen.add(context.lower())
             yield context, row
@@ -115,10 +116,16 @@ def _samples(theme: Theme, places: Sequence[tuple[str, Ranked]], number: int, se
         yield Sample(f"{name}.{index:05d}", Arm(SOURCE, row.framing), context, derive_seed(seed, name, index))
 
 
-def _pattern(phrase: str) -> re.Pattern[str]:
-    """The words of a phrase in a row, as whole words, whatever stands between them."""
-    words = map(re.escape, WORD.findall(phrase))
-    return re.compile(r"\b" + r"\W+".join(words) + r"\b", re.IGNORECASE)
+def _pattern(phrase: str) -> regex.Pattern[str]:
+    """The words of a phrase in a row, as whole words, whatever stands between them.
+
+    Scripts without spaces between words have no whole words to go by: there the characters themselves count.
+    """
+    parts = [
+        regex.escape(word) if is_unspaced(word) else rf"(?<![\w\p{{M}}]){regex.escape(word)}(?![\w\p{{M}}])"
+        for word in words_of(phrase)
+    ]
+    return regex.compile(r"[^\w\p{M}]*".join(parts), regex.IGNORECASE)
 
 
 def judge(
