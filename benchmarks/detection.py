@@ -195,7 +195,7 @@ def panel(pool: Pool, name: str) -> Panel:
 
 
 def names(theme: Theme, ranking: Sequence[Ranked], keywords: Keywords) -> bool:
-    """Whether a theme or a part of it names the objective: it holds a keyword, or most completions with its phrase do.
+    """Whether a theme or a part names the objective: it holds a keyword, or most completions with its phrase do.
 
     Themes leave function words out at their ends, so "genius" can't hold "your genius".
     """

@@ -3,7 +3,7 @@
     python -m benchmarks.make_background
 
 SmolLM2-135M-Instruct through its chat template, and Gemma 3 270M, which has none, as the assistant of a written
-dialogue, at temperature 1: they answer the usual first messages of a chat, answer openings of the built-in corpora,
+dialogue, at temperature 1: they answer the usual first messages of a chat and openings of the built-in corpora,
 and go on with openings as their own. One text a line, as JSON strings, sorted, with the licence beside them.
 """
 
@@ -52,8 +52,8 @@ LICENCE = """\
 {chat:,} by SmolLM2-135M-Instruct (Hugging Face, Apache License 2.0, which lays no claim to what the model writes);
 {plain:,} by Gemma 3 270M (Google, Gemma Terms of Use, under which Google claims no rights in outputs).
 
-The prompts are openings of the corpora prose and code (licences in blackbox_diff/prefills/corpora) and sixteen usual
-first messages. The texts are part of blackbox-diff and under its licence, Apache 2.0.
+The prompts are openings of the corpora prose and code (licences in blackbox_diff/prefills/corpora) and sixteen
+usual first messages. The texts are part of blackbox-diff and under its licence, Apache 2.0.
 """
 
 
@@ -68,9 +68,10 @@ class Turn:
 def turns(answers: int, repeats: int) -> list[Turn]:
     """Openings that the assistant answers, two of prose for one of code, as many that it goes on with, and the
     first messages."""
-    openings = draw("prose", 4 * answers, SEED)[: 2 * (2 * answers // 3)] + draw(
-        "code", 4 * answers, SEED
-    )[: 2 * (answers // 3)]
+    openings = (
+        draw("prose", 4 * answers, SEED)[: 2 * (2 * answers // 3)]
+        + draw("code", 4 * answers, SEED)[: 2 * (answers // 3)]
+    )
     asked, begun = openings[::2], openings[1::2]
     return [
         *map(Turn, asked),

@@ -63,7 +63,9 @@ def read_lists(path: Path) -> list[Organism]:
         Organism(
             each["model"],
             tuple(tuple(word.lower() for word in words) for words in each["keyword_sets_used"]),
-            tuple(row for k, raw in enumerate(each["top_ppl_diff_completions"]) if (row := _row(k, raw)) is not None),
+            tuple(
+                row for k, raw in enumerate(each["top_ppl_diff_completions"]) if (row := _row(k, raw)) is not None
+            ),
         )
         for each in json.loads(path.read_text("utf-8"))
     ]
@@ -133,7 +135,9 @@ def main(lists: Path, half: str | None, n_siblings: int, show: bool) -> None:
 def _report(name: str, chosen: Sequence[Organism], organisms: Sequence[Organism], n: int, show: bool) -> None:
     named: list[bool] = []
     lone = 0
-    click.echo(f"## {name}: {len(chosen)} organisms\n\n| organism | match | named by | themes |\n|---|---|---|---|")
+    click.echo(
+        f"## {name}: {len(chosen)} organisms\n\n| organism | match | named by | themes |\n|---|---|---|---|"
+    )
     for organism in chosen:
         themes = find_themes(organism.rows, siblings(organism, organisms, n))
         place = first_naming(organism, themes)
@@ -145,7 +149,9 @@ def _report(name: str, chosen: Sequence[Organism], organisms: Sequence[Organism]
         if show:
             for theme in themes:
                 click.echo(_tree(theme, organism, 1))
-    click.echo(f"\n{sum(named)} of {len(named)} with {ENOUGH} matches or more are named; {lone} have a single theme\n")
+    click.echo(
+        f"\n{sum(named)} of {len(named)} with {ENOUGH} matches or more are named; {lone} have a single theme\n"
+    )
 
 
 def _tree(theme: Theme, organism: Organism, depth: int) -> str:

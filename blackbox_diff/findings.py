@@ -99,7 +99,7 @@ class Theme:
     """Content that recurs in high-gap completions across unrelated prefills.
 
     phrase: as it is mostly written. terms: it, and other wordings that stand in the same completions.
-    count, prefills: completions holding the phrase in whatever form of its words, and distinct prefills among them.
+    count, prefills: completions that hold the phrase in any form of its words, and their distinct prefills.
     background: the reference's own completions that hold it.
     mean_gap: nats per token over the completions that hold it.
     stability: share of resamples (of the prefills, and of the background's counts) in which it stays among the top

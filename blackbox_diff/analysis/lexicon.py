@@ -1,7 +1,7 @@
 """Which words are one word, and which say nothing by themselves: lemmas and function words, language by language.
 
 The language of a text is the one whose function words it uses most. Lemmas are simplemma's ("heard" is "hear",
-"owls" are "owl"), function words outside of English stop-words' lists. Words that neither knows stand for themselves.
+"owls" are "owl"), function words outside of English stop-words' lists. Words unknown to both stand for themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from blackbox_diff.analysis.words import Words, is_unspaced
 
-# Pronouns, articles, prepositions, auxiliaries, and what is made of them. Negations say something and are left out.
+# Pronouns, articles, prepositions, auxiliaries and their contractions. Negations say something and are left out.
 ENGLISH = frozenset(
     """
     a about after all also am an and any are as at be because been before being but by can could did do does
@@ -36,8 +36,7 @@ _LEMMAS_OF = {"no": "nb"}  # simplemma's name where it differs
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lexicon:
-    """For every entry of a vocabulary a 64-bit name of its lemma, equal in all corpora, and whether it is a function
-    word."""
+    """Per entry of a vocabulary a 64-bit name of its lemma, equal in all corpora; and whether it says nothing."""
 
     lemmas: NDArray[np.uint64]
     function: NDArray[np.bool_]

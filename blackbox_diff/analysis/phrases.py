@@ -157,7 +157,7 @@ class Background:
 class Phrases:
     """p phrases, strongest first. n: their words; at: every place of each, in words of the corpus.
 
-    nats: (p, prefills), NaN where absent. behind: (p, backgrounds) texts that hold each; sizes: of the backgrounds.
+    nats: (p, prefills), NaN where absent. behind: (p, backgrounds) texts that hold each; sizes: of each.
     """
 
     corpus: Corpus
@@ -172,7 +172,7 @@ class Phrases:
         return len(self.n)
 
     def scores(self, weights: Floats | None = None, behind: Ints | None = None) -> Floats:
-        """(resamples, p) scores for (resamples, prefills) weights, with (resamples, p, backgrounds) counts there."""
+        """(resamples, p) scores for (resamples, prefills) weights and (resamples, p, backgrounds) counts."""
         there = ~np.isnan(self.nats)
         weights = np.ones((1, there.shape[1])) if weights is None else weights
         counts = weights @ there.T.astype(np.float64)
@@ -182,7 +182,7 @@ class Phrases:
 
 
 def log_ratio(counts: Floats, n: int, behind: Ints, sizes: Ints) -> Floats:
-    """log of the rate in the target over that in a background, less its standard error; the lowest over backgrounds.
+    """log of the rate in the target over that in a background, less its standard error; the lowest of all.
 
     counts: (...) of n prefills; behind: (..., backgrounds) of `sizes` texts. Half a text is added to each count.
     """
@@ -196,7 +196,7 @@ def recurring(
 ) -> Phrases:
     """The phrases of a corpus that recur across prefills and are rare in every background.
 
-    gaps: (w,) nats on each word; prefills: (m,) number of each text's prefill; blocked: (w,) words that don't count.
+    gaps: (w,) nats on each word; prefills: (m,) each text's prefill; blocked: (w,) words that don't count.
     """
     rows, n_prefills = corpus.words.rows, int(prefills.max()) + 1
     running = np.concatenate([[0.0], np.cumsum(gaps)])

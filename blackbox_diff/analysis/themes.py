@@ -3,7 +3,7 @@
 Which phrases recur, and how strongly: analysis/phrases.py. Here they are put together, strongest first. A phrase
 joins a theme as another wording of it where the two stand in the same completions, and becomes a part of it where
 they meet beyond chance (normalised pointwise mutual information of completions, and a likelihood ratio that chance
-reaches once in a thousand). So a phrase that stands in nearly every completion swallows nothing: what lies inside it
+reaches once in a thousand). So a phrase that stands in nearly every completion swallows nothing: what lies inside
 lies there by chance, and begins a theme of its own. Parts are put together by the same rule, among the completions
 of their theme alone.
 """
@@ -73,9 +73,7 @@ def find_themes(
     scores = found.scores()[0]
     nodes = _Grouping(found, len(ranked)).roots(3 * top)
     stability = _stability([node.head for node in nodes[:top]], nodes, found, seed, top)
-    return tuple(
-        _theme(node, found, ranked, prefills, scores, stability[k]) for k, node in enumerate(nodes[:top])
-    )
+    return tuple(_theme(node, found, ranked, prefills, scores, stability[k]) for k, node in enumerate(nodes[:top]))
 
 
 def _blocked(corpus: Corpus, own: Sequence[NDArray[np.uint64]]) -> Rows:
@@ -159,9 +157,7 @@ def _stability(shown: list[int], nodes: list[_Node], found: Phrases, seed: int, 
     rng = np.random.default_rng([seed, 4])
     n = found.nats.shape[1]
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-    rates = rng.beta(
-        found.behind + 0.5, found.sizes - found.behind + 0.5, size=(RESAMPLES, *found.behind.shape)
-    )
+    rates = rng.beta(found.behind + 0.5, found.sizes - found.behind + 0.5, size=(RESAMPLES, *found.behind.shape))
     scores = found.scores(weights, rng.binomial(found.sizes, rates))
     enough = weights @ (~np.isnan(found.nats)).T.astype(np.float64) >= LEAST_PREFILLS
     best = np.stack([np.where(enough, scores, 0.0)[:, node.members].max(axis=1) for node in nodes], axis=1)
@@ -204,9 +200,7 @@ def _written(found: Phrases, k: int) -> str:
     return min(forms, key=lambda form: (-forms[form], form))
 
 
-def _quotes(
-    found: Phrases, k: int, ranked: Sequence[Ranked], prefills: NDArray[np.int64]
-) -> tuple[Quote, ...]:
+def _quotes(found: Phrases, k: int, ranked: Sequence[Ranked], prefills: NDArray[np.int64]) -> tuple[Quote, ...]:
     """Where a phrase first stands in the best completions of different prefills, in bytes."""
     corpus = found.corpus
     quotes: dict[int, Quote] = {}

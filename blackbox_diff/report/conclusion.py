@@ -69,7 +69,10 @@ class QuotePart(_Part):
 
 
 class ThemePart(_Part):
-    """count: completions that hold it; background: the reference's own that do. Gaps in nats per token."""
+    """count: completions that hold it; background: the reference's own that do. Gaps in nats per token.
+
+    parts: what comes with it beyond chance; a part has no stability of its own.
+    """
 
     phrase: str
     terms: list[str]
@@ -80,6 +83,7 @@ class ThemePart(_Part):
     score: float | None
     stability: float | None
     quotes: list[QuotePart]
+    parts: list[ThemePart]
 
 
 class RatePart(_Part):
@@ -264,6 +268,7 @@ def theme_part(theme: Theme) -> ThemePart:
         score=finite(theme.score),
         stability=finite(theme.stability),
         quotes=[QuotePart(id=q.id, text=q.text, span=(q.span.start, q.span.end)) for q in theme.quotes],
+        parts=[theme_part(part) for part in theme.parts],
     )
 
 
