@@ -1,36 +1,30 @@
 """Every error this package raises on purpose.
 
     BlackboxDiffError
-    ├── UsageError              exit 2  bad usage or bad input; nothing was bought
+    ├── UsageError                      bad usage or bad input; nothing was bought
     │   ├── ConfigError                 a setting that can't be, with the field and the fix
     │   ├── InputError                  a file or corpus that can't be read
     │   ├── RunFileError                not a run, a newer format, a run in use, an option that differs
     │   ├── MissingKeyError             the environment variable that should hold a key is unset
     │   └── EndpointUsageError          unreachable URL, unknown model, rejected key
-    ├── NotAuditableError       exit 4  the endpoint lacks what an audit needs
-    ├── StoppedError            exit 3  stopped before the end; resumable
+    ├── NotAuditableError               the endpoint lacks what an audit needs
+    ├── StoppedError                    stopped before the end; resumable
     │   ├── BudgetError                 the next call could pass a cap
     │   └── CircuitOpenError            the last calls all failed the same way
-    └── StorageError            exit 3  the run file can't be written (disk full); resumable
+    └── StorageError                    the run file can't be written (disk full); resumable
 
 Messages are one line and name the file, field or endpoint and the fix. No message ever holds a key.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 
 class BlackboxDiffError(Exception):
-    """Base of all expected failures; the CLI prints the message and exits with `exit_code`."""
-
-    exit_code: ClassVar[int] = 1
+    """Base of all expected failures: the message is all that a user needs to see."""
 
 
 class UsageError(BlackboxDiffError):
     """Bad usage or bad input: nothing was bought."""
-
-    exit_code = 2
 
 
 class ConfigError(UsageError):
@@ -56,13 +50,9 @@ class EndpointUsageError(UsageError):
 class NotAuditableError(BlackboxDiffError):
     """The endpoint works, and lacks what an audit (or a reference) needs."""
 
-    exit_code = 4
-
 
 class StoppedError(BlackboxDiffError):
     """The run stopped before its end and can be resumed."""
-
-    exit_code = 3
 
 
 class BudgetError(StoppedError):
@@ -75,5 +65,3 @@ class CircuitOpenError(StoppedError):
 
 class StorageError(BlackboxDiffError):
     """The run file can't be written; what was stored before is intact."""
-
-    exit_code = 3

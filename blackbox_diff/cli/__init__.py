@@ -1,7 +1,6 @@
 """The command line: options in, exit codes out; no logic. Commands load their modules when they run.
 
-Exit codes: 0 done, 2 bad usage or input, 3 stopped at a cap (resumable), 4 endpoint can't be audited,
-5 what --fail-on names, 130 interrupted (resumable).
+Exit codes: exit_codes.py.
 """
 
 from __future__ import annotations
@@ -59,22 +58,23 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an expected failure ends as one line on stderr and an exit code."""
+    from blackbox_diff.cli.exit_codes import INTERRUPTED, USAGE, exit_code
     from blackbox_diff.errors import BlackboxDiffError
 
     try:
         result: Any = cli.main(arguments, standalone_mode=False)
     except click.exceptions.Abort:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "blackbox-diff"
         click.echo(f"{command}: {error.format_message()} (`{command} --help` lists what there is)", err=True)
-        sys.exit(2)
+        sys.exit(USAGE)
     except BlackboxDiffError as error:
         click.echo(f"blackbox-diff: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         click.echo("blackbox-diff: interrupted", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone: nothing is left to say
         sys.exit(0)

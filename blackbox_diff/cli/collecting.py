@@ -7,12 +7,12 @@ import signal
 from collections.abc import Awaitable
 from typing import Protocol
 
+from blackbox_diff.cli.exit_codes import INTERRUPTED, exit_code
 from blackbox_diff.report.progress import live_view
 from blackbox_diff.run.collect import Stop
 from blackbox_diff.run.pipeline import Ended
 from blackbox_diff.run.progress import Listener, Notice, Progress
 
-EXIT_INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -46,5 +46,5 @@ def collected(begin: Collecting) -> int:
 
     ended = asyncio.run(run())
     if ended.interrupted:
-        return EXIT_INTERRUPTED
-    return ended.error.exit_code if ended.error else 0
+        return INTERRUPTED
+    return exit_code(ended.error)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from blackbox_diff.cli.exit_codes import INTERRUPTED, NOT_AUDITABLE, STOPPED
 from blackbox_diff.cli.options import failure
-from blackbox_diff.errors import NotAuditableError
 from blackbox_diff.report.conclusion import as_json as to_json
 from blackbox_diff.report.conclusion import conclude
 from blackbox_diff.report.terminal import render
@@ -24,7 +24,7 @@ def finish(
     empty = unscored(run)
     if empty is not None:
         click.echo(f"{empty}; {again}", err=True)
-        return exit_code or NotAuditableError.exit_code
+        return exit_code or NOT_AUDITABLE
     results = read_run(run, reference=reference)
     code = exit_code or failure(fail_on, results.analysis.verdict.outcome)
     html = run / "report.html"
@@ -36,6 +36,6 @@ def finish(
 
     render(results.analysis, results.summary, Console())
     click.echo(f"report: {html.resolve().as_uri()}")
-    if exit_code in (3, 130):
+    if exit_code in (STOPPED, INTERRUPTED):
         click.echo(f"stopped: {results.summary.stopped_because}; {again}", err=True)
     return code

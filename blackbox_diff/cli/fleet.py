@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from blackbox_diff.cli.options import EXIT_FAIL_ON, JSON, failure
-from blackbox_diff.errors import StoppedError
+from blackbox_diff.cli import exit_codes
+from blackbox_diff.cli.options import JSON, failure
 
 
 @click.command()
@@ -56,7 +56,7 @@ def fleet(plan: Path, out: Path, engine: str, scheduler: str | None, workers: in
             click.echo(line)
         click.echo(f"index: {(out / 'index.html').resolve().as_uri()}")
     unfinished = any(row.status in ("stopped", "not bought") for row in index.rows)
-    return StoppedError.exit_code if unfinished else 0
+    return exit_codes.STOPPED if unfinished else exit_codes.DONE
 
 
 @click.command()
@@ -68,7 +68,7 @@ def fleet(plan: Path, out: Path, engine: str, scheduler: str | None, workers: in
     "--fail-on",
     multiple=True,
     type=click.Choice(["changed"]),
-    help=f"End with exit code {EXIT_FAIL_ON} on a change.",
+    help=f"End with exit code {exit_codes.FAIL_ON} on a change.",
 )
 @JSON
 def compare(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import click
 
+from blackbox_diff.cli import exit_codes
 from blackbox_diff.cli.options import (
     FAIL_ON,
     JSON,
@@ -51,7 +52,6 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
     An audit within a day follows what was found, unless the endpoint is on this machine.
     """
     from blackbox_diff.config.model import EndpointConfig, parse_endpoint
-    from blackbox_diff.errors import NotAuditableError
     from blackbox_diff.report.terminal import profile_lines
     from blackbox_diff.run.commands import probe_endpoint
 
@@ -61,7 +61,7 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
     for line in [json.dumps(profile.model_dump())] if as_json else profile_lines(profile):
         click.echo(line)
     usable = profile.auditable if purpose == "target" else profile.can_score
-    return 0 if usable else NotAuditableError.exit_code
+    return exit_codes.DONE if usable else exit_codes.NOT_AUDITABLE
 
 
 @click.command()
@@ -157,14 +157,14 @@ def watch(run: Path, prompts: int, seed: int, as_json: bool, **options: Any) -> 
     """
     from dataclasses import asdict
 
-    from blackbox_diff.cli.options import EXIT_FAIL_ON
-    from blackbox_diff.errors import NotAuditableError
     from blackbox_diff.run.watch import watch_run
 
     changes = {name.removeprefix("target_"): value for name, value in options.items() if value is not None}
     found = asyncio.run(watch_run(run, changes, prompts=prompts, seed=seed))
     click.echo(json.dumps({"schema": 1, "run": str(run), **asdict(found)}) if as_json else found.sentence)
-    return {"same": 0, "changed": EXIT_FAIL_ON, "unknown": NotAuditableError.exit_code}[found.outcome]
+    return {"same": exit_codes.DONE, "changed": exit_codes.FAIL_ON, "unknown": exit_codes.NOT_AUDITABLE}[
+        found.outcome
+    ]
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from blackbox_diff.cli import exit_codes
 from blackbox_diff.config.model import (
     AuditConfig,
     EndpointConfig,
@@ -20,19 +21,18 @@ from blackbox_diff.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-EXIT_FAIL_ON = 5
 JSON = click.option("--json", "as_json", is_flag=True, help="One object on stdout, progress on stderr.")
 FAIL_ON = click.option(
     "--fail-on",
     multiple=True,
     type=click.Choice(["finding", "undecided"]),
-    help=f"End with exit code {EXIT_FAIL_ON} where this is the verdict; may be given twice.",
+    help=f"End with exit code {exit_codes.FAIL_ON} where this is the verdict; may be given twice.",
 )
 
 
 def failure(fail_on: Sequence[str], outcome: str) -> int:
     """The exit code that `--fail-on` asks for at this outcome."""
-    return EXIT_FAIL_ON if outcome in fail_on else 0
+    return exit_codes.FAIL_ON if outcome in fail_on else 0
 
 
 ENDPOINT_FIELDS = ("url", "model", "key_env", "dialect", "label", "api_version", "provider")
