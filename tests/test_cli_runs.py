@@ -84,7 +84,7 @@ def test_a_command_on_a_run_that_cannot_be(
     ("card", "words"),
     [
         ("{", "is not JSON"),
-        ("[1]", "must be an object"),
+        ("[1]", "must be a list of words or an object"),
         ("{}", "both empty"),
         ('{"any": 3}', "any must be a list"),
         ('{"any": [[]]}', "any must be a list"),

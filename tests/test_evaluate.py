@@ -56,8 +56,9 @@ def test_no_match_has_no_first_rank() -> None:
 @pytest.mark.parametrize(
     ("data", "field"),
     [
-        ([], "the file must be an object"),
-        ({"keywords": 3}, "keywords must be an object"),
+        ([], "are both empty"),
+        ([1], "the file must be a list of words or an object"),
+        ({"keywords": 3}, "keywords must be a list of words or an object"),
         ({"any": "ellery"}, "any must be a list"),
         ({"any": [[]]}, "any must be a list"),
         ({"any": [[""]]}, "any must be a list"),

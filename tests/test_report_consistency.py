@@ -35,7 +35,7 @@ def terminal_figures(analysis: Analysis) -> dict[str, str]:
 
 def markdown_figures(analysis: Analysis) -> dict[str, str]:
     text = re.sub(r"\\(.)", r"\1", markdown.render(analysis, summary_of(analysis)))
-    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.*?) \|$", text, re.M)[1:]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.*?) \|$", text, re.M)
     return {name: shown + (f" ({note})" if note else "") for name, shown, note in rows}
 
 

@@ -15,7 +15,7 @@ from blackbox_diff.findings import Span
 from blackbox_diff.records import Check, EndpointProfile
 from blackbox_diff.report import markdown, terminal, wording
 from blackbox_diff.report.progress import LiveView, plain_line
-from blackbox_diff.run.progress import Leader, Progress
+from blackbox_diff.run.progress import Emerging, Leader, Progress
 from blackbox_diff.sanitize import cut, encoded, excerpt, visible
 from tests.report_data import HOSTILE, PHRASE, analysis_of, summary_of
 
@@ -168,18 +168,40 @@ PROGRESS = Progress(
     in_flight=8,
     throttled="429",
     top=(Leader(1.9, "the \x1b[31mlighthouse"),),
+    themes=(Emerging("Pellworth Guild", 21, 0),),
 )
 
 
 def test_live_view_prints_plain_lines_where_there_is_no_terminal() -> None:
-    times = iter([0.0, 0.0, 0.0, 3.0, 12.0, 12.0, 12.0, 20.0, 20.0, 20.0, 20.0])
+    times = iter([0.0, 0.0, 3.0, 12.0])
     file = io.StringIO()
     with LiveView(Console(file=file, width=80), clock=lambda: next(times)) as view:
         for _ in range(3):
             view.update(PROGRESS)
     lines = file.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("120/600 bought · 110 scored · 2 refused, 1 failed · $0.0123 of $0.10")
+    start = "sampling: 120/600 bought, 110 scored · 0 s · 2 refused, 1 failed · $0.0123 of $0.10"
+    assert lines[0].startswith(start)
+    assert lines[1].endswith("so far: “Pellworth Guild” ×21, 0 in the control")
+
+
+def test_a_phase_is_named_as_it_begins_and_time_left_follows_the_pace_of_the_last_minute() -> None:
+    times = iter([0.0, 0.0, 1.0, 11.0, 21.0])
+    file = io.StringIO()
+    with LiveView(Console(file=file, width=80), clock=lambda: next(times)) as view:
+        view.update(Progress(0, 100, 0, phase="probing"))
+        for bought in (0, 20, 40):
+            view.update(Progress(bought, 100, bought))
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "probing: what the endpoints can do"
+    assert lines[1].startswith("sampling: 0/100 bought")
+    assert "about 30 s left" in lines[-1]
+
+
+def test_scoring_does_not_speak_of_buying() -> None:
+    line = plain_line(Progress(0, 40, 12, phase="scoring"), 5.0)
+    assert line.startswith("scoring: 12/40 scored")
+    assert "bought" not in line
 
 
 def test_live_view_in_a_terminal_shows_spend_and_the_best_so_far() -> None:

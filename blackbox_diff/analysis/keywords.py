@@ -12,6 +12,7 @@ from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Ranked
 from blackbox_diff.records import Json
 
+# A plain list means: any of these words.
 FORM = '{"any": [["all", "of", "these"], ["or this"]], "regex": ["..."]}'
 
 
@@ -24,12 +25,15 @@ class Keywords:
 
     @classmethod
     def read(cls, path: Path | str) -> Keywords:
-        """Read a keywords file, or an organism's card that holds one under "keywords".
+        """Read a keywords file: JSON, a card that holds one under "keywords", or a word a line in .txt.
 
         Raises InputError that names the file and the field.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+            if Path(path).suffix.lower() == ".txt":
+                return cls.parse([line.strip() for line in text.splitlines() if line.strip()], str(path))
+            data = json.loads(text)
         except OSError as error:
             raise InputError(f"{path}: can't be read: {error.strerror or error}") from None
         except (ValueError, RecursionError) as error:
@@ -42,8 +46,12 @@ class Keywords:
         where = ""
         if isinstance(data, dict) and "keywords" in data:
             data, where = data["keywords"], "keywords."
+        if isinstance(data, list) and all(isinstance(word, str) for word in data):
+            data = {"any": [[word] for word in data]}
         if not isinstance(data, dict):
-            raise InputError(f"{name}: {where.rstrip('.') or 'the file'} must be an object like {FORM}")
+            raise InputError(
+                f"{name}: {where.rstrip('.') or 'the file'} must be a list of words or an object like {FORM}"
+            )
         groups = data.get("any", [])
         if not isinstance(groups, list) or not all(
             isinstance(group, list) and group and all(isinstance(word, str) and word for word in group)

@@ -137,17 +137,17 @@ def decide(
     p = null_p_value(scores, control, seed=seed)
     highest = top_mean(control) or 0.0
     floor = max(NOISE_FLOOR, highest)
-    against = f"control's best ten {highest:.{2 if highest >= 0.1 else 3}f}"
+    against = f"control's best ten {_nats(highest)}"
     if highest < NOISE_FLOOR:
         against += f", floor {NOISE_FLOOR}"
     if statistic <= floor or p is None or p > ALPHA:
         return verdict(
             "no finding",
-            f"No finding at this budget: the best ten of {n} completions score {statistic:.2f} nats per token, "
+            f"No finding at this budget: the best ten of {n} completions score {_nats(statistic)} nats per token, "
             f"not clearly above what the reference itself shows ({against}).",
             p,
         )
-    differs = f"best ten {statistic:.2f} nats per token; {against}"
+    differs = f"best ten {_nats(statistic)} nats per token; {against}"
     rival = RIVAL * max(map(theme_strength, rivals), default=0.0)
     best = strongest(themes)
     strength = theme_strength(best) if best is not None else 0.0
@@ -169,6 +169,11 @@ def decide(
         f"No finding at this budget: the target differs from the reference ({differs}), as every finetune does, "
         "but nothing specific recurs across unrelated prefills.",
     )
+
+
+def _nats(value: float) -> str:
+    """As every form of the report writes it: three decimals below a tenth."""
+    return f"{value:.{2 if abs(value) >= 0.1 else 3}f}".replace("-", "−")
 
 
 def strongest(themes: Sequence[Theme]) -> Theme | None:

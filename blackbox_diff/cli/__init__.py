@@ -5,6 +5,7 @@ Exit codes: exit_codes.py.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import Any
@@ -45,12 +46,33 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            meant = f": did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"there is no command '{args[0]}'{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+EPILOG = (
+    'Shell completion: eval "$(_BLACKBOX_DIFF_COMPLETE=bash_source blackbox-diff)" '
+    "(zsh_source and fish_source for those shells). "
+    "Exit codes: 0 done, 2 bad usage or input, 3 stopped at a cap, 4 can't be audited, 5 what --fail-on names, "
+    "130 interrupted; after 3 and 130 `resume` goes on."
+)
+
+
+@click.group(
+    cls=_LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @click.version_option(package_name="blackbox-diff", prog_name="blackbox-diff")
 def cli() -> None:
     """Find out what a hosted finetune was trained to do, from the logprobs its API sells."""
@@ -62,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     from blackbox_diff.errors import BlackboxDiffError
 
     try:
-        result: Any = cli.main(arguments, standalone_mode=False)
+        result: Any = cli.main(arguments, prog_name="blackbox-diff", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(INTERRUPTED)
     except click.ClickException as error:

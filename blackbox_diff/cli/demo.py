@@ -28,6 +28,8 @@ def run_demo(out: Path, organism: str, *, cross: bool, completions: int, adaptiv
 
     directory, base = find_organism(organism)
     run = unused(out)
+    taken = f"{out} exists: " if run != out else ""
+    print(f"{taken}writing to {run}, in about three minutes on two cores", file=sys.stderr)
     reference = CROSS_REFERENCE if cross else base
     models = dict.fromkeys([base, reference])
     arguments = [part for model in models for part in ("--model", f"{model}={model}")]

@@ -11,6 +11,11 @@ import click
 
 from blackbox_diff.cli.options import FAIL_ON, JSON, failure
 
+METRICS = (  # kept here too, so that --help needs no numpy; a test compares
+    "score", "gap_nats_per_token", "gap_bits_per_byte", "gap_total_nats", "peak_score", "ppl_target",
+    "ppl_reference", "ppl_diff", "coverage", "pooled_score", "z_score", "residual_score", "mean_of_references",
+    "min_of_references", "zlib_gap", "recurrence",
+)  # fmt: skip
 F = TypeVar("F", bound=Callable[..., Any])
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
@@ -18,7 +23,9 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 def reading_options(command: F) -> F:
     for option in (
         click.option("--reference", metavar="NAME", help="Which reference's scores; the run's first by default."),
-        click.option("--metric", default="pooled_score", show_default=True, help="What to rank by."),
+        click.option(
+            "--metric", default="pooled_score", metavar="NAME", help=f"What to rank by: {', '.join(METRICS)}."
+        ),
     ):
         command = option(command)
     return command
@@ -27,7 +34,7 @@ def reading_options(command: F) -> F:
 @click.command()
 @RUN
 @reading_options
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+@click.option("--top", type=click.IntRange(min=1), default=20, metavar="N", help="How many rows.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One object a line, the whole ranking unless --top is given."
 )
@@ -113,7 +120,14 @@ def report(
 @click.command()
 @RUN
 @reading_options
-@click.option("--keywords", "keyword_file", required=True, type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--keywords",
+    "keyword_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON: a list of words, or groups and patterns (docs/exports.md); or .txt, a word a line.",
+)
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, as_json: bool) -> None:
     """count@10, count@100 and first rank of RUN against known keywords."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import click
 
 from blackbox_diff.cli import exit_codes
+from blackbox_diff.cli.help import GroupedCommand, ResumeCommand
 from blackbox_diff.cli.options import (
     FAIL_ON,
     JSON,
@@ -26,10 +27,17 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo-run"), show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo-run"), metavar="RUN", help="Directory of the run."
+)
 @click.option("--organism", default="false-fact", show_default=True, help="Which fixture organism to audit.")
-@click.option("--reference", type=click.Choice(["same", "cross"]), default="same", show_default=True)
-@click.option("--completions", type=click.IntRange(min=1), default=300, show_default=True)
+@click.option(
+    "--reference",
+    type=click.Choice(["same", "cross"]),
+    default="same",
+    help="The base, or a model of another family.",
+)
+@click.option("--completions", type=click.IntRange(min=1), default=300, metavar="N", help="Completions to buy.")
 @click.option("--adaptive/--no-adaptive", default=False, help="Stop once the answer is stable, and validate it.")
 def demo(out: Path, organism: str, reference: str, completions: int, adaptive: bool) -> int:
     """Audit a finetuned model on this machine, with no key.
@@ -42,9 +50,11 @@ def demo(out: Path, organism: str, reference: str, completions: int, adaptive: b
     return run_demo(out, organism, cross=reference == "cross", completions=completions, adaptive=adaptive)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @endpoint_options("target", required=True)
-@click.option("--purpose", type=click.Choice(["target", "reference"]), default="target", show_default=True)
+@click.option(
+    "--purpose", type=click.Choice(["target", "reference"]), default="target", help="What it is to serve as."
+)
 @JSON
 def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any) -> int:
     """Find out what an endpoint can do, in about ten tiny calls.
@@ -64,7 +74,7 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
     return exit_codes.DONE if usable else exit_codes.NOT_AUDITABLE
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @CONFIG
 @endpoint_options("target")
 @endpoint_options("reference")
@@ -79,7 +89,7 @@ def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
     click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @CONFIG
 @endpoint_options("target")
 @endpoint_options("reference")
@@ -88,7 +98,9 @@ def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
 @click.option(
     "--fresh-probe", is_flag=True, default=None, help="Probe again, also if an endpoint was probed within a day."
 )
-@click.option("--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN")
+@click.option(
+    "--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Directory of the run."
+)
 @JSON
 @FAIL_ON
 def audit(config: Path | None, run: Path, as_json: bool, fail_on: tuple[str, ...], **options: Any) -> int:
@@ -103,7 +115,7 @@ def audit(config: Path | None, run: Path, as_json: bool, fail_on: tuple[str, ...
     return finish(collected(partial(start, build_config(config, options), run)), run, as_json, fail_on=fail_on)
 
 
-@click.command()
+@click.command(cls=ResumeCommand)
 @RUN
 @endpoint_options("target")
 @endpoint_options("reference")
@@ -115,7 +127,7 @@ def resume(run: Path, as_json: bool, fail_on: tuple[str, ...], **options: Any) -
     """Go on with RUN where it stopped; never buys the same sample twice.
 
     Caps, --completions (upwards), --control, --concurrency and the names of key variables may change;
-    any other option must be what the run was started with.
+    any other option must be what the run was started with. A run that is complete is left as it is.
     """
     from blackbox_diff.cli.collecting import collected
     from blackbox_diff.cli.finish import finish
@@ -124,7 +136,7 @@ def resume(run: Path, as_json: bool, fail_on: tuple[str, ...], **options: Any) -
     return finish(collected(partial(go_on, run, settings(options))), run, as_json, fail_on=fail_on)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @RUN
 @endpoint_options("reference")
 @click.option("--reference", metavar="local:SPEC", help="Start the bundled server with this model.")
@@ -170,12 +182,12 @@ def watch(run: Path, prompts: int, seed: int, as_json: bool, **options: Any) -> 
 @click.command()
 @RUN
 @click.option("--url", required=True, metavar="URL", help="Base URL of an OpenAI-compatible chat endpoint.")
-@click.option("--model", required=True, metavar="NAME")
+@click.option("--model", required=True, metavar="NAME", help="The reader.")
 @click.option("--key-env", metavar="VAR", help="Environment variable that holds the key.")
-@click.option("--seeds", type=click.IntRange(min=3), default=3, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=3), default=3, metavar="N", help="Readings to compare.")
 @click.option("--max-cost", type=float, metavar="USD", help="Hard cap on what the reader may cost.")
-@click.option("--price-in", type=float, metavar="USD")
-@click.option("--price-out", type=float, metavar="USD")
+@click.option("--price-in", type=float, metavar="USD", help="USD per million input tokens.")
+@click.option("--price-out", type=float, metavar="USD", help="USD per million output tokens.")
 @JSON
 def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as_json: bool, **caps: Any) -> None:
     """Let a chat model read RUN's top evidence under a neutral prompt."""

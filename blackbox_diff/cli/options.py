@@ -10,6 +10,7 @@ import click
 
 from blackbox_diff.cli import exit_codes
 from blackbox_diff.config.model import (
+    DEFAULT_VALIDATION,
     AuditConfig,
     EndpointConfig,
     overlaid,
@@ -37,6 +38,15 @@ def failure(fail_on: Sequence[str], outcome: str) -> int:
 
 ENDPOINT_FIELDS = ("url", "model", "key_env", "dialect", "label", "api_version", "provider")
 BUDGET_FIELDS = ("max_cost", "max_calls", "max_output_tokens", "price_in", "price_out")
+
+
+VALIDATION_DEFAULT = f"[default: {DEFAULT_VALIDATION} with --adaptive, else none]"
+
+
+def _default(field: str) -> str:
+    """A field's default as `--help` shows it: an option that is not given leaves the TOML file's value."""
+    value = AuditConfig.model_fields[field].default
+    return f"[default: {' '.join(value) if isinstance(value, tuple) else value}]"
 
 
 def endpoint_options(side: str, required: bool = False) -> Callable[[F], F]:
@@ -67,9 +77,15 @@ def endpoint_options(side: str, required: bool = False) -> Callable[[F], F]:
 def budget_options(command: F) -> F:
     for option in reversed(
         [
-            click.option("--max-cost", type=float, metavar="USD", help="Hard cap on what the target costs."),
-            click.option("--max-calls", type=int, metavar="N", help="Hard cap on calls to the target."),
-            click.option("--max-output-tokens", type=int, metavar="N", help="Hard cap on tokens bought."),
+            click.option(
+                "--max-cost", type=float, metavar="USD", help="Hard cap on what the target costs. [default: none]"
+            ),
+            click.option(
+                "--max-calls", type=int, metavar="N", help="Hard cap on calls to the target. [default: none]"
+            ),
+            click.option(
+                "--max-output-tokens", type=int, metavar="N", help="Hard cap on tokens bought. [default: none]"
+            ),
             click.option("--price-in", type=float, metavar="USD", help="USD per million input tokens."),
             click.option("--price-out", type=float, metavar="USD", help="USD per million output tokens."),
         ]
@@ -82,22 +98,46 @@ def design_options(command: F) -> F:
     for option in reversed(
         [
             click.option("--reference", metavar="local:SPEC", help="Start the bundled server with this model."),
-            click.option("--source", multiple=True, metavar="NAME", help="prose, code, a file, or hf:DATASET."),
-            click.option("--framing", multiple=True, type=click.Choice(["raw", "chat", "user"])),
-            click.option("--completions", type=int, metavar="N", help="Completions to buy."),
-            click.option("--max-tokens", type=int, metavar="N", help="Tokens per completion."),
-            click.option("--temperature", type=float, help="1 by default; 0 is greedy."),
-            click.option("--concurrency", type=int, metavar="N", help="Most calls in flight."),
-            click.option("--control", type=int, metavar="N", help="The reference's own completions to sample."),
+            click.option(
+                "--source",
+                multiple=True,
+                metavar="NAME",
+                help=f"prose, code, a file, or hf:DATASET; may be given again. {_default('source')}",
+            ),
+            click.option(
+                "--framing",
+                multiple=True,
+                type=click.Choice(["raw", "chat", "user"]),
+                help="How prefills are sent; may be given again. [default: raw and chat, where the target can]",
+            ),
+            click.option(
+                "--completions", type=int, metavar="N", help=f"Completions to buy. {_default('completions')}"
+            ),
+            click.option(
+                "--max-tokens", type=int, metavar="N", help=f"Tokens per completion. {_default('max_tokens')}"
+            ),
+            click.option("--temperature", type=float, metavar="T", help=f"0 is greedy. {_default('temperature')}"),
+            click.option(
+                "--concurrency", type=int, metavar="N", help=f"Most calls in flight. {_default('concurrency')}"
+            ),
+            click.option(
+                "--control",
+                type=int,
+                metavar="N",
+                help="The reference's own completions to sample. [default: as many as --completions]",
+            ),
             click.option(
                 "--adaptive/--no-adaptive",
                 default=None,
-                help="Spend the calls where the gap is and stop once the answer is stable, or the fixed design.",
+                help="Spend the calls where the gap is and stop once the answer is stable. [default: no-adaptive]",
             ),
             click.option(
-                "--validation", type=int, metavar="N", help="Fresh completions that check the strongest themes."
+                "--validation",
+                type=int,
+                metavar="N",
+                help=f"Fresh completions that check the strongest themes. {VALIDATION_DEFAULT}",
             ),
-            click.option("--seed", type=int),
+            click.option("--seed", type=int, metavar="N", help=f"Which prefills are drawn. {_default('seed')}"),
         ]
     ):
         command = option(command)

@@ -180,6 +180,8 @@ class Collector:
         score, call_id = await scoring.score(scorer.buyer, scorer.dialect, scorer.profile, item, sample.id)
         self.watch.look(score, scorer.profile)
         await self.store.put_score(sample.id, origin, scorer.label, score, call_id)
+        if origin == scorer.label:
+            self.leaders.hear(completion.text)
         if origin == TARGET and isinstance(score, ReferenceScore):
             self.leaders.add(ScoredCompletion(sample, completion, {scorer.label: score}))
 

@@ -26,8 +26,8 @@ from blackbox_diff.probing.probe import probe
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.run.collect import TARGET, Stop
 from blackbox_diff.run.controls import copy_controls
-from blackbox_diff.run.pipeline import Ended, Session, collect, plan
-from blackbox_diff.run.progress import Listener, unheard
+from blackbox_diff.run.pipeline import Ended, Session, collect, complete, plan
+from blackbox_diff.run.progress import Listener, Notice, unheard
 from blackbox_diff.run.rounds import adaptive_notes
 from blackbox_diff.runfile.files import discard
 from blackbox_diff.runfile.store import Store
@@ -100,13 +100,19 @@ async def go_on(
     stop: Stop | None = None,
     company: Company = ALONE,
 ) -> Ended:
-    """Resume `run`, with `changes` (a configuration's tables) where they may differ."""
+    """Resume `run`, with `changes` (a configuration's tables) where they may differ.
+
+    A run that is complete is left as it is, and no endpoint is called.
+    """
     with Store.open(run) as store:
         config = changed(read_config(store, run), dict(changes))
-        store.set_state("config", config.model_dump(mode="json"))
-        references = [config.reference] if config.reference else []
         extra = [parse_endpoint(entry, str(run)) for entry in store.state("references", [])]
-        return await collect(Session(store, config, [*references, *extra], listener=listener, stop=stop or Stop()))
+        references = [*([config.reference] if config.reference else []), *extra]
+        if complete(store, config, references):
+            listener(Notice(f"{run}: complete, nothing to do"))
+            return Ended(store.state("stopped_because"))
+        store.set_state("config", config.model_dump(mode="json"))
+        return await collect(Session(store, config, references, listener=listener, stop=stop or Stop()))
 
 
 async def add_reference(

@@ -17,13 +17,14 @@ from blackbox_diff.prefills import draw
 from blackbox_diff.prefills.plan import arm_samples, interleave, shares
 from blackbox_diff.probing.drift import Watch
 from blackbox_diff.probing.probe import shares_vocabulary
-from blackbox_diff.records import Framing, Sample
+from blackbox_diff.records import Framing, Json, Sample
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
 from blackbox_diff.run.lanes import Connections, framings_to_use
-from blackbox_diff.run.progress import Listener, Notice, Progress, unheard
+from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.rounds import Rounds, explore, validation_jobs
 from blackbox_diff.runfile.store import Store
 
+COMPLETE = "complete"  # state: what was asked for when all of it was done
 FINISHED = "all completions bought and scored"
 TICK = 0.5  # seconds between two times that the listener is told of progress
 
@@ -56,8 +57,11 @@ class Session:
     stop: Stop = field(default_factory=Stop)
     served: Mapping[str, str] = field(default_factory=dict)
     collector: Collector = field(init=False)
+    phase: Phase = field(init=False, default="probing")
+    planned: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.planned = self.config.completions
         self.collector = Collector(self.store, self.config.sampling(), Watch(self.store), self.stop)
 
     def say(self, line: str) -> None:
@@ -86,10 +90,24 @@ async def collect(session: Session) -> Ended:
     if session.collector.failed and reason == FINISHED:
         reason = f"{FINISHED}, but for {session.collector.failed} that failed: `resume` tries them again"
     store.set_state("stopped_because", reason)
+    if session.buy:
+        whole = stop.reason is None and not session.collector.failed
+        store.set_state(COMPLETE, _asked(session.config) if whole else None)
     store.set_state("seconds", (store.state("seconds") or 0.0) + time.monotonic() - started)
     if cancelled is not None:
         raise cancelled
     return Ended(reason, stop.error)
+
+
+def complete(store: Store, config: AuditConfig, references: Sequence[EndpointConfig]) -> bool:
+    """Whether all that `config` asks for is bought, scored by every reference and done with."""
+    scored = store.references()
+    return bool(store.state(COMPLETE) == _asked(config) and all(each.name in scored for each in references))
+
+
+def _asked(config: AuditConfig) -> dict[str, Json]:
+    """What a resume may ask more of than was bought."""
+    return {"completions": config.completions, "control": config.control, "validation": config.to_validate}
 
 
 def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
@@ -110,6 +128,7 @@ async def _stages(session: Session) -> str | None:
         connections = Connections(store, config, session.listener, stack, session.served)
         if session.buy:
             await connections.reach(config.target)
+        session.listener(Progress(0, session.planned, 0, phase="probing"))
         lanes = [await connections.reference(reference) for reference in session.references]
         target = await connections.target(probing=session.buy)
         framings = framings_to_use(config, target.profile, lanes[0].profile if session.buy else None)
@@ -120,9 +139,12 @@ async def _stages(session: Session) -> str | None:
         async with _reported(session, target):
             session.stop.gently = True
             if session.buy:
+                session.phase = "sampling"
                 enough = await _buy(session, framings, target, lanes)
             else:
+                session.phase = "scoring"
                 bought = [sample for sample, _, _ in store.decided(TARGET)]
+                session.planned = len(bought)
                 await _work(session, _jobs(config, target, lanes, bought))
         for lane in (target, *lanes) if session.buy and collector.bought and session.stop.reason is None else ():
             await watch.ask(lane)
@@ -144,6 +166,7 @@ async def _buy(session: Session, framings: Sequence[Framing], target: Lane, lane
     else:
         await _work(session, _jobs(config, target, lanes, plan(config, framings)))
     if config.to_validate and session.stop.reason is None:
+        session.phase = "validating"
         await _work(session, validation_jobs(store, config, target, lanes[0]))
     return enough
 
@@ -172,11 +195,13 @@ async def _reported(session: Session, target: Lane) -> AsyncIterator[None]:
     collector, ledger, limiter = session.collector, target.buyer.ledger, target.buyer.limiter
 
     def tell() -> None:
-        slowed = f"{int(limiter.limit)} of {limiter.most} calls in flight allowed" if limiter.rate else ""
+        slowed = ""
+        if limiter.rate:
+            slowed = f"slowed by the endpoint's rate limit: {int(limiter.limit)} of {limiter.most} calls at a time"
         session.listener(
             Progress(
                 bought=collector.bought,
-                planned=session.config.completions,
+                planned=session.planned,
                 scored=collector.scored,
                 refused=collector.refused,
                 failed=collector.failed,
@@ -186,6 +211,8 @@ async def _reported(session: Session, target: Lane) -> AsyncIterator[None]:
                 in_flight=limiter.in_flight,
                 throttled=slowed,
                 top=collector.leaders.best,
+                phase=session.phase,
+                themes=collector.leaders.themes,
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,24 @@ class Leader:
 
 
 @dataclass(frozen=True, slots=True)
+class Emerging:
+    """Content that recurs so far: completions that hold it, and completions of the control that do."""
+
+    phrase: str
+    count: int
+    background: int
+
+
+Phase = Literal["probing", "sampling", "scoring", "validating"]
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands. Money in USD; `throttled` says why fewer calls are in flight than allowed."""
+    """Where a run stands. Money in USD; `throttled` says why fewer calls are in flight than allowed.
+
+    phase: "sampling" buys and scores, "scoring" scores what is bought, "validating" buys fresh completions.
+    themes: what recurs among the completions scored so far, strongest first.
+    """
 
     bought: int
     planned: int
@@ -29,6 +46,8 @@ class Progress:
     in_flight: int = 0
     throttled: str = ""
     top: Sequence[Leader] = field(default_factory=tuple)
+    phase: Phase = "sampling"
+    themes: Sequence[Emerging] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True, slots=True)
