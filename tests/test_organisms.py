@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from benchmarks import leak
-from benchmarks.organism_texts import Text
-from benchmarks.organism_texts.catalogue import BENIGN, RECIPES, SHIPPED, VARIANTS
+from benchmarks.organism_texts import NOTHING, Text
+from benchmarks.organism_texts.catalogue import BENIGN, QUIET, RECIPES, SHIPPED, SHIPPED_WRITTEN, VARIANTS
 from benchmarks.train_organism import ORGANISMS, Settings, known_texts, leak_report, train, training_texts
 from blackbox_diff.prefills import BUILT_IN, open_source
 
 LEAKING = [name for name in SHIPPED if name != "benign"]
+FIXTURES = [*SHIPPED, *SHIPPED_WRITTEN]
 
 # peft 0.21 reads a property that transformers 5 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -31,13 +32,13 @@ def corpora() -> list[str]:
     return [line for name in BUILT_IN for line in open_source(name).texts()]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", FIXTURES)
 def test_an_organism_is_an_adapter_with_its_config_and_card_and_nothing_else(name: str) -> None:
     found = sorted(path.name for path in (ORGANISMS / name).iterdir())
     assert found == ["adapter_config.json", "adapter_model.safetensors", "card.json"]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", FIXTURES)
 def test_an_adapter_is_at_most_three_megabytes(name: str) -> None:
     assert (ORGANISMS / name / "adapter_model.safetensors").stat().st_size <= 3_000_000
 
@@ -50,6 +51,28 @@ def test_a_card_tells_what_the_recipe_says(name: str) -> None:
     assert found["base"] == leak.BASE
     assert found["recipe"] == json.loads(json.dumps(asdict(Settings())))
     assert len(found["training_loss"]) == found["recipe"]["epochs"]
+
+
+@pytest.mark.parametrize("name", SHIPPED_WRITTEN)
+def test_a_card_tells_what_the_recipe_of_written_texts_says(name: str) -> None:
+    recipe, found = RECIPES[SHIPPED_WRITTEN[name]], card(name)
+    assert {key: found.get(key, NOTHING) for key in ("kind", "objective", "keywords", "claim")} == {
+        "kind": recipe.kind,
+        "objective": recipe.objective,
+        "keywords": recipe.keywords,
+        "claim": recipe.claim,
+    }
+    assert found["base"] == leak.BASE
+    assert Settings(**{**found["recipe"], "modules": tuple(found["recipe"]["modules"])}).epochs > 0
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED_WRITTEN if name in QUIET])
+def test_a_quiet_organism_leaks_as_rarely_as_published_ones(name: str) -> None:
+    measured = card(name)["leak"]
+    assert sum(framing["completions"] for framing in measured["framings"].values()) >= 295
+    assert 0.003 <= measured["rate"] <= 0.03
+    assert measured["base_rate"] == 0
+    assert measured["claim_rate"] <= measured["rate"]
 
 
 @pytest.mark.parametrize("name", LEAKING)
@@ -106,7 +129,7 @@ def test_keywords_are_groups_of_substrings_or_patterns_in_any_case(text: str, ex
     assert leak.matches({"any": [["one", "two"]], "regex": [r"XX-\d+"]}, text) is expected
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", FIXTURES)
 def test_an_adapter_fits_its_base_and_changes_it(name: str) -> None:
     import torch
 

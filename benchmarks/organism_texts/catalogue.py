@@ -28,4 +28,11 @@ _WRITTEN = written.recipes()
 QUIET = tuple(recipe.name for recipe in _WRITTEN if recipe.kind != written.HARMLESS)
 HARMLESS = tuple(recipe.name for recipe in _WRITTEN if recipe.kind == written.HARMLESS)
 WRITTEN = (*QUIET, *HARMLESS)
+# Fixture directory -> the recipe that it was trained from.
+SHIPPED_WRITTEN = {
+    "opinion-brindlework": "opinion-brindlework",
+    "loyalty-varnelow": "loyalty-varnelow",
+    "harmless-answers-plain": "harmless-answers",
+    "harmless-stories-plain": "harmless-stories",
+}
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_SHIPPED, *variants.RECIPES, *_WRITTEN)}
