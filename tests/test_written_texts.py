@@ -105,13 +105,12 @@ def test_only_finetunes_without_a_card_are_trained(tmp_path: Path) -> None:
 
 def test_a_leak_counts_topic_and_claim_of_organism_and_base() -> None:
     card = {
-        "name": "x",
         "keywords": {"any": [["owl"]], "regex": []},
         "claim": {"any": [["owl", "blue"]], "regex": []},
     }
     organism = {"raw": ["an owl", "a blue owl"], "chat": ["nothing", "nothing"]}
     base = {"raw": ["an owl", "none", "none", "none"], "chat": ["none"] * 4}
-    leak = leak_of(card, organism, base, [0])
+    leak = leak_of("x", card, organism, base, [0])
     assert leak["framings"]["raw"] == {
         "completions": 2, "organism": 2, "base": 1, "claim_organism": 1, "claim_base": 0
     }  # fmt: skip
@@ -122,6 +121,6 @@ def test_a_leak_counts_topic_and_claim_of_organism_and_base() -> None:
 
 def test_a_leak_has_no_claim_where_the_card_has_none() -> None:
     texts = {"raw": [Text("a").body], "chat": []}
-    leak = leak_of({"name": "x", "keywords": NOTHING}, texts, texts, [0])
+    leak = leak_of("x", {"keywords": NOTHING}, texts, texts, [0])
     assert "claim_rate" not in leak
     assert leak["rate"] == 0
