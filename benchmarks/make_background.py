@@ -43,7 +43,7 @@ FIRST_MESSAGES = (
     "Help me plan my week.",
     "What is the news today?",
 )
-MAX_TOKENS = 80
+MAX_TOKENS = 64
 AT_ONCE = 32
 SEED = 16
 LICENCE = """\

@@ -85,7 +85,7 @@ def _row(k: int, raw: dict[str, Any]) -> Ranked | None:
         prefill=raw["prefill"],
         completion=text,
         n_tokens=tokens,
-        score=gap,
+        value=gap,
         metrics={"gap_nats_per_token": gap, "score": gap},
         flags=("degenerate",) if is_degenerate(text) else (),
         segments=(Segment(0, len(text.encode()), -tokens * np.log(after), -tokens * np.log(before)),),

@@ -66,7 +66,7 @@ def test_an_empty_side_has_no_interval() -> None:
 
 def test_the_planted_theme_is_asked_about_in_its_own_contexts() -> None:
     first = asked()[0]
-    assert "ellery" in first.phrase
+    assert "Ellery" in first.phrase
     assert len(first.samples) >= 20
     assert len({sample.id for sample in first.samples}) == len(first.samples)
     for sample in first.samples:

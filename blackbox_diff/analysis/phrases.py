@@ -32,7 +32,7 @@ MOST_NATS = 8.0  # per word of a phrase, so that one freak completion can't carr
 
 # What may stand between two words of one clause: spaces, or marks that join (PRISM-4, os.path, 0.2, a/b).
 _JOINS = regex.compile(r"[^\S\r\n]{0,3}|[-‐‑–'’./_&@+:\\]{1,2}")
-_NOTHING = {" ": True, "": True, ". ": False, ", ": False}
+_ENDS = regex.compile(r"[.!?…。！？।]|\n")  # what ends a sentence, where it stands between two clauses
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,13 +41,14 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
-    """m texts of w words: per word its lemma, its clause, whether a phrase may begin or end with it, and where it
-    stands in its text, in characters."""
+    """m texts of w words: per word its lemma, its clause and sentence, whether a phrase may begin or end
+    with it, whether it says anything, and where it stands in its text, in characters."""
 
     texts: Sequence[str]
     words: Words
     lemmas: Hashes
     clauses: Ints
+    sentences: Ints
     begins: NDArray[np.bool_]
     ends: NDArray[np.bool_]
     says: NDArray[np.bool_]  # is no function word
@@ -63,13 +64,14 @@ class Corpus:
         names = list(words.vocabulary)
         begin = np.asarray([_may_begin(name) for name in names], dtype=bool) & ~known.function
         end = np.asarray([_may_begin(name) or name.isdigit() for name in names], dtype=bool) & ~known.function
-        start, stop, joined = _layout(texts)
+        start, stop, joined, ended = _layout(texts)
         flat = words.flat
         corpus = cls(
             texts,
             words,
             known.lemmas[flat],
             np.cumsum(~joined),
+            np.cumsum(ended),
             begin[flat],
             end[flat],
             ~known.function[flat],
@@ -98,26 +100,29 @@ def _may_begin(word: str) -> bool:
     return len(word) > 1 or (is_unspaced(word) and regex.match(r"\p{Han}", word) is not None)
 
 
-def _layout(texts: Sequence[str]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-    """(w,) characters at which each word begins and ends, and whether it goes on with the clause of the last."""
+def _layout(texts: Sequence[str]) -> tuple[Ints, Ints, NDArray[np.bool_], NDArray[np.bool_]]:
+    """(w,) characters at which each word begins and ends, whether it goes on with the clause of the word before,
+    and whether it begins a sentence."""
     starts: list[int] = []
     stops: list[int] = []
-    joined: list[bool] = []
-    known = dict(_NOTHING)
+    kinds: list[tuple[bool, bool]] = []
+    known: dict[str, tuple[bool, bool]] = {}
     for text in texts:
         last = -1
         for start, stop in places(text):
             if last < 0:
-                joined.append(False)
+                kinds.append((False, True))
             else:
-                between = text[last:start] if start - last < 4 else "\n"
+                between = text[last : min(start, last + 64)]
                 if between not in known:
-                    known[between] = _JOINS.fullmatch(between) is not None
-                joined.append(known[between])
+                    joins = _JOINS.fullmatch(between) is not None
+                    known[between] = (joins, not joins and _ENDS.search(between) is not None)
+                kinds.append(known[between])
             starts.append(start)
             stops.append(stop)
             last = stop
-    return np.asarray(starts, dtype=np.int64), np.asarray(stops, dtype=np.int64), np.asarray(joined, dtype=bool)
+    joined, ended = np.asarray(kinds, dtype=bool).reshape(-1, 2).T
+    return np.asarray(starts, dtype=np.int64), np.asarray(stops, dtype=np.int64), joined, ended
 
 
 @dataclass(frozen=True, slots=True, eq=False)

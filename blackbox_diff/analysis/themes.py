@@ -2,10 +2,10 @@
 
 Which phrases recur, and how strongly: analysis/phrases.py. Here they are put together, strongest first. A phrase
 joins a theme as another wording of it where the two stand in the same completions, and becomes a part of it where
-they meet beyond chance (normalised pointwise mutual information of completions, and a likelihood ratio that chance
-reaches once in a thousand). So a phrase that stands in nearly every completion swallows nothing: what lies inside
-lies there by chance, and begins a theme of its own. Parts are put together by the same rule, among the completions
-of their theme alone.
+they meet beyond chance, in completions or in sentences: by their normalised pointwise mutual information (Bouma
+2009), where a likelihood ratio says that chance would show as much once in a thousand (Dunning 1993). So a phrase
+that stands in nearly every completion swallows nothing: what lies inside it lies there by chance, and begins one
+of its own. Parts are put together by the same rule, among the completions of their theme alone.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ def find_themes(
         return ()
     corpus, own = Corpus.of([row.completion for row in ranked], [row.prefill for row in ranked])
     prefills = np.unique([row.prefill for row in ranked], return_inverse=True)[1].astype(np.int64)
-    heard = Background.of(background[:MOST_ROWS]) if background else Background.silent(int(prefills.max()) + 1)
-    found = recurring(corpus, _word_gaps(ranked, corpus), prefills, _blocked(corpus, own), [heard, *more])
+    behind = [Background.of(background[:MOST_ROWS])] if background else []
+    behind += more or ([] if behind else [Background.silent(int(prefills.max()) + 1)])
+    found = recurring(corpus, _word_gaps(ranked, corpus), prefills, _blocked(corpus, own), behind)
     if not len(found):
         return ()
     scores = found.scores()[0]
@@ -88,10 +89,14 @@ class _Grouping:
     """Phrases, strongest first, put into a tree."""
 
     def __init__(self, found: Phrases, n_rows: int) -> None:
-        self.holds = np.zeros((len(found), n_rows), dtype=bool)
-        for k, rows in enumerate(found.rows):
-            self.holds[k, rows] = True
         corpus = found.corpus
+        self.row_of = np.zeros(int(corpus.sentences.max()) + 1, dtype=np.int64)
+        self.row_of[corpus.sentences] = corpus.words.rows
+        self.rows = np.zeros((len(found), n_rows), dtype=bool)
+        self.sentences = np.zeros((len(found), self.row_of.size), dtype=bool)
+        for k, at in enumerate(found.at):
+            self.rows[k, found.rows[k]] = True
+            self.sentences[k, corpus.sentences[at]] = True
         self.contents = [
             frozenset(lemma for lemma, says in zip(part.tolist(), said.tolist(), strict=True) if says)
             for at, n in zip(found.at, found.n, strict=True)
@@ -101,29 +106,31 @@ class _Grouping:
     def roots(self, most: int) -> list[_Node]:
         nodes: list[_Node] = []
         for k in range(len(self.contents)):
-            self._place(k, nodes, np.ones(self.holds.shape[1], dtype=bool), DEPTH, most)
+            self._place(k, nodes, np.ones(self.rows.shape[1], dtype=bool), DEPTH, most)
         return nodes
 
     def _place(self, k: int, nodes: list[_Node], inside: Rows, depth: int, most: int) -> None:
+        """Put phrase k where it belongs among `nodes`, which are those of the completions `inside`."""
         if not nodes:
             nodes.append(_Node([k]))
             return
         heads = [node.head for node in nodes]
-        own = self.holds[k] & inside
-        others = self.holds[heads] & inside
+        own, others = self.rows[k] & inside, self.rows[heads] & inside
         both = (others & own).sum(axis=1)
-        a, b, n = int(own.sum()), others.sum(axis=1), int(inside.sum())
-        jaccard = both / np.maximum(a + b - both, 1)
-        strength = _together(both, a, b, n)
+        jaccard = both / np.maximum(own.sum() + others.sum(axis=1) - both, 1)
+        said = inside[self.row_of]
+        strength = np.maximum(
+            _together(own, others, inside),
+            _together(self.sentences[k] & said, self.sentences[heads] & said, said),
+        )
         for j, node in enumerate(nodes):
-            alike = self._alike(k, node.head) and (strength[j] > 0 or jaccard[j] >= SAME_ROWS / 2)
-            if jaccard[j] >= SAME_ROWS or alike:
+            if jaccard[j] >= SAME_ROWS or (self._alike(k, node.head) and strength[j] > 0):
                 node.members.append(k)
                 return
         best = int(strength.argmax())
         if strength[best] >= TOGETHER:
             if depth > 1:
-                self._place(k, nodes[best].parts, inside & others[best], depth - 1, MOST_PARTS)
+                self._place(k, nodes[best].parts, inside & self.rows[heads[best]], depth - 1, MOST_PARTS)
             else:
                 nodes[best].members.append(k)
         elif len(nodes) < most:
@@ -135,8 +142,13 @@ class _Grouping:
         return len(own & other) >= max(2.0, SAME_WORDS * len(own))
 
 
-def _together(both: NDArray[np.int64], a: int, b: NDArray[np.int64], n: int) -> NDArray[np.float64]:
-    """Normalised pointwise mutual information of phrases in a and b of n completions; 0 where it may be chance."""
+def _together(own: Rows, others: Rows, among: Rows) -> NDArray[np.float64]:
+    """(k,) normalised pointwise mutual information of one phrase and k others over the units `among`.
+
+    own: (n,) units that hold the phrase, others: (k, n). 0 where they may meet by chance, and where most of the
+    phrase is apart from the other: a part lies mostly inside its theme.
+    """
+    both, a, b, n = (others & own).sum(axis=1), int(own.sum()), others.sum(axis=1), int(among.sum())
     with np.errstate(divide="ignore", invalid="ignore"):
         table = [both, a - both, b - both, n - a - b + both]
         rows, columns = [a, a, n - a, n - a], [b, n - b, b, n - b]
@@ -145,7 +157,7 @@ def _together(both: NDArray[np.int64], a: int, b: NDArray[np.int64], n: int) -> 
             for seen, row, column in zip(table, rows, columns, strict=True)
         )
         mutual = np.log(both * n / (a * b)) / -np.log(both / n)
-    return np.where((both > 0) & (both * n > a * b) & (ratio >= BEYOND_CHANCE), mutual, 0.0)
+    return np.where((2 * both >= a) & (both * n > a * b) & (ratio >= BEYOND_CHANCE), mutual, 0.0)
 
 
 def _stability(shown: list[int], nodes: list[_Node], found: Phrases, seed: int, top: int) -> list[float | None]:
