@@ -10,6 +10,7 @@ from local_server.model.load import LoadedModel
 
 CHUNK = 16 << 20  # logits held at once; full logits of a 262,144-token vocabulary would not fit
 CACHED = 1 << 20  # and in float32 at once: what the processor's cache holds
+BLOCK = 128  # ids whose largest logit is found together
 
 
 class Rows:
@@ -38,12 +39,34 @@ class Rows:
         """The best `count` of each row as (id, logprob), best first."""
         if not count:
             return [[] for _ in range(len(self))]
-        if count == 1:  # cheaper than a topk of one
-            values, ids = self.logits.max(-1, keepdim=True)
-        else:
-            values, ids = self.logits.topk(min(count, self.logits.shape[-1]))
+        values, ids = largest(self.logits, count)
         values = (values - self.norm[:, None]).clamp(max=0.0)
         return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
+
+
+def largest(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest `count` of each row as (values, ids), (rows, count) each; of equal ones the lower id first.
+
+    logits: (rows, vocabulary), float32. The largest `count` lie in the `count` blocks with the largest maxima, and
+    the maxima of all blocks take a tenth of the time of a topk over the vocabulary.
+    """
+    rows, vocabulary = logits.shape
+    count, whole = min(count, vocabulary), vocabulary // BLOCK
+    ids = torch.arange(vocabulary).expand(rows, -1)
+    if whole > 2 * count:
+        maxima = torch.unflatten(logits[:, : whole * BLOCK], 1, (whole, BLOCK)).amax(-1)
+        blocks = _ordered(maxima, torch.arange(whole)).topk(count).indices
+        inside = ids[0, : whole * BLOCK].view(whole, BLOCK)[blocks].flatten(1)
+        ids = torch.cat([inside, ids[:, whole * BLOCK :]], dim=1)
+    values = logits.gather(1, ids)
+    places = _ordered(values, ids).topk(count).indices
+    return values.gather(1, places), ids.gather(1, places)
+
+
+def _ordered(values: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """int64 that sort as the float32 `values` do, and of equal ones the lower id higher."""
+    bits = (values + 0.0).view(torch.int32)  # adding zero: -0.0 equals 0.0
+    return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() << 32) - ids
 
 
 def cap_of(loaded: LoadedModel) -> float | None:

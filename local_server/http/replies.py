@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from local_server.engine.jobs import Token
@@ -29,6 +30,7 @@ def cut_at_stop(text: str, stops: Sequence[bytes], after: int = 0) -> str:
     return text[: min(places)] if places else text
 
 
+@cache
 def legacy_token(piece: bytes) -> str:
     """A token's text; part of a character as OpenAI's legacy endpoint wrote it: "bytes:\\xe2\\x80"."""
     try:
@@ -37,7 +39,9 @@ def legacy_token(piece: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
+@cache
 def chat_token(piece: bytes) -> dict[str, Any]:
+    """A token's text and bytes, as the chat endpoint writes them; the caller copies what it gets."""
     return {"token": piece.decode("utf-8", errors="replace"), "bytes": list(piece)}
 
 
