@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -35,6 +36,7 @@ from blackbox_diff.run.controls import copy_controls
 from blackbox_diff.run.local import organisms_dir, serve
 from blackbox_diff.runfile.store import Store
 
+_Found = TypeVar("_Found")
 SAME, CROSS = "smollm2-135m-instruct", "gemma-3-270m"  # the organisms' base, and a model of another family
 IDENTITY = "base"
 PATIENCE = 900.0  # seconds for one call to a busy machine

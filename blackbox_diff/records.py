@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -137,6 +137,42 @@ class Tokens:
     __hash__ = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Alternatives:
+    """The tokens that a model lists at positions of a text, the one that stands there among them.
+
+    A list is censored: a token that is not in it has at most the probability that `unlisted` says.
+
+    positions: (p,) int64, increasing: byte of the text at which the tokens of a list would begin.
+    offsets: (p+1,) int64: the list of position k is offsets[k]:offsets[k+1] of the next two, likeliest first.
+    tokens: (a,) int32, places in `vocabulary`. logprobs: (a,) float32, nats, <= 0.
+    unlisted: (p,) float32, nats, <= 0: the most that any token outside of the list can have.
+    vocabulary: the bytes of each token. Lists that are read from one run file share it.
+    """
+
+    positions: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    unlisted: NDArray[np.float32]
+    vocabulary: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Alternatives)
+            and np.array_equal(self.positions, other.positions)
+            and np.array_equal(self.offsets, other.offsets)
+            and np.array_equal(self.logprobs, other.logprobs)
+            and np.array_equal(self.unlisted, other.unlisted)
+            and [self.vocabulary[k] for k in self.tokens] == [other.vocabulary[k] for k in other.tokens]
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True, slots=True)
 class SideToken:
     """A token kept apart from content: end of sequence, another special token, or a cut-off tail."""
@@ -156,6 +192,8 @@ class Completion:
     side: special tokens and cut-off tail, in order of appearance; never part of `text`.
     decode: how token bytes were recovered ("bytes", "strings", "escapes", "ids", "latin1", ...).
     notes: short stable words for what was unusual ("content_trimmed", "prefill_echoed", ...).
+    alternatives: what else could have stood there; None where the endpoint listed none that can be used, and
+        for a completion that was read from a run file, which gives them apart: they are large.
     """
 
     text: str
@@ -169,6 +207,7 @@ class Completion:
     fingerprint: str | None = None
     decode: str = "bytes"
     notes: tuple[str, ...] = ()
+    alternatives: Alternatives | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +220,13 @@ class ReferenceScore:
     context: what stood before the text. "ids": the target's own prompt token ids; "raw": the bare
         prefill; "template": the reference's chat template; "plain": chat framing scored as the bare
         prefill, because the reference has no chat template.
+    alternatives: as a completion's.
     """
 
     tokens: Tokens
     context: Literal["ids", "raw", "template", "plain"]
     notes: tuple[str, ...] = ()
+    alternatives: Alternatives | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,3 +336,13 @@ class ScoredCompletion:
     sample: Sample
     completion: Completion
     scores: Mapping[str, ReferenceScore]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A completion with what its own model and a reference list at its positions."""
+
+    sample: Sample
+    text: str
+    target: Alternatives
+    reference: Alternatives

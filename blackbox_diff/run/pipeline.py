@@ -21,6 +21,7 @@ from blackbox_diff.records import Framing, Json, Sample
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
 from blackbox_diff.run.lanes import Connections, framings_to_use
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
+from blackbox_diff.run.reread import reread_alternatives
 from blackbox_diff.run.rounds import Rounds, explore, validation_jobs
 from blackbox_diff.runfile.store import Store
 
@@ -124,6 +125,7 @@ async def _stages(session: Session) -> str | None:
     call to the target.
     """
     store, config, collector = session.store, session.config, session.collector
+    await reread_alternatives(store)
     async with AsyncExitStack() as stack:
         connections = Connections(store, config, session.listener, stack, session.served)
         if session.buy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blackbox_diff.buying import retry
@@ -11,13 +11,12 @@ from blackbox_diff.buying.buyer import settlement
 from blackbox_diff.buying.ledger import Cost, Ledger
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget, parse_config
-from blackbox_diff.design.validation import ORIGIN
-from blackbox_diff.records import Completion, EndpointProfile, Lost, Sample
-from blackbox_diff.run import rounds, scoring
-from blackbox_diff.run.collect import TARGET, framing_for
+from blackbox_diff.records import Alternatives, Completion, Lost, ReferenceScore, Sample
+from blackbox_diff.run import rounds
+from blackbox_diff.run.collect import TARGET
+from blackbox_diff.run.reread import Profiles, completion_again, profiles_of, score_again
 from blackbox_diff.runfile.encoding import StoredCall
 from blackbox_diff.runfile.store import Store
-from blackbox_diff.wire import dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +36,7 @@ class Verified:
 def verify_run(run: Path) -> Verified:
     """Check the run in directory `run`; nothing is changed. Raises RunFileError for what is not a run."""
     with Store.open(run, read_only=True) as store:
-        profiles = {
-            label: EndpointProfile.model_validate(found)
-            for label, found in (store.state("profiles") or {}).items()
-        }
+        profiles = profiles_of(store)
         problems: list[str] = []
         completions = scores = 0
         for origin in store.origins():
@@ -59,21 +55,12 @@ def verify_run(run: Path) -> Verified:
 
 
 def _completion(
-    store: Store, sample: Sample, origin: str, outcome: object, call_id: int, profiles: dict[str, EndpointProfile]
+    store: Store, sample: Sample, origin: str, outcome: object, call_id: int, profiles: Profiles
 ) -> Iterator[str]:
-    stored = store.call(call_id)
-    if stored is None or stored.reply is None:
+    again = completion_again(store, sample, origin, call_id, profiles)
+    if again is None:
         yield f"completion {sample.id} of {origin}: its reply is missing (call {call_id})"
-        return
-    profile = profiles[origin.removeprefix(ORIGIN)]
-    again = dialect(profile.dialect).read_sample(
-        stored.reply,
-        call=stored.call,
-        profile=profile,
-        prefill=sample.prefill,
-        framing=framing_for(profile, sample.arm.framing),
-    )
-    if again != outcome:
+    elif _bare(again) != outcome or not _same_lists(store, again, store.alternatives(sample.id, origin)):
         yield f"completion {sample.id} of {origin}: differs from its reply (call {call_id})"
 
 
@@ -83,22 +70,28 @@ def _score(
     origin: str,
     completion: Completion,
     label: str,
-    profiles: dict[str, EndpointProfile],
+    profiles: Profiles,
 ) -> Iterator[str]:
     score = store.scores(sample.id, origin)[label]
     call_id = store.score_call(sample.id, origin, label)
     if isinstance(score, Lost) or call_id is None:
         return
-    stored = store.call(call_id)
-    if stored is None or stored.reply is None:
+    again = score_again(store, sample, completion, label, call_id, profiles)
+    if again is None:
         yield f"score of {sample.id} ({origin}) under {label}: its reply is missing (call {call_id})"
-        return
-    profile = profiles[label]
-    by_ids = isinstance(stored.call.body.get("prompt"), list)
-    item = scoring.item(sample.prefill, framing_for(profile, sample.arm.framing), completion, share_ids=by_ids)
-    again = dialect(profile.dialect).read_score(stored.reply, call=stored.call, profile=profile, item=item)
-    if again != score:
+    elif _bare(again) != score or not _same_lists(store, again, store.alternatives(sample.id, origin, label)):
         yield f"score of {sample.id} ({origin}) under {label}: differs from its reply (call {call_id})"
+
+
+def _bare(found: object) -> object:
+    """What was read without its lists, which the run file keeps apart."""
+    return replace(found, alternatives=None) if isinstance(found, Completion | ReferenceScore) else found
+
+
+def _same_lists(store: Store, again: object, stored: Alternatives | None) -> bool:
+    if stored is None and not store.keeps_all_lists():
+        return True
+    return (again.alternatives if isinstance(again, Completion | ReferenceScore) else None) == stored
 
 
 def _ledger(store: Store, run: Path) -> Iterator[str]:

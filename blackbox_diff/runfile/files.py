@@ -69,6 +69,18 @@ def check_format(connection: sqlite3.Connection, file: Path) -> None:
         )
 
 
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Give a run of format 1 the tables that it lacks; what it holds stays as it is."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] >= schema.FORMAT:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in schema.ALTERNATIVES:
+        connection.execute(statement)
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, '1')", (f"state.{schema.UPGRADED_FROM}",))
+    connection.execute(f"PRAGMA user_version = {schema.FORMAT}")
+    connection.execute("COMMIT")
+
+
 def open_error(file: Path, error: sqlite3.Error) -> Exception:
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
         return RunFileError(f"{file}: not a run file ({error}): give the directory that --out named")

@@ -4,6 +4,9 @@
     calls        the ledger: one row per attempt, written before the request is sent
     completions  what was made of a sample's reply, one row per (sample, origin)
     scores       a completion under a reference, one row per (sample, origin, reference)
+    alternatives what a model listed at the positions of a completion: its own (reference "") or a reference's;
+                 since format 2. Apart from the rows above because they are ten times as large
+    tokens       the bytes of every token that is listed, once for the run
 
 A call's `state` goes reserved -> settled | unknown | released and never back:
     reserved   on its way; counts with its reservation
@@ -15,8 +18,20 @@ Money is kept in whole picodollars (1e-12 USD), so that sums are exact.
 
 from __future__ import annotations
 
-FORMAT = 1
+FORMAT = 2
+UPGRADED_FROM = "upgraded_from"  # state of a run that was begun in an older format
 APPLICATION_ID = 0x42424446  # "BBDF"
+
+ALTERNATIVES = (
+    """CREATE TABLE alternatives (
+        sample_id TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        reference TEXT NOT NULL,
+        lists BLOB NOT NULL,
+        UNIQUE (sample_id, origin, reference)
+    )""",
+    "CREATE TABLE tokens (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
+)
 
 DDL = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -80,4 +95,5 @@ DDL = (
         notes TEXT,
         PRIMARY KEY (sample_id, origin, reference)
     ) WITHOUT ROWID""",
+    *ALTERNATIVES,
 )

@@ -20,9 +20,11 @@ from typing import IO, Any
 
 from blackbox_diff.errors import RunFileError
 from blackbox_diff.records import (
+    Alternatives,
     Call,
     Completion,
     Json,
+    Listed,
     Lost,
     RawReply,
     ReferenceScore,
@@ -30,7 +32,7 @@ from blackbox_diff.records import (
     Sample,
     ScoredCompletion,
 )
-from blackbox_diff.runfile import encoding, files, schema, sql
+from blackbox_diff.runfile import encoding, files, lists, schema, sql
 from blackbox_diff.runfile.writer import Statement, Writer
 
 
@@ -65,6 +67,10 @@ class Store:
         self._lock = lock
         row = connection.execute("SELECT max(id) FROM calls").fetchone()
         self._last_call: int = row[0] or 0
+        # A run of format 1 that is only read has no such table.
+        self._has_lists = connection.execute("PRAGMA user_version").fetchone()[0] > 1
+        self._tokens: tuple[bytes, ...] = ()
+        self._numbering = lists.Numbering(lists.vocabulary(connection) if writer is not None else ())
 
     # Opening and closing
 
@@ -119,6 +125,7 @@ class Store:
             files.check_format(connection, file)
             if read_only:
                 return cls(path, connection, None, None)
+            files.upgrade(connection)
             store = cls(path, files.connect(file), Writer(connection, str(file)), lock)
             store._settle_lost_calls()
             return store
@@ -253,7 +260,10 @@ class Store:
     ) -> None:
         """Decide a sample. What was decided stays, except that unpaid and failed may become something else."""
         await self._writing().write(
-            lambda: [(sql.PUT_COMPLETION, encoding.completion_row(sample, origin, outcome, call_id))]
+            lambda: [
+                (sql.PUT_COMPLETION, encoding.completion_row(sample, origin, outcome, call_id)),
+                *self._numbering.statements(sample.id, origin, lists.OWN, _lists(outcome)),
+            ]
         )
 
     async def put_score(
@@ -262,7 +272,10 @@ class Store:
     ) -> None:  # fmt: skip
         """Like put_completion, for a completion's score under `reference`."""
         await self._writing().write(
-            lambda: [(sql.PUT_SCORE, encoding.score_row(sample_id, origin, reference, score, call_id))]
+            lambda: [
+                (sql.PUT_SCORE, encoding.score_row(sample_id, origin, reference, score, call_id)),
+                *self._numbering.statements(sample_id, origin, reference, _lists(score)),
+            ]
         )
 
     def outcome(self, sample_id: str, origin: str) -> Completion | Refusal | None:
@@ -317,6 +330,39 @@ class Store:
         )
         return {row["reference"]: encoding.score_of(row) for row in rows}
 
+    def alternatives(self, sample_id: str, origin: str, reference: str | None = None) -> Alternatives | None:
+        """What was listed at the positions of a completion, by the model that wrote it or by `reference`."""
+        if not self._has_lists:
+            return None
+        row = self._one(sql.LISTS, (sample_id, origin, lists.OWN if reference is None else reference))
+        return None if row is None else lists.unpack(row[0], self._vocabulary)
+
+    async def put_lists(
+        self, sample_id: str, origin: str, reference: str | None, found: Alternatives
+    ) -> None:  # fmt: skip
+        """Store the alternatives of a completion or score that was stored without them."""
+        name = lists.OWN if reference is None else reference
+        await self._writing().write(lambda: self._numbering.statements(sample_id, origin, name, found))
+
+    def all_lists_are_kept(self) -> None:
+        self.set_state(schema.UPGRADED_FROM, None)
+
+    def keeps_all_lists(self) -> bool:
+        """Whether every reply's alternatives were stored: not where the run was begun in format 1."""
+        return self._has_lists and self.state(schema.UPGRADED_FROM) is None
+
+    def listed(self, origin: str, reference: str) -> Iterator[Listed]:
+        """The completions for which both models listed alternatives, prefill by prefill, read one by one."""
+        rows = self._read.execute(
+            "SELECT sample_id FROM completions WHERE origin = ? AND outcome = 'completed' ORDER BY prefill, 1",
+            (origin,),
+        )
+        for sample_id in [row[0] for row in rows]:
+            own, other = self.alternatives(sample_id, origin), self.alternatives(sample_id, origin, reference)
+            if own is not None and other is not None:
+                row = self._one(_COMPLETION, (sample_id, origin))
+                yield Listed(encoding.sample_of(row), encoding.unpack_text(row["text"]), own, other)
+
     def score_call(self, sample_id: str, origin: str, reference: str) -> int | None:
         """Id of the call that a score was read from."""
         where = "sample_id = ? AND origin = ? AND reference = ?"
@@ -340,6 +386,12 @@ class Store:
 
     # Plumbing
 
+    def _vocabulary(self, least: int) -> tuple[bytes, ...]:
+        """The run's tokens by number; read again where a run in progress has got new ones."""
+        if least > len(self._tokens):
+            self._tokens = lists.vocabulary(self._read)
+        return self._tokens
+
     def _ids(self, origin: str, outcome: str | None = None) -> list[str]:
         rows = self._read.execute(
             "SELECT sample_id FROM completions WHERE origin = ? AND (? IS NULL OR outcome = ?)",
@@ -361,6 +413,10 @@ class Store:
 
 _COMPLETION = "SELECT * FROM completions WHERE sample_id = ? AND origin = ?"
 _DECIDED = "outcome IN ('completed', 'refused')"
+
+
+def _lists(found: object) -> Alternatives | None:
+    return found.alternatives if isinstance(found, Completion | ReferenceScore) else None
 
 
 def _lost(call_id: int, state: str, error: str) -> Statement:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from blackbox_diff.records import Completion, Refusal, SideToken, Tokens, Usage
+from blackbox_diff.records import Alternatives, Completion, Refusal, SideToken, Tokens, Usage
+from blackbox_diff.wire.alternatives import places, read_lists
 from blackbox_diff.wire.body import encodable
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.fitting import Fit, fit
@@ -206,7 +207,16 @@ def _assemble(entries: Entries, found: Fit, merged: set[int], meta: Meta) -> Com
         fingerprint=meta.fingerprint,
         decode=found.decode,
         notes=tuple(notes),
+        alternatives=_alternatives(entries, found, merged),
     )
+
+
+def _alternatives(entries: Entries, found: Fit, merged: set[int]) -> Alternatives | None:
+    """The lists of the content entries; that of an entry for several tokens belongs to the last of them."""
+    where = [place for place in places(found.pieces, found.content) if place.entry not in merged]
+    if found.decode == "placed":
+        where = [place for place in where if place.token is not None]
+    return read_lists(entries, where, found.decode)
 
 
 def units(pieces: list[bytes], logprobs: list[float]) -> tuple[list[int], list[float]]:

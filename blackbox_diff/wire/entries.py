@@ -8,17 +8,16 @@ Shapes read here:
     dicts       [null, {"<id>": {logprob, decoded_token}}, ...]                       vLLM prompt_logprobs
     records     [{id, text, logprob}, ...]                                            TGI details
 
-Only the sampled token is read; alternatives are kept as they came, for the few checks that need them.
+Only the sampled token is read here; alternatives are kept as they came, for `alternatives` to read.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from blackbox_diff.records import Json
 from blackbox_diff.wire.body import count, ids, mapping
-from blackbox_diff.wire.sentinels import NAN, censor
+from blackbox_diff.wire.sentinels import NAN, censor, from_probability
 
 TOKEN_ID = "token_id:"  # vLLM's return_tokens_as_token_ids
 
@@ -81,7 +80,7 @@ def from_chat(content: list[Json]) -> Entries | None:
         if token.__class__ is not str:
             return None
         strings.append(token)
-        logprobs.append(censor(entry["logprob"]) if "logprob" in entry else _from_probability(entry.get("prob")))
+        logprobs.append(censor(entry["logprob"]) if "logprob" in entry else from_probability(entry.get("prob")))
         raw_bytes.append(entry.get("bytes"))
         tops.append(entry.get("top_logprobs", entry.get("top_probs")))
         own.append(entry.get("id", entry.get("token_id")))
@@ -109,8 +108,8 @@ def from_legacy(logprobs: dict[str, Json]) -> Entries | None:
     return _with_id_strings(found)
 
 
-def from_triples(rows: list[Json]) -> Entries | None:
-    """SGLang's [logprob, id, text | null]; null text becomes an empty string."""
+def from_triples(rows: list[Json], tops: list[Json] | None = None) -> Entries | None:
+    """SGLang's [logprob, id, text | null]; null text becomes an empty string. tops: its lists, one per row."""
     strings, logprobs, own = [], [], []
     for row in rows:
         if not isinstance(row, list) or len(row) < 2:
@@ -119,7 +118,7 @@ def from_triples(rows: list[Json]) -> Entries | None:
         strings.append(text if isinstance(text, str) else "")
         logprobs.append(censor(row[0]))
         own.append(row[1])
-    return Entries(strings, logprobs, None, ids(own))
+    return Entries(strings, logprobs, None, ids(own), _paired(tops, rows))
 
 
 def from_dicts(rows: list[Json], prompt_ids: list[int] | None) -> Entries | None:
@@ -145,11 +144,11 @@ def from_dicts(rows: list[Json], prompt_ids: list[int] | None) -> Entries | None
         strings.append(text if isinstance(text, str) else "")
         logprobs.append(censor(cell.get("logprob")))
         own.append(int(key))
-    return Entries(strings, logprobs, None, ids(own))
+    return Entries(strings, logprobs, None, ids(own), rows)
 
 
-def from_records(rows: list[Json]) -> Entries | None:
-    """TGI's {id, text, logprob}."""
+def from_records(rows: list[Json], tops: list[Json] | None = None) -> Entries | None:
+    """TGI's {id, text, logprob}. tops: its lists, one per row."""
     strings, logprobs, own = [], [], []
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
@@ -157,14 +156,12 @@ def from_records(rows: list[Json]) -> Entries | None:
         strings.append(row["text"])
         logprobs.append(censor(row.get("logprob")))
         own.append(row.get("id"))
-    return Entries(strings, logprobs, None, ids(own))
+    return Entries(strings, logprobs, None, ids(own), _paired(tops, rows))
 
 
-def _from_probability(value: Json) -> float:
-    """llama.cpp's post_sampling_probs: a probability after the sampler chain; 0 is a placeholder."""
-    if isinstance(value, float | int) and not isinstance(value, bool) and 0 < value <= 1:
-        return math.log(value)
-    return NAN
+def _paired(tops: list[Json] | None, rows: list[Json]) -> list[Json]:
+    """Lists that came beside the entries; none where they don't pair up with them."""
+    return tops if tops is not None and len(tops) == len(rows) else []
 
 
 def _with_id_strings(found: Entries) -> Entries:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from blackbox_diff.records import ReferenceScore, Refusal, Tokens
+from blackbox_diff.records import Alternatives, ReferenceScore, Refusal, Tokens
+from blackbox_diff.wire.alternatives import places, read_lists
 from blackbox_diff.wire.body import encodable
 from blackbox_diff.wire.completion import units
 from blackbox_diff.wire.entries import Entries
@@ -21,6 +22,7 @@ from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
 from blackbox_diff.wire.tokens import candidates, from_byte_lists, from_escapes, from_strings, looks_special
 
 Context = Literal["ids", "raw", "template", "plain"]
+Spelled = tuple[list[bytes], str]  # pieces, and how they were recovered
 SPACE = " \t\r\n\v\f"
 REPLACEMENT = "\ufffd".encode()
 FIRST_TOKEN_CHARS = 24  # the longest first token that may be absent from an echo
@@ -28,9 +30,14 @@ FIRST_TOKEN_CHARS = 24  # the longest first token that may be absent from an ech
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Entries that hold the text, with their bytes. join: byte offset in them where the text begins."""
+    """Entries that hold the text, with their bytes and how those were recovered.
 
+    logprobs: of the entries, less those that can't be used. join: byte offset at which the text begins.
+    """
+
+    entries: Entries
     pieces: list[bytes]
+    decode: str
     logprobs: list[float]
     join: int
 
@@ -79,10 +86,10 @@ def read_ids(
     wanted = encodable(text)
     if wanted is None:
         return refuse("text_not_unicode")
-    pieces = _spell(own, wanted) or _spell_lossy(own, text)
-    if pieces is None:
+    spelled = _spell(own, wanted) or _spell_lossy(own, text)
+    if spelled is None:
         return refuse("echo_misaligned")
-    return _cut(Located(pieces, own.logprobs, 0), 0, "ids")
+    return _cut(Located(own, *spelled, own.logprobs, 0), 0, "ids")
 
 
 def _starts_twice(entries: Entries) -> bool:
@@ -98,17 +105,17 @@ def _locate(entries: Entries, prefill: str, text: str, prompt_tokens: int | None
     join = len(prefill.encode())
     parts = [entries.part(start, stop) for stop in stops for start in _starts(entries, stop)]
     for part in parts:
-        pieces = _spell(part, sent)
-        if pieces is not None:
-            return Located(pieces, part.logprobs, join)
+        spelled = _spell(part, sent)
+        if spelled is not None:
+            return Located(part, *spelled, part.logprobs, join)
     for stop in stops:
         found = _suffix(entries, prefill, text, stop)
         if found is not None:
             return found
     for part in parts:
-        pieces = _spell_lossy(part, prefill + text)
-        if pieces is not None:
-            return Located(pieces, part.logprobs, join)
+        spelled = _spell_lossy(part, prefill + text)
+        if spelled is not None:
+            return Located(part, *spelled, part.logprobs, join)
     return None
 
 
@@ -122,36 +129,38 @@ def _starts(entries: Entries, stop: int) -> list[int]:
     return found
 
 
-def _spell(entries: Entries, wanted: bytes) -> list[bytes] | None:
+def _spell(entries: Entries, wanted: bytes) -> Spelled | None:
     """Pieces that join to `wanted`, by any rendering that keeps all bytes."""
-    for pieces in (from_byte_lists(entries), from_strings(entries)):
+    for name, pieces in (("bytes", from_byte_lists(entries)), ("strings", from_strings(entries))):
         if pieces is not None and b"".join(pieces) == wanted:
-            return _closed(pieces)
+            return _closed(pieces, name)
     walked: list[bytes] = []
+    names: dict[str, None] = {}
     position = 0
     for index, token in enumerate(entries.strings):
         raw = None if entries.raw_bytes is None else entries.raw_bytes[index]
-        for _, piece in candidates(token, raw):
+        for name, piece in candidates(token, raw):
             if wanted.startswith(piece, position):
                 walked.append(piece)
+                names[name] = None
                 position += len(piece)
                 break
         else:
             break
     if len(walked) == len(entries) and position == len(wanted):
-        return _closed(walked)
+        return _closed(walked, "+".join(names))
     return None
 
 
-def _spell_lossy(entries: Entries, text: str) -> list[bytes] | None:
+def _spell_lossy(entries: Entries, text: str) -> Spelled | None:
     """Pieces that join to `text` where strings lost bytes: some of them stand for several tokens."""
     placed = place(entries.strings, text)
-    return None if placed is None else _closed([piece.encode() for piece in placed.pieces])
+    return None if placed is None else _closed([piece.encode() for piece in placed.pieces], "placed")
 
 
-def _closed(pieces: list[bytes]) -> list[bytes] | None:
+def _closed(pieces: list[bytes], decode: str) -> Spelled | None:
     """A prompt is whole, so its last entry closes a unit; if not, tokens were lost."""
-    return pieces if pieces and pieces[-1] else None
+    return (pieces, decode) if pieces and pieces[-1] else None
 
 
 def _suffix(entries: Entries, prefill: str, text: str, stop: int) -> Located | None:
@@ -162,7 +171,9 @@ def _suffix(entries: Entries, prefill: str, text: str, stop: int) -> Located | N
     a damaged or absent first token.
     """
     wanted, before = text.encode(), prefill.encode()
-    for pieces in (from_byte_lists(entries), from_strings(entries), from_escapes(entries)):
+    readings = (("bytes", from_byte_lists), ("strings", from_strings), ("escapes", from_escapes))
+    for decode, reading in readings:
+        pieces = reading(entries)
         if pieces is None or not pieces[stop - 1]:
             continue
         joined = b"".join(pieces[:stop])
@@ -170,9 +181,10 @@ def _suffix(entries: Entries, prefill: str, text: str, stop: int) -> Located | N
             continue
         ahead = joined[: len(joined) - len(wanted)]
         if ahead.endswith(before):
-            return Located(pieces[:stop], entries.logprobs[:stop], len(ahead))
+            return Located(entries, pieces[:stop], decode, entries.logprobs[:stop], len(ahead))
         if _agrees(ahead, before):
-            return Located(pieces[:stop], _without_lost(pieces, entries.logprobs)[:stop], len(ahead))
+            kept = _without_lost(pieces, entries.logprobs)[:stop]
+            return Located(entries, pieces[:stop], decode, kept, len(ahead))
     return None
 
 
@@ -224,4 +236,13 @@ def _cut(located: Located, trimmed: int, context: Context) -> ReferenceScore | R
         return refuse("zero_logprobs")
     if too_many_missing(missing, len(out_values)) or all(value != value for value in out_values):
         return refuse("missing_logprobs", f"{missing} of {len(out_values)}")
-    return ReferenceScore(Tokens.of(out_ends, out_values), context, tuple(notes))
+    return ReferenceScore(Tokens.of(out_ends, out_values), context, tuple(notes), _alternatives(located))
+
+
+def _alternatives(located: Located) -> Alternatives | None:
+    """The lists of the entries that begin in the text."""
+    where = places(located.pieces, range(len(located.pieces)), start=-located.join)
+    where = [place for place in where if place.position >= 0]
+    if located.decode == "placed":
+        where = [place for place in where if place.token is not None]
+    return read_lists(located.entries, where, located.decode)

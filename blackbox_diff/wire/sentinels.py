@@ -7,6 +7,7 @@ clamp); -99999 (Tinker); the least float32, about -3.4e38 (SGLang, llama.cpp, ga
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from blackbox_diff.records import Json
@@ -29,6 +30,13 @@ def censor(value: Json) -> float:
     if FLOOR < value <= 0.0:
         return NAN if value == -100.0 else value
     return 0.0 if 0.0 < value <= ROUNDING else NAN
+
+
+def from_probability(value: Json) -> float:
+    """llama.cpp's post_sampling_probs: a probability after the sampler chain; 0 is a placeholder."""
+    if isinstance(value, float | int) and not isinstance(value, bool) and 0 < value <= 1:
+        return math.log(value)
+    return NAN
 
 
 def too_many_missing(missing: int, total: int) -> bool:

@@ -135,6 +135,23 @@ def candidates(token: str, raw: Json) -> Iterator[tuple[str, bytes]]:
         yield "pieces", token.replace("▁", " ").encode()
 
 
+def rendered(token: str, raw: Json, names: frozenset[str]) -> bytes | None:
+    """The bytes of a token by the renderings that its reply uses; None where it lost some of them."""
+    if token.isascii():
+        if "\\x" not in token and not ("pieces" in names and token.startswith("<0x")):
+            return token.encode() or None
+    elif "bytes" in names and raw.__class__ is list:
+        with suppress(ValueError, TypeError, OverflowError):
+            return bytes(raw)
+        return None
+    found = dict(candidates(token, raw))
+    for name in ("bytes", "escapes", "pieces", "gpt2"):
+        if name in names and name in found:
+            return found[name]
+    partial = "latin1" in found and "latin1" in names and len(token) == 1
+    return None if partial or "\ufffd" in token else found.get("strings")
+
+
 def unescape(text: str) -> bytes:
     r"""The bytes of a string in which `\xHH` stands for a byte and the rest for itself."""
     out = bytearray()

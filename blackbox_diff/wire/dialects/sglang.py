@@ -60,8 +60,9 @@ class SGLang(Dialect):
         body = body_of(reply)
         if isinstance(body, Refusal):
             return body
-        rows = items(mapping(body.get("meta_info")).get("input_token_logprobs"))
-        entries = from_triples(rows)
+        meta = mapping(body.get("meta_info"))
+        rows = items(meta.get("input_token_logprobs"))
+        entries = from_triples(rows, items(meta.get("input_top_logprobs")))
         if not rows or entries is None:
             return refuse("no_logprobs")
         context: Context = self.context(profile, item)

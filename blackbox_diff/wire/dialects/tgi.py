@@ -76,7 +76,8 @@ class Tgi(Dialect):
         details = mapping(body.get("details"))
         reason = string(details.get("finish_reason"))
         meta = Meta(FINISH.get(reason or "", reason), read_usage(body))
-        return complete(from_records(items(details.get("tokens"))), text, prefill, meta, asked(call))
+        entries = from_records(items(details.get("tokens")), items(details.get("top_tokens")))
+        return complete(entries, text, prefill, meta, asked(call))
 
     def score(self, profile: EndpointProfile, item: ScoreItem) -> Call:
         context: Context = self.context(profile, item)
