@@ -1,19 +1,23 @@
 """How fast to ask: adaptive concurrency, and pacing for hidden request rates.
 
-Concurrency starts low and doubles per round trip while throughput grows with it. A throttled reply
-halves it and remembers what was too much: a ceiling on calls in flight and, since the hidden limit may
-be a rate, a ceiling on requests per second. Recovery to a ceiling is quick; going above one is tried
-rarely, and more rarely each time that it fails.
+Concurrency starts low and doubles per round trip while throughput grows with it. Throttled replies are taken
+for what they may be. Where most are throttled it was too much: half is asked for from then on, and what was too
+much is remembered as a ceiling on calls in flight or, since the hidden limit may be a rate, on requests a second.
+Where a few are, that is tried out: at half the load throttling by load ends, and throttling by chance (a busy
+proxy, one bad replica) does not. The latter is background: such a call is repeated, and nothing slows down.
+Recovery to a ceiling is quick; going above one is tried rarely, and more rarely each time that it fails.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from blackbox_diff.buying.retry import Decision
 
@@ -22,8 +26,49 @@ WINDOW = 1.0  # seconds over which the request rate is measured
 YEAR = 366 * 86_400.0
 EPISODE = 1.0  # throttled replies this close together are one event
 FIRST_PROBE, LAST_PROBE = 5.0, 120.0  # seconds before a ceiling is tried again
+STEP = 0.8  # share of a rate below which one event does not bring it
 PACED = 0.97  # share of the rate that went through before throttling
+RECENT = 100  # replies that are looked at for their share of throttled ones
+CLOSER = 10  # replies that tell whether a few or most are throttled
+FEWEST = 20  # replies at half the load before its throttling says anything
+MOSTLY = 0.35  # share from which on load must be the reason
+FOLLOWED = 1_000  # replies over which the share of throttling by chance is averaged
+NOISE = 0.005  # share of throttled replies by chance that is as good as none
+LONG_WAIT = 5.0  # seconds: an endpoint that names a longer wait means everybody
 GAIN = 1.05  # growth of throughput per doubling below which more concurrency is pointless
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Half the load for a while, to see whether throttling ends.
+
+    limit, rate, in_flight, throughput: as they were before. share: of throttled replies then, at a low guess.
+    seen: throttled ones and all, before. replies, throttled: since `begins`, with the calls of before drained.
+    """
+
+    limit: float
+    rate: float | None
+    in_flight: int
+    throughput: float
+    share: float
+    seen: tuple[int, int]
+    begins: float
+    drained: bool = False
+    replies: int = 0
+    throttled: int = 0
+
+    def has_begun(self, now: float, in_flight: int, limit: float) -> bool:
+        self.drained = self.drained or (now >= self.begins and in_flight <= limit)
+        return self.drained
+
+    def outcome(self) -> str:
+        """ "load", "chance", or "" while it is open."""
+        expected = self.share * self.replies
+        if self.throttled >= 5 and self.throttled > MOSTLY * self.replies:
+            return "load"
+        if self.throttled >= 2 and self.throttled >= expected / 3 and self.replies >= FEWEST:
+            return "chance"
+        return "load" if expected >= 2 + 3 * self.throttled else ""
 
 
 class Limiter:
@@ -52,6 +97,12 @@ class Limiter:
         self._next_start = 0.0
         self._answered: deque[float] = deque()  # times of recent answers that were not throttled
         self._last_throttle = float("-inf")
+        self._recent: deque[bool] = deque(maxlen=RECENT)  # of the last replies: was it throttled?
+        self.background = 0.0  # share of replies that are throttled whatever the load
+        self._suspected: tuple[int, float] | None = None  # calls in flight and throughput when it began
+        self._next: list[bool] = []  # replies since: was it throttled?
+        self._trial: _Trial | None = None
+        self._lifted: tuple[float | None, float] | None = None  # rate and ceiling that seemed to be chance
         self._began: float | None = None
         self._round_started = 0.0
         self._round_count = 0
@@ -98,23 +149,110 @@ class Limiter:
             await self._sleep(start - now)
 
     def _throttled(self, now: float, after: float | None) -> None:
-        if after:
+        self._recent.append(True)
+        usual = self._is_usual()
+        if after and (after > LONG_WAIT or self.background < NOISE or not usual):
             self._paused_until = max(self._paused_until, now + after)
-        if not self._adaptive or now - self._last_throttle < EPISODE:
+        if not self._adaptive:
             return
+        self._follow(True)
+        if self._trial is not None:
+            self._judge_trial(now, throttled=True)
+            return
+        if self._suspected is not None:
+            self._look_closer(now, throttled=True)
+            return
+        above = self._probing_above(now) and self.background < NOISE
+        if (usual and not above) or now - self._last_throttle < EPISODE:
+            return
+        if above:
+            self._back_off(now, self.in_flight, self._throughput(now))
+            self.limit = max(1.0, self.limit / 2)
+        else:
+            self._suspected = (self.in_flight, self._throughput(now))
+            self._next = []
+
+    def _is_usual(self) -> bool:
+        """Whether no more of the last replies were throttled than chance throttles at any load; one may be."""
+        chance = self.background * len(self._recent)
+        return sum(self._recent) <= 1.5 + chance + 3 * math.sqrt(chance)
+
+    def _probing_above(self, now: float) -> bool:
+        """Whether a ceiling that is known to hold is being passed, to see if it still does."""
+        return self._last_throttle > float("-inf") and now >= self._probe_at - self._probe_after / 2
+
+    def _look_closer(self, now: float, *, throttled: bool) -> None:
+        """Of the next replies few or most are throttled: most by load, and few need a trial."""
+        self._next.append(throttled)
+        if self._suspected is None or len(self._next) < CLOSER:
+            return
+        in_flight, measured = self._suspected
+        self._suspected = None
+        if sum(self._next) > MOSTLY * CLOSER:
+            self._back_off(now, in_flight, measured)
+            self.limit = max(1.0, self.limit / 2)
+        else:
+            self._try_half(now, in_flight, measured)
+
+    def _try_half(self, now: float, in_flight: int, measured: float) -> None:
+        throttled, replies = sum(self._recent), len(self._recent)
+        share = (throttled - 1) / max(replies, RECENT / 2)
+        self._trial = _Trial(
+            self.limit, self.rate, in_flight, measured, share, (throttled, replies), now + 1.5 * WINDOW
+        )
+        self.limit = max(1.0, self.limit / 2)
+        went_well = len(self._answered) / WINDOW  # a burst in less time than that shows no rate
+        if went_well:
+            self.rate = min(went_well, self.rate or went_well) / 2
+
+    def _follow(self, throttled: bool) -> None:
+        """Let the background, once there is one, follow what is seen: slowly, or overload would become usual."""
+        if self._trial is None and self.background:
+            known = self.rate is not None or self._ceiling < self.most
+            seen = min(throttled, self.background) if known else throttled  # beside a known limit it may be load
+            self.background += (seen - self.background) / FOLLOWED
+            self.background = 0.0 if self.background < NOISE else self.background
+
+    def _judge_trial(self, now: float, *, throttled: bool) -> None:
+        trial = self._trial
+        if trial is None or not trial.has_begun(now, self.in_flight, self.limit):
+            return
+        trial.replies += 1
+        trial.throttled += throttled
+        outcome = trial.outcome()
+        if not outcome:
+            return
+        self._trial = None
+        self._recent.clear()
+        self._round_started, self._round_count, self._plateau = now, 0, (0.0, 0.0)
+        if outcome == "load":
+            self.rate = trial.rate
+            self._back_off(now, trial.in_flight, trial.throughput)
+            return
+        seen, of = trial.seen[0] + trial.throttled, trial.seen[1] + trial.replies
+        self.background = max(self.background, seen / of)
+        # A ceiling that was found before may have been chance, too; a true one is met at once, and comes back.
+        if trial.rate is not None or self._ceiling < self.most:
+            self._lifted = (trial.rate, self._ceiling)
+        self.limit, self.rate, self._ceiling = trial.limit, None, float(self.most)
+        self._probe_after = FIRST_PROBE
+
+    def _back_off(self, now: float, in_flight: int, measured: float) -> None:
+        """Remember what was too much: so many in flight or, if fewer went well before, the rate."""
         first = self._last_throttle == float("-inf")
         self._last_throttle = now
-        measured = self._throughput(now)
-        if not first and self.in_flight <= self._ceiling and measured:
-            # Refused although fewer calls were in flight than went well before: it is the rate.
+        self._recent.clear()
+        if self._lifted is not None:
+            (self.rate, self._ceiling), self._lifted = self._lifted, None
+        elif not first and in_flight <= self._ceiling and measured:
             if self.rate is not None:
                 self._probe_after = min(LAST_PROBE, self._probe_after * 2)
-            self.rate = PACED * (min(measured, self.rate) if self.rate else measured)
+            self.rate = PACED * (max(min(measured, self.rate), self.rate * STEP) if self.rate else measured)
         else:
             if not first:
                 self._probe_after = min(LAST_PROBE, self._probe_after * 2)
-            self._ceiling = max(1.0, min(self._ceiling, float(self.in_flight - 1)))
-        self.limit = max(1.0, self.limit / 2)
+            self._ceiling = max(1.0, min(self._ceiling, float(in_flight - 1)))
+        self.limit = min(self.limit, self._ceiling)
         self._probe_at = now + self._probe_after
 
     def _succeeded(self, now: float) -> None:
@@ -124,6 +262,14 @@ class Limiter:
         while self._answered[0] < now - WINDOW:
             self._answered.popleft()
         if not self._adaptive:
+            return
+        self._recent.append(False)
+        self._follow(False)
+        if self._trial is not None:
+            self._judge_trial(now, throttled=False)
+            return
+        if self._suspected is not None:
+            self._look_closer(now, throttled=False)
             return
         self._round_count += 1
         if self.limit < self._ceiling:
