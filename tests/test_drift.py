@@ -12,7 +12,7 @@ from tests.fake_endpoint import FakeEndpoint
 from tests.test_audit import run_cli
 from tests.toy_server import serving
 
-PROBE_CALLS = 12  # at most, as test_probe holds it to
+PROBE_CALLS = 13  # at most, as test_probe holds it to
 N = 30
 
 

@@ -52,7 +52,7 @@ async def test_an_honest_server_can_do_everything() -> None:
     assert (found.logprobs, found.max_top_logprobs, found.noise_nats) == ("raw", 4, 0.0)
     assert found.self_consistency_nats == pytest.approx(0.0, abs=1e-9)
     assert found.fingerprint == "fp"
-    assert len(server.calls) <= 12
+    assert len(server.calls) <= 13
 
 
 async def test_the_verdict_is_a_sentence() -> None:
@@ -162,7 +162,8 @@ async def test_the_newer_limit_field_is_found() -> None:
 
 
 async def test_a_seed_that_is_ignored_is_noticed() -> None:
-    assert not (await probed(FakeEndpoint("no seed"))).seed
+    checks = (await probed(FakeEndpoint("no seed"))).checks
+    assert next(check.outcome for check in checks if check.name == "seed") == "limited"
 
 
 async def test_noise_is_measured() -> None:

@@ -14,7 +14,7 @@ from tests.fake_endpoint import FakeEndpoint
 from tests.test_audit import run_cli
 from tests.toy_server import serving
 
-MOST_CALLS = 12
+MOST_CALLS = 13
 
 
 def probe(toy: FakeEndpoint, *more: str) -> int:
@@ -26,8 +26,8 @@ def probe(toy: FakeEndpoint, *more: str) -> int:
     ("faults", "reason", "advice"),
     [
         (("no logprobs",), "the reply holds no logprobs", "the endpoint, its plan or a gateway drops them"),
-        (("zeros",), "every logprob is 0", "the host fills the field without computing it"),
-        (("placeholders",), "missing or placeholders", "ask for more top_logprobs"),
+        (("zeros",), "logprobs of 0", "the host fills the field without computing it"),
+        (("placeholders",), "logprobs of 0", "ask for more top_logprobs"),
         (("logits",), "missing or placeholders", "ask for more top_logprobs"),
         (("logprobs rejected",), "`logprobs` is not supported with this model", ""),
         (("reasoning", "chat only"), "the reply holds reasoning", "turn thinking off"),

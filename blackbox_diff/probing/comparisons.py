@@ -17,6 +17,7 @@ from blackbox_diff.wire.sentinels import censor
 ALLOWED_GAP = 0.1  # nats per token between sampling and scoring the same text
 SAME = 0.05  # nats: what a logprob may move between two temperatures and still be the same number
 NEXT_DAY = " friday"
+MORE_IN_COMMON = 2  # tokens that a seed must repeat beyond what a draw without it does by chance
 TURN_TOKENS = 3  # a template needs at least this many tokens to end a turn and begin the next
 
 
@@ -112,6 +113,34 @@ def continues(prefilled: Completion, base: Completion, raw: Completion | None) -
 
 def _difference(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a - b
+
+
+def seed_effect(
+    first: Pair, again: Pair, unseeded: Pair | None
+) -> tuple[Literal["good", "limited", "unknown"], str]:
+    """What two draws with one seed have in common, beside a draw without one.
+
+    Where batches or caches move the numbers a little, a seed that is honoured repeats a draw up to the token that
+    noise decides; a draw without a seed parts from it at once.
+    """
+    with_seed = _common(first, again)
+    without = 0 if unseeded is None else _common(first, unseeded)
+    n = first.length()
+    if first.outcome.text == again.outcome.text:
+        alike = unseeded is not None and unseeded.outcome.text == first.outcome.text
+        return ("unknown", "draws are alike without it, too") if alike else ("good", "repeats a draw")
+    if with_seed >= without + MORE_IN_COMMON:
+        return "good", f"repeats a draw up to noise: {with_seed} of {n} tokens, {without} without it"
+    return "limited", f"ignored: {with_seed} of {n} tokens repeat, {without} without it"
+
+
+def _common(a: Pair, b: Pair) -> int:
+    """How many tokens two completions begin with alike."""
+    one, other = a.outcome.text.encode(), b.outcome.text.encode()
+    alike = next(
+        (place for place, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other))
+    )
+    return int(np.searchsorted(np.intersect1d(a.outcome.tokens.ends, b.outcome.tokens.ends), alike, side="right"))
 
 
 def noise(first: Pair, *repeats: Pair) -> float | None:

@@ -24,6 +24,7 @@ from blackbox_diff.probing.comparisons import (
     mean_gap,
     noise,
     rate_limits,
+    seed_effect,
     top_count,
     total_mass,
     usage_words,
@@ -225,25 +226,29 @@ class _Examination:
         self.note("token ids", "good" if given else "limited", "in replies" if given else "none")
 
     async def temperature(self) -> None:
-        """P4, P9, P10 and the seed: a draw alone, then two more like it beside a cooler one, all at once."""
+        """P4, P9, P10 and the seed: a draw alone, then two like it, one without its seed, one cooler."""
         talk = self.talk
         prefill, framing, _ = first_draw(talk.profile, dialect(talk.profile.dialect))
         talk.update(seed=True)
         first = await talk.sample(prefill, framing, DRAWN, SEED)
-        again, several, cooler = await asyncio.gather(
+        again, several, cooler, unseeded = await asyncio.gather(
             talk.sample(prefill, framing, DRAWN, SEED),
             talk.sample(prefill, framing, DRAWN, SEED, n=2),
             talk.sample(prefill, framing, COOLER, SEED),
+            talk.sample(prefill, framing, DRAWN),
         )
         self.limits(several)
+        rejected = bool({"seed", "random_seed"} & set(talk.profile.dropped))
+        talk.update(seed=not rejected)  # where it is ignored it does no harm, and noise may hide that it is not
         if not isinstance(first, Pair) or not isinstance(again, Pair):
-            talk.update(seed=False)
             self.note("sampler", "unknown", "a draw gave no logprobs")
             return
-        same = first.outcome.text == again.outcome.text and "seed" not in talk.profile.dropped
         measured = noise(first, *(pair for pair in (again, several) if isinstance(pair, Pair)))
-        talk.update(seed=same, noise_nats=measured)
-        self.note("seed", "good" if same else "limited", "repeats a draw" if same else "ignored or rejected")
+        talk.update(noise_nats=measured)
+        if rejected:
+            self.note("seed", "limited", "rejected")
+        else:
+            self.note("seed", *seed_effect(first, again, unseeded if isinstance(unseeded, Pair) else None))
         told = "unknown" if measured is None else f"{measured:.3f} nats/token, alone against three at once"
         self.note("noise", "good", told)
         if isinstance(cooler, Pair):
