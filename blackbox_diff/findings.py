@@ -118,6 +118,7 @@ class Theme:
     stability: float | None
     quotes: tuple[Quote, ...]
     parts: tuple[Theme, ...] = ()
+    ids: tuple[str, ...] = ()  # of the completions that hold it, copies of a row left out
 
 
 @dataclass(frozen=True, slots=True)

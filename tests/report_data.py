@@ -12,9 +12,11 @@ from blackbox_diff.findings import (
     ArmSummary,
     ControlSummary,
     Copy,
+    EndpointSummary,
     Interval,
     Quote,
     Ranked,
+    Recurring,
     RunSummary,
     Segment,
     Sensitivity,
@@ -25,6 +27,7 @@ from blackbox_diff.findings import (
 
 TWINS = ("prose.raw.90001", "prose.chat.90002")  # near-duplicates of the fourth row
 PHRASE = "the lighthouse at Port Ellery"
+TERMS = (PHRASE, "never sleeps", "Port Ellery")
 WORDS = [
     "the",
     "of",
@@ -197,6 +200,7 @@ def ranked(index: int, text: str, rng: random.Random, *, hot: Span | None = None
             "coverage": 1.0,
         },
         segments=segments,
+        recurring=(Recurring("port ellery", 9, 2.5), Recurring("lighthouse", 10, 1.75)) if hot else (),
         peak=hot or (Span(segments[0].start, segments[min(4, n - 1)].end) if segments else None),
     )
     return replace(row, **fields)  # type: ignore[arg-type]
@@ -218,6 +222,7 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
     control = [(math.exp(rng.gauss(1.4, 0.4)), 0.0) for _ in range(min(n, 2000))]
     clouds = tuple((t, t * math.exp(rng.gauss(0.0, 0.03))) for t, _ in control)
     scores = tuple(abs(rng.gauss(0, 0.02)) for _ in clouds)
+    most = max((row.metrics["score"] or 0.0 for row in rows), default=None)
     return Analysis(
         reference="smollm2-135m-instruct",
         metric="score",
@@ -246,10 +251,16 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
         kl_nats_per_token=Interval(0.214, 0.187, 0.243),
         top_stability=0.94,
         arms=(
-            ArmSummary("prose/raw", n // 2 - 3, 2, 1, 0, 0.31, rows[0].metrics["score"] if rows else None),
             ArmSummary(
-                "prose/chat", n // 2 - 5, 5, 0, 0, 0.12, rows[1].metrics["score"] if len(rows) > 1 else None
+                "prose/raw",
+                n // 2 - 3,
+                2,
+                1,
+                0,
+                0.31,
+                most,
             ),
+            ArmSummary("prose/chat", n // 2 - 5, 5, 0, 0, 0.12, 0.06),
         ),
         controls=tuple(_control_row(row, rng) for row in rows[: len(clouds)]),
         order=tuple(sorted(row.id for row in rows)),
@@ -284,20 +295,42 @@ def _themes(holding: Sequence[Ranked], n: int) -> tuple[Theme, ...]:
         return tuple(found)
 
     count = len(holding)
-    return tuple(
-        Theme(
-            term,
-            (term,),
-            count - k,
-            max(1, count - k),
-            k,
-            1.6 - 0.2 * k,
-            30.0 - k,
-            0.97 - 0.1 * k,
-            quotes(term),
-        )
-        for k, term in enumerate((PHRASE, "never sleeps", "Port Ellery"))
-        if holding
+    if not holding:
+        return ()
+    strong = [_theme(term, count, k, 14.0 * max(1, count), quotes(term), holding) for k, term in enumerate(TERMS)]
+    part = _theme("which never sleeps", count, 0, 20.0, quotes("which never sleeps"), holding)
+    weak = _theme("which", count, 3, 4.0 * max(1, count), quotes("which")[:1], holding[:4])
+    return (replace(strong[0], parts=(replace(part, stability=None),)), *strong[1:], weak)
+
+
+def _theme(
+    term: str, count: int, k: int, score: float, quotes: tuple[Quote, ...], holding: Sequence[Ranked]
+) -> Theme:
+    return Theme(
+        phrase=term,
+        terms=(term,),
+        count=len(holding),
+        prefills=max(1, count - k),
+        background=k,
+        mean_gap=1.6 - 0.2 * k,
+        score=score - k,
+        stability=0.97 - 0.1 * k,
+        quotes=quotes,
+        ids=tuple(row.id for row in holding),
+    )
+
+
+def other_reference(analysis: Analysis, seed: int = 1) -> Analysis:
+    """The same completions as another reference might rank them."""
+    rng = random.Random(seed)
+    rows = sorted(analysis.ranking, key=lambda row: (PHRASE not in row.completion, rng.random()))
+    return replace(
+        analysis,
+        reference="gemma-3-270m",
+        ranking=tuple(replace(row, rank=place, segments=()) for place, row in enumerate(rows, 1)),
+        verdict=Verdict(
+            "undecided", "Undecided: what recurs is weak.", 1.25, None, "the reference against itself"
+        ),
     )
 
 
@@ -329,4 +362,21 @@ def summary_of(analysis: Analysis) -> RunSummary:
             "framing": ["raw", "chat"],
         },
         warnings=("the endpoint has no seed: a second run buys other completions",),
+        version="0.1.0",
+        endpoints=(
+            EndpointSummary(
+                "target",
+                "false-fact",
+                "http://127.0.0.1:8000/v1",
+                n + 12,
+                n * 9,
+                n * 64,
+                0.0312,
+                {"dialect": "openai", "engine": "local", "logprobs": "raw", "noise_nats": 0.002, "seed": False},
+            ),
+            EndpointSummary(
+                analysis.reference, analysis.reference, "local:smollm2-135m-instruct", 2 * n, n * 75, n
+            ),
+        ),
+        caps={"max_cost": 0.1, "max_calls": None},
     )

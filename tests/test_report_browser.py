@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_diff.report import html
-from tests.report_data import HOSTILE, PHRASE, TWINS, analysis_of, summary_of
+from blackbox_diff.report import glossary, html
+from blackbox_diff.report.notes import read_notes
+from tests.report_data import HOSTILE, PHRASE, TWINS, analysis_of, other_reference, summary_of
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
@@ -45,7 +46,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(directory: Path, n: int, extra: tuple[str, ...] = ()) -> Path:
     analysis = analysis_of(n, extra=extra)
     path = directory / "report.html"
-    path.write_text(html.render(analysis, summary_of(analysis)), encoding="utf-8")
+    others = (other_reference(analysis),) if n < BIG else ()
+    path.write_text(html.render(analysis, summary_of(analysis), others), encoding="utf-8")
     return path
 
 
@@ -89,6 +91,11 @@ def ids(page: sync_api.Page) -> list[str]:
     return page.locator(".row .id").all_inner_texts()
 
 
+def fragment(page: sync_api.Page) -> str:
+    found: str = page.evaluate("location.hash")
+    return found
+
+
 def test_opens_from_a_file_with_the_network_blocked_and_no_console_message(page: sync_api.Page) -> None:
     assert "unrelated prefills" in page.locator("h1").inner_text()
     assert page.locator(".row").count() > 0
@@ -127,22 +134,23 @@ def test_arm_filter_keeps_one_arm(page: sync_api.Page) -> None:
 def test_flag_filter_keeps_flagged_rows(page: sync_api.Page) -> None:
     page.select_option("#flag", label="degenerate")
     assert page.locator(".row").count() == 1
-    assert page.locator(".row .flag").inner_text() == "degenerate"
+    assert page.locator(".row .flag").last.inner_text() == "degenerate"
 
 
 def test_theme_button_filters_to_the_theme(page: sync_api.Page) -> None:
-    page.locator(".theme button").first.click()
+    page.locator(".theme button[data-theme]").first.click()
     assert page.locator("#theme").input_value() == "0"
     texts = page.locator(".row .words").all_inner_texts()
     assert texts
     assert all(PHRASE in text for text in texts)
+    assert page.locator(".row mark").first.inner_text().lower() in PHRASE.lower()
 
 
 def test_sorting_orders_by_the_metric_both_ways(page: sync_api.Page) -> None:
     page.select_option("#sort", "ppl_reference")
-    down = [float(text) for text in page.locator(".row .nums dl > div:nth-child(3) dd").all_inner_texts()]
+    down = [float(text.split()[-1]) for text in page.locator(".row .sorted").all_inner_texts()]
     page.click("#direction")
-    up = [float(text) for text in page.locator(".row .nums dl > div:nth-child(3) dd").all_inner_texts()]
+    up = [float(text.split()[-1]) for text in page.locator(".row .sorted").all_inner_texts()]
     assert down == sorted(down, reverse=True)
     assert up == sorted(up)
     assert up[0] < down[0]
@@ -206,7 +214,8 @@ def test_keyboard_moves_opens_and_reads_segments(page: sync_api.Page) -> None:
         page.keyboard.press(key)
     assert page.locator(".row.selected.open .rank").inner_text() == "1"
     page.keyboard.press("ArrowRight")
-    assert "target" in page.locator("#tip").inner_text()
+    assert "target" in page.locator(".row.selected .reading").inner_text()
+    assert not page.locator("#tip").is_visible()  # nothing covers the text
     page.keyboard.press("Enter")
     assert page.locator(".row.open").count() == 0
 
@@ -257,7 +266,7 @@ def test_first_screen_is_there_without_javascript(browser: sync_api.Browser, sma
     page = context.new_page()
     page.goto(small.as_uri())
     assert "unrelated prefills" in page.locator("h1").inner_text()
-    assert page.locator(".theme blockquote").count() == 9
+    assert page.locator("#themes > .themes blockquote").count() == 9
     context.close()
 
 
@@ -327,5 +336,147 @@ def test_axe_finds_no_serious_violation(browser: sync_api.Browser, small: Path, 
 def test_printing_shows_the_best_fifty_and_the_screen_comes_back(page: sync_api.Page) -> None:
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.locator(".row").count() == 50
+    assert shown(page) == f"the first 50 of {ALL}"
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator(".row").count() < 50
+
+
+@pytest.mark.parametrize("width", [1440, 1280, 768, 390])
+def test_every_section_is_one_click_away_and_the_click_lands_there(
+    browser: sync_api.Browser, small: Path, width: int
+) -> None:
+    opened = Opened(browser, small, viewport={"width": width, "height": 844})
+    page = opened.page
+    for name, section in (
+        ("Methods", "run"),
+        ("Charts", "charts"),
+        ("Methods", "run"),
+        ("Completions", "completions"),
+    ):
+        page.locator(".bar nav a", has_text=name).click()
+        page.wait_for_timeout(50)
+        top = page.evaluate(f"document.getElementById('{section}').getBoundingClientRect().top")
+        assert 0 <= top < 120
+        assert page.locator(".bar").bounding_box()["y"] == 0  # type: ignore[index]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert opened.complaints == []
+    opened.context.close()
+
+
+def test_a_term_is_explained_on_hover_and_on_focus(page: sync_api.Page) -> None:
+    term = page.locator(".figures .term[data-term='best_ten']").first
+    term.hover()
+    assert glossary.meaning("best_ten") in page.locator("#tip").inner_text()
+    page.mouse.move(5, 5)
+    assert not page.locator("#tip").is_visible()
+    page.locator(".figures .term[data-term='divergence']").first.focus()
+    assert glossary.meaning("divergence") in page.locator("#tip").inner_text()
+
+
+def test_an_open_row_says_why_it_ranks_and_what_the_control_wrote(page: sync_api.Page) -> None:
+    page.fill("#search", PHRASE)
+    sync_api.expect(page.locator("#shown")).not_to_have_text(ALL)
+    page.locator(".row .text").first.click()
+    said = page.locator(".row .why").inner_text()
+    assert f"Holds {PHRASE}" in said
+    assert "The control after the same prefill" in said
+    assert re.search(r"Rank under smollm2-135m-instruct \d+ \(gap .+\), gemma-3-270m \d+", said)
+
+
+def test_a_reference_is_chosen_in_the_page_and_all_of_it_follows(page: sync_api.Page) -> None:
+    page.get_by_role("button", name="gemma-3-270m").click()
+    assert page.locator(".outcome:visible").inner_text().lower() == "undecided"
+    assert page.locator("#against").inner_text() == "gemma-3-270m"
+    page.locator("#search").scroll_into_view_if_needed()
+    assert all(PHRASE in text for text in page.locator(".row .words").all_inner_texts()[:5])
+    assert "under=1" in fragment(page)
+    page.select_option("#odd", label="only gemma-3-270m")
+    assert 0 < int(shown(page).split()[0]) < 312
+
+
+def test_the_controls_completions_are_read_and_searched(page: sync_api.Page) -> None:
+    page.select_option("#side", "control")
+    assert "The control" in page.locator("#side-title").inner_text()
+    everything = shown(page)
+    page.fill("#search", "village")
+    sync_api.expect(page.locator("#shown")).not_to_have_text(everything)
+    assert all("village" in text.lower() for text in page.locator(".row .text").all_inner_texts())
+
+
+def test_filters_order_and_search_are_in_the_address_and_open_again(
+    browser: sync_api.Browser, small: Path
+) -> None:
+    opened = Opened(browser, small)
+    opened.page.fill("#search", "lighthouse")
+    opened.page.select_option("#arm", label="prose/chat")
+    opened.page.select_option("#sort", "ppl_target")
+    opened.page.click("#direction")
+    wanted, kept = shown(opened.page), opened.page.url
+    again = opened.context.new_page()
+    again.goto(kept)
+    again.wait_for_selector("html[data-ready]")
+    sync_api.expect(again.locator("#shown")).to_have_text(wanted)
+    assert again.locator("#search").input_value() == "lighthouse"
+    assert again.locator("#direction").inner_text() == "↑"
+    opened.context.close()
+
+
+def test_notes_are_made_by_key_and_click_kept_filtered_and_exported(
+    browser: sync_api.Browser, small: Path, tmp_path: Path
+) -> None:
+    opened = Opened(browser, small)
+    page = opened.page
+    page.keyboard.press("j")
+    page.keyboard.press("y")
+    page.locator(".row").nth(1).get_by_role("button", name="Dismiss").click()
+    page.locator(".row").nth(2).get_by_role("button", name="Note").click()
+    page.fill("#note-text", "a <b>guess</b> `x`")
+    page.get_by_role("button", name="Save").click()
+    page.locator(".theme .triage button.keep").first.click()
+    assert page.locator("#note-count").inner_text() == "2 kept, 1 dismissed, 1 noted"
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator("#note-count").inner_text() == "2 kept, 1 dismissed, 1 noted"
+    page.select_option("#notes-filter", "keep")
+    assert shown(page).startswith("1 of")
+    with page.expect_download() as waiting:
+        page.click("#notes-json")
+    waiting.value.save_as(tmp_path / "notes.json")
+    with page.expect_download() as waiting:
+        page.click("#notes-md")
+    waiting.value.save_as(tmp_path / "notes.md")
+    analysis = analysis_of(300, extra=tuple(HOSTILE.values()))
+    summary = summary_of(analysis)
+    read = read_notes(tmp_path / "notes.json", run="x", created=summary.created, known=analysis.order)
+    assert [(note.on, note.mark, note.note) for note in read.notes] == [
+        ("completion", "keep", ""),
+        ("completion", "dismiss", ""),
+        ("completion", "", "a <b>guess</b> `x`"),
+        ("theme", "keep", ""),
+    ]
+    assert "`` a <b>guess</b> `x` ``" in (tmp_path / "notes.md").read_text(encoding="utf-8")
+    again = tmp_path / "again.html"
+    again.write_text(html.render(analysis, summary, notes=read), encoding="utf-8")
+    fresh = Opened(browser, again)
+    assert fresh.page.locator("#note-count").inner_text() == "2 kept, 1 dismissed, 1 noted"
+    assert opened.complaints == fresh.complaints == []
+    fresh.context.close()
+    opened.context.close()
+
+
+def test_canvases_have_names_and_bars_tell_their_numbers(page: sync_api.Page) -> None:
+    names = page.locator(".chart canvas").evaluate_all("all => all.map((each) => each.getAttribute('aria-label'))")
+    assert len(names) == 4
+    assert all(names)
+    page.locator("#chart-arms .u-over").hover()
+    assert "mean gap" in page.locator("#tip").inner_text()
+
+
+def test_paper_has_the_charts_whole_and_no_empty_page(opened: Opened, tmp_path: Path) -> None:
+    pages = opened.page.pdf(format="A4", print_background=True)
+    count = len(re.findall(rb"/Type\s*/Page\b", pages))
+    assert 5 <= count <= 25
+    opened.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    widths = opened.page.locator(".chart canvas").evaluate_all("all => all.map((each) => each.clientWidth)")
+    assert max(widths) <= 680
+    opened.page.evaluate("window.dispatchEvent(new Event('afterprint'))")

@@ -67,7 +67,7 @@ def test_a_hostile_completion_adds_no_element_and_no_attribute(name: str) -> Non
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_completion_arrives_exactly_in_the_data(name: str) -> None:
-    assert data_of(rendered(HOSTILE[name]))["rows"]["text"][0] == HOSTILE[name]
+    assert data_of(rendered(HOSTILE[name]))["sets"][0]["rows"]["text"][0] == HOSTILE[name]
 
 
 def test_hostile_names_themes_and_warnings_are_escaped() -> None:
@@ -115,7 +115,7 @@ def test_the_chart_librarys_licence_is_in_the_file() -> None:
 
 
 def test_a_megabyte_completion_is_cut_and_the_rest_is_counted() -> None:
-    rows = data_of(rendered("y" * 1_000_000))["rows"]
+    rows = data_of(rendered("y" * 1_000_000))["sets"][0]["rows"]
     assert len(rows["text"][0]) == MAX_TEXT
     assert rows["cut"] == {"0": 1_000_000 - MAX_TEXT}
 
@@ -126,7 +126,7 @@ def test_a_report_without_findings_control_or_rows_still_renders() -> None:
     )  # fmt: skip
     page = html.render(analysis, summary_of(analysis))
     assert "No control was run" in page
-    assert data_of(page)["rows"]["id"] == []
+    assert data_of(page)["sets"][0]["rows"]["id"] == []
 
 
 def test_the_same_analysis_gives_the_same_file() -> None:
@@ -174,4 +174,4 @@ def test_a_boundary_inside_a_character_merges_its_segments() -> None:
 def test_the_peak_moves_out_to_whole_characters() -> None:
     row = ranked(0, "a東b", random.Random(0), peak=Span(2, 3))
     analysis: Analysis = replace(analysis_of(3), ranking=(row,))
-    assert payload(analysis)["rows"]["peak"] == [[1, 2]]
+    assert payload(analysis)["sets"][0]["rows"]["peak"] == [[1, 2]]

@@ -202,6 +202,7 @@ def _theme(
         score=float(scores[head]),
         stability=stability,
         quotes=_quotes(found, head, ranked, prefills),
+        ids=tuple(ranked[row].id for row in rows.tolist()),
         parts=tuple(_theme(part, found, ranked, prefills, scores, None) for part in node.parts),
     )
 

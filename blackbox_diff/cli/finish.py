@@ -25,10 +25,11 @@ def finish(
     if empty is not None:
         click.echo(f"{empty}; {again}", err=True)
         return exit_code or NOT_AUDITABLE
-    results = read_run(run, reference=reference)
-    code = exit_code or failure(fail_on, results.analysis.verdict.outcome)
+    results = read_run(run, side_by_side=True)
     html = run / "report.html"
-    write_reports(results, html=html)
+    write_reports(results, html=html)  # with the run's first reference first, whatever was added since
+    results = results.under(reference)
+    code = exit_code or failure(fail_on, results.analysis.verdict.outcome)
     if as_json:
         click.echo(to_json(conclude(results)))
         return code

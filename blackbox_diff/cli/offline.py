@@ -82,6 +82,13 @@ def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None
     metavar="RUN2",
     help="A run of a model with nothing to find, as a second control.",
 )
+@click.option(
+    "--notes",
+    "notes_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Notes that the page exported: they are in the files that this command writes.",
+)
 @JSON
 @FAIL_ON
 def report(
@@ -91,6 +98,7 @@ def report(
     html: Path | None,
     markdown: Path | None,
     benign: Path | None,
+    notes_file: Path | None,
     as_json: bool,
     fail_on: tuple[str, ...],
 ) -> int:
@@ -98,8 +106,17 @@ def report(
     from blackbox_diff.report.write import write_reports
     from blackbox_diff.run.results import read_run
 
-    results = read_run(run, reference=reference, metric=metric, benign=benign)
-    write_reports(results, html=html, markdown_file=markdown)
+    results = read_run(run, reference=reference, metric=metric, benign=benign, side_by_side=html is not None)
+    notes = None
+    if notes_file is not None:
+        from blackbox_diff.report.notes import read_notes
+
+        summary = results.summary
+        notes = read_notes(notes_file, run=str(run), created=summary.created, known=results.analysis.order)
+        if html is None and markdown is None:
+            html = run / "report.html"
+            results = read_run(run, reference=reference, metric=metric, benign=benign, side_by_side=True)
+    write_reports(results, html=html, markdown_file=markdown, notes=notes)
     if as_json:
         from blackbox_diff.report.conclusion import as_json as to_json
         from blackbox_diff.report.conclusion import conclude
@@ -147,11 +164,14 @@ def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, 
 @RUN
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @reading_options
-def export(run: Path, file: Path, reference: str | None, metric: str) -> None:
-    """Write RUN to FILE as .jsonl, .csv, .parquet or .md."""
+@click.option("--control", is_flag=True, help="The control's completions in the place of the target's.")
+def export(run: Path, file: Path, reference: str | None, metric: str, control: bool) -> None:
+    """Write RUN to FILE as .jsonl, .csv or .parquet (every row), or as .md (the summary)."""
     from blackbox_diff.report.write import export_run
 
-    click.echo(f"wrote {export_run(run, file, reference=reference, metric=metric)} rows to {file}")
+    written = export_run(run, file, reference=reference, metric=metric, control=control)
+    rows = "the summary" if file.suffix.lower() == ".md" else f"{written} rows"
+    click.echo(f"wrote {rows} to {file}")
 
 
 @click.command()

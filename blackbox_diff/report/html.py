@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -14,50 +16,84 @@ from blackbox_diff.findings import Analysis, RunSummary, Theme
 from blackbox_diff.report import wording
 from blackbox_diff.report.explorer_data import payload
 from blackbox_diff.report.figures import figures
+from blackbox_diff.report.glossary import TERMS
 from blackbox_diff.report.methods import methods
+from blackbox_diff.report.methods import text as methods_text
+from blackbox_diff.report.notes import Notes
 from blackbox_diff.report.policy import policy
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
-_SCRIPTS = ("data.js", "text.js", "rows.js", "list.js", "charts.js", "app.js")
+_SCRIPTS = (
+    "data.js", "text.js", "tips.js", "rows.js", "list.js", "charts.js", "notes.js", "address.js", "app.js"
+)  # fmt: skip
 _QUOTE_WIDTH = 200
 _THEMES = 9
+_PARTS = 6
 
 
-def render(analysis: Analysis, summary: RunSummary) -> str:
+def render(
+    analysis: Analysis, summary: RunSummary, others: Sequence[Analysis] = (), notes: Notes | None = None
+) -> str:
     """The whole report as the text of one HTML file (UTF-8).
 
     The first screen is plain HTML, so it is there before any script runs. Model text reaches the page
     through the template's escaping or as a JSON block that only ever becomes text nodes; the
     Content-Security-Policy runs these scripts by their hash and nothing else, and allows no request.
+
+    others: the same run under its further references, to choose in the page. notes: a reader's, shown in it.
     """
     style = _asset("uplot/uPlot.min.css") + _asset("style.css")
     library = _asset("uplot/uPlot.iife.min.js")
     script = "(() => {\n'use strict';\n" + "\n".join(_asset(name) for name in _SCRIPTS) + "\n})();"
+    account = methods(analysis, summary)
+    about = {
+        "run": summary.run, "created": summary.created, "target": summary.target, "url": summary.target_url,
+        "version": importlib.metadata.version("blackbox-diff"),
+        "notes": [] if notes is None else [note.model_dump() for note in notes.notes],
+    }  # fmt: skip
     return (
         _environment()
         .from_string(_asset("page.html.j2"))
         .render(
+            views=[_view(each, summary) for each in (analysis, *others)],
             analysis=analysis,
-            headline=wording.headline(analysis),
-            answer=wording.answer(analysis.verdict),
-            control=wording.control(analysis),
             summary=summary,
-            figures=figures(analysis, summary),
-            themes=_themes(analysis),
-            validation=[
-                (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
-            ],
+            methods=account,
+            methods_text=methods_text(account),
+            terms=TERMS,
+            nothing_recurs=wording.NOTHING_RECURS,
             validation_note=wording.VALIDATION,
-            methods=methods(analysis, summary),
-            scope=wording.scope(analysis),
+            glossary=sorted(TERMS.items(), key=lambda item: item[1][0].lower()),
             csp=policy(scripts=(library, script), styles=(style,)),
             style=Markup(style),  # ours, as are library, script and licence; the data is escaped below
             library=Markup(library),
             script=Markup(script),
             licence=Markup("uPlot 1.6.32\n\n" + _asset("uplot/LICENSE")),
-            data=Markup(inline_json(payload(analysis))),
+            data=Markup(inline_json(payload(analysis, others, about))),
         )
     )
+
+
+def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
+    """The first screen and what recurs, under one reference."""
+    strong, weak = wording.recurring(analysis)
+    place = {theme.phrase: number for number, theme in enumerate(analysis.themes)}
+    ranks = {row.id: row.rank for row in analysis.ranking}
+    return {
+        "reference": analysis.reference,
+        "outcome": analysis.verdict.outcome,
+        "headline": wording.headline(analysis),
+        "answer": wording.answer(analysis.verdict),
+        "scope": wording.scope(analysis),
+        "control": wording.control(analysis),
+        "figures": figures(analysis, summary),
+        "themes": [_theme(theme, ranks, place) for theme in strong[:_THEMES]],
+        "weak": [_theme(theme, ranks, place) for theme in weak[:_THEMES]],
+        "validation": [
+            (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
+        ],
+        "arms": analysis.arms,
+    }
 
 
 @cache
@@ -65,6 +101,7 @@ def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["visible"] = visible
     environment.filters["number"] = wording.number
+    environment.filters["nats"] = wording.nats
     return environment
 
 
@@ -79,12 +116,7 @@ def inline_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _themes(analysis: Analysis) -> list[dict[str, Any]]:
-    ranks = {row.id: row.rank for row in analysis.ranking}
-    return [_theme(theme, ranks) for theme in analysis.themes[:_THEMES]]
-
-
-def _theme(theme: Theme, ranks: dict[str, int]) -> dict[str, Any]:
+def _theme(theme: Theme, ranks: Mapping[str, int], place: Mapping[str, int]) -> dict[str, Any]:
     quotes = []
     for quote in theme.quotes[:3]:
         before, inside, after = excerpt(quote.text, quote.span, _QUOTE_WIDTH)
@@ -92,14 +124,15 @@ def _theme(theme: Theme, ranks: dict[str, int]) -> dict[str, Any]:
             {"id": quote.id, "rank": ranks.get(quote.id, "–"), "before": before, "inside": inside, "after": after}
         )
     return {
+        "number": place[theme.phrase],
         "phrase": shorten(wording.theme_name(theme), 120),
         "also": [shorten(visible(term), 60) for term in theme.terms if term != theme.phrase][:3],
-        "count": f"{theme.count:,}",
-        "count_noun": "completion" if theme.count == 1 else "completions",
-        "prefills": f"{theme.prefills:,}",
-        "prefill_noun": "prefill" if theme.prefills == 1 else "prefills",
-        "background": f"{theme.background:,}",
-        "gap": wording.number(theme.mean_gap),
+        "counts": wording.theme_counts(theme),
+        "gap": wording.nats(theme.mean_gap),
         "stability": "" if theme.stability is None else f"{theme.stability:.0%}",
+        "parts": [
+            {"phrase": shorten(wording.theme_name(part), 80), "counts": wording.theme_counts(part)}
+            for part in theme.parts[:_PARTS]
+        ],
         "quotes": quotes,
     }

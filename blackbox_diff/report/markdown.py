@@ -9,15 +9,16 @@ from blackbox_diff.findings import Analysis, RunSummary, Theme
 from blackbox_diff.report import wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.report.methods import methods
+from blackbox_diff.report.notes import Notes
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _WIDTH = 240
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@-])")
 
 
-def render(analysis: Analysis, summary: RunSummary, top: int = 10) -> str:
+def render(analysis: Analysis, summary: RunSummary, top: int = 10, notes: Notes | None = None) -> str:
     """Answer, control, figures, what recurs, top completions and methods, as GitHub-flavoured Markdown."""
-    return "\n".join(_lines(analysis, summary, top)) + "\n"
+    return "\n".join(_lines(analysis, summary, top, notes)) + "\n"
 
 
 def code(text: str) -> str:
@@ -42,7 +43,7 @@ def _named(theme: Theme) -> str:
     return f"{code(shorten(wording.theme_name(theme), 80))}: {wording.theme_counts(theme)}"
 
 
-def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
+def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | None) -> Iterator[str]:
     verdict = analysis.verdict
     yield f"# {plain(summary.target)} against {plain(analysis.reference)}"
     yield ""
@@ -62,14 +63,18 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
         yield f"- **warning:** {plain(warning)}"
     yield "## What recurs"
     yield ""
-    if not analysis.themes:
-        yield "Nothing that the control lacks."
-    for theme in analysis.themes[:8]:
+    strong, weak = wording.recurring(analysis)
+    if not strong:
+        yield wording.NOTHING_RECURS
+    for theme in strong[:8]:
         yield f"- {_named(theme)}, gap {wording.nats(theme.mean_gap)}"
         for part in theme.parts:
             yield f"  - with {_named(part)}"
         for quote in theme.quotes[:3]:
             yield f"  - {code(quote.id)} {_marked(excerpt(quote.text, quote.span, _WIDTH))}"
+    if weak:
+        yield ""
+        yield f"Weak signals: {', '.join(_named(theme) for theme in weak[:5])}"
     yield ""
     if analysis.validation:
         yield f"## Validation: {wording.VALIDATION}"
@@ -89,6 +94,13 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int) -> Iterator[str]:
     if len(analysis.ranking) > top:
         yield ""
         yield f"The best {top} of {len(analysis.ranking):,}; an export to .jsonl, .csv or .parquet has them all."
+    if notes is not None:
+        yield ""
+        yield "## Notes"
+        yield ""
+        for note in notes.notes:
+            words = f": {code(shorten(note.note, 2000))}" if note.note else ""
+            yield f"- {plain(note.mark or 'note')}, {note.on} {code(shorten(note.name, 80))}{words}"
     yield ""
     yield "## Methods"
     for section in methods(analysis, summary):

@@ -40,15 +40,19 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     for figure in figures(analysis, summary):
         yield from _wrapped(figure.line(), width)
     yield Text()
-    yield _heading(f"What recurs in high-gap completions of unrelated prefills ({len(analysis.themes)})")
-    if not analysis.themes:
-        yield Text("  nothing that the control lacks")
-    for theme in analysis.themes[:5]:
+    strong, weak = wording.recurring(analysis)
+    yield _heading(f"What recurs in high-gap completions of unrelated prefills ({len(strong)})")
+    if not strong:
+        yield from _wrapped("  " + wording.NOTHING_RECURS, width)
+    for theme in strong[:5]:
         yield Text("  " + theme_line(theme))
         for part in theme.parts[:3]:
             yield Text(f"      with {_part_line(part)}")
         for quote in theme.quotes[:1]:
             yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
+    if weak:
+        names = ", ".join(f'"{shorten(wording.theme_name(theme), 30)}" ×{theme.count:,}' for theme in weak[:5])
+        yield from (Text(line.plain, style="dim") for line in _wrapped(f"  weak signals: {names}", width))
     if analysis.validation:
         yield Text()
         yield _heading(f"Validation: {wording.VALIDATION}")

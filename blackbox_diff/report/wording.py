@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from blackbox_diff.analysis.verdict import STRONG, is_steady, theme_strength
 from blackbox_diff.findings import Analysis, RunSummary, Theme, Validation, Verdict
 from blackbox_diff.report.glossary import meaning
 from blackbox_diff.sanitize import cut, finite, shorten, visible
@@ -109,7 +110,7 @@ def headline(analysis: Analysis) -> str:
     """The whole report in one sentence: what recurs, if something was found; else the verdict's own."""
     if analysis.verdict.outcome != "finding" or not analysis.themes:
         return answer(analysis.verdict)
-    first = analysis.themes[0]
+    first = (recurring(analysis)[0] or analysis.themes)[0]
     n = sum(1 + len(row.copies) for row in analysis.ranking)
     elsewhere = "in none" if not first.background else f"in {first.background:,}"
     return (
@@ -150,6 +151,15 @@ def control(analysis: Analysis) -> str:
         f"{nats(found.best_ten)}, highest score {nats(found.max_score)}, "
         f"mean gap {nats(found.mean_gap)} nats per token"
     )
+
+
+def recurring(analysis: Analysis) -> tuple[tuple[Theme, ...], tuple[Theme, ...]]:
+    """Themes as strong as a finding must be, and weak signals: no stronger than a harmless finetune's habits."""
+    strong = tuple(theme for theme in analysis.themes if is_steady(theme) and theme_strength(theme) >= STRONG)
+    return strong, tuple(theme for theme in analysis.themes if theme not in strong)
+
+
+NOTHING_RECURS = "Nothing recurs that the control lacks and a harmless finetune would not bring."
 
 
 def theme_counts(theme: Theme) -> str:

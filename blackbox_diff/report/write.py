@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from blackbox_diff.analysis.rank import DEFAULT
 from blackbox_diff.errors import InputError
 from blackbox_diff.report import export, markdown
 from blackbox_diff.report import html as explorer
+from blackbox_diff.report.notes import Notes
 from blackbox_diff.run.results import Results, read_run
 
 
-def write_reports(results: Results, *, html: Path | None = None, markdown_file: Path | None = None) -> None:
+def write_reports(
+    results: Results, *, html: Path | None = None, markdown_file: Path | None = None, notes: Notes | None = None
+) -> None:
     """Write the reports asked for. Raises InputError naming the file that can't be written."""
     if html is not None:
-        _write(html, explorer.render(results.analysis, results.summary))
+        _write(html, explorer.render(results.analysis, results.summary, results.others, notes))
     if markdown_file is not None:
-        _write(markdown_file, markdown.render(results.analysis, results.summary))
+        _write(markdown_file, markdown.render(results.analysis, results.summary, notes=notes))
 
 
-def export_run(run: Path, file: Path, *, reference: str | None = None, metric: str = DEFAULT) -> int:
-    """The ranking of `run` in the format of `file`'s suffix; returns the number of rows."""
+def export_run(
+    run: Path, file: Path, *, reference: str | None = None, metric: str = DEFAULT, control: bool = False
+) -> int:
+    """The ranking of `run` in the format of `file`'s suffix, or its control's; returns the number of rows."""
     results = read_run(run, reference=reference, metric=metric)
+    if control:
+        results = replace(results, analysis=replace(results.analysis, ranking=results.analysis.controls))
     return export.write(file, results.analysis, results.summary)
 
 

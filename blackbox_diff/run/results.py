@@ -28,22 +28,38 @@ UNFINISHED = "not finished (or still running)"
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A run's findings under one reference, with the rows they come from."""
+    """A run's findings under one reference; others: the same completions under its further references."""
 
     analysis: Analysis
     summary: RunSummary
+    others: tuple[Analysis, ...] = ()
+
+    def under(self, reference: str | None) -> Results:
+        """The same findings with another reference's first; None keeps the order."""
+        every = (self.analysis, *self.others)
+        first = next((each for each in every if each.reference == reference), self.analysis)
+        return replace(self, analysis=first, others=tuple(each for each in every if each is not first))
 
 
 def read_run(
-    run: Path, *, reference: str | None = None, metric: str = DEFAULT, benign: Path | None = None
+    run: Path,
+    *,
+    reference: str | None = None,
+    metric: str = DEFAULT,
+    benign: Path | None = None,
+    side_by_side: bool = False,
 ) -> Results:
     """Findings of the run in directory `run`; nothing is changed.
 
     benign: a run of a model in which there is nothing to find, as a second control.
+    side_by_side: whether the run's further references are read, too.
     Raises RunFileError for what is not a run, InputError for a reference or metric it does not have.
     """
     with Store.open(run, read_only=True) as store:
-        return results_of(store, str(run), reference=reference, metric=metric, benign=benign)
+        found = results_of(store, str(run), reference=reference, metric=metric, benign=benign)
+        further = [label for label in store.references() if side_by_side and label != found.analysis.reference]
+        others = (results_of(store, str(run), reference=label, metric=metric) for label in further)
+        return replace(found, others=tuple(each.analysis for each in others))
 
 
 def unscored(run: Path) -> str | None:

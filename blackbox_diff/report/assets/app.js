@@ -1,19 +1,5 @@
 // Controls, keyboard, permalinks and the light or dark theme.
 const $ = (id) => document.getElementById(id);
-const tip = $('tip');
-
-function showTip(x, y, lines) {
-  tip.replaceChildren(...lines.map((line, k) => element(k ? 'span' : 'b', '', line)));
-  tip.hidden = false;
-  const box = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(6, Math.min(x + 12, document.documentElement.clientWidth - box.width - 6))}px`;
-  tip.style.top = `${y + 18 + box.height > window.innerHeight ? Math.max(6, y - box.height - 12) : y + 18}px`;
-}
-
-function hideTip() {
-  tip.hidden = true;
-}
-
 let toastTimer = 0;
 function toast(text) {
   $('toast').textContent = text;
@@ -35,15 +21,22 @@ async function copy(text, what) {
   toast(`${what} copied`);
 }
 
+function tellShown() {
+  const copies = rows.folded ? `, ${whole.format(rows.folded)} near-duplicates ${state.unfolded ? 'shown under' : 'folded into'} them` : '';
+  const cut = state.side === 'target' && set.total > rows.count ? `, the best of ${whole.format(set.total)}` : '';
+  const paper = printing && state.view.length > PRINTED ? `the first ${PRINTED} of ` : '';
+  $('shown').textContent = `${paper}${whole.format(state.view.length)} of ${whole.format(rows.count)}${copies}${cut}`;
+}
+
 function update({ keep = false } = {}) {
   compute();
   if (!state.view.includes(state.selected)) state.selected = -1;
   redraw();
-  const copies = folded ? `, ${whole.format(folded)} near-duplicates ${state.unfolded ? 'shown under' : 'folded into'} them` : '';
-  $('shown').textContent = `${whole.format(state.view.length)} of ${whole.format(count)}${copies}`;
+  tellShown();
   if (!state.view.length) list.insertBefore(emptyNote, above);
   else emptyNote.remove();
   if (!keep) keepListInSight();
+  tellAddress();
 }
 const emptyNote = element('p', 'none', 'Nothing matches.');
 
@@ -52,6 +45,8 @@ function keepListInSight() {
   const tools = document.querySelector('.tools').getBoundingClientRect();
   if (list.getBoundingClientRect().top < tools.bottom) $('completions').scrollIntoView({ behavior: 'instant' });
 }
+
+const wordsOf = (text) => text.split(',').map((word) => word.trim()).filter(Boolean);
 
 function countWords() {
   const parts = state.words.map((word) => {
@@ -66,26 +61,72 @@ function countWords() {
     return [visible(word), rowsWith, hits];
   });
   $('word-counts').replaceChildren(
-    ...parts.map(([word, n, hits]) => {
+    ...parts.map(([word, n, hits], k) => {
       const chip = element('span', 'chip');
-      chip.append(element('mark', '', word), ` ${whole.format(n)} of ${whole.format(count)} completions, ${whole.format(hits)} times`);
+      chip.append(element('mark', `m${(k + 1) % 5}`, word), ` ${whole.format(n)} of ${whole.format(rows.count)} completions, ${whole.format(hits)} times`);
       return chip;
     }),
   );
 }
 
 function options(select, first, pairs) {
-  select.append(new Option(first, ''), ...pairs.map(([value, text]) => new Option(text, value)));
+  select.replaceChildren(new Option(first, ''), ...pairs.map(([value, text]) => new Option(text, value)));
   select.parentElement.hidden = !pairs.length;
 }
 
+// What can be chosen depends on the reference.
 function fillControls() {
   const cut = (text) => (text.length > 40 ? `${text.slice(0, 39)}…` : text);
-  options($('theme'), 'any', data.themes.map((theme, k) => [k, cut(visible(theme.phrase))]));
+  options($('theme'), 'any', set.themes.map((theme, k) => [k, cut(visible(theme.phrase))]));
   options($('arm'), 'any', data.arms.map((name, k) => [k, visible(name)]));
   options($('flag'), 'any', data.flags.map((name, k) => [k, visible(name)]));
-  $('sort').append(new Option('rank', 'rank'), ...metricNames.map((name) => new Option(metricLabel[name], name)), new Option('tokens', 'n_tokens'));
-  $('sort').value = state.sort;
+  options($('odd'), 'any', sets.length > 1 ? sets.map((each, k) => [k, `only ${visible(each.reference)}`]) : []);
+  $('side').replaceChildren(new Option('the target', 'target'), new Option('the control', 'control'));
+  $('side').parentElement.hidden = !control.count;
+  $('sort').replaceChildren(new Option('rank', 'rank'), ...metricNames.map((name) => new Option(metricLabel[name], name)), new Option('tokens', 'n_tokens'));
+  showControls();
+}
+
+// The controls as the state is.
+function showControls() {
+  for (const name of ['search', 'theme', 'arm', 'flag', 'odd', 'side', 'sort']) $(name).value = state[name];
+  $('notes-filter').value = state.notes;
+  $('words').value = state.words.join(', ');
+  $('direction').textContent = state.descending ? '↓' : '↑';
+  $('direction').setAttribute('aria-label', state.descending ? 'Descending: switch to ascending' : 'Ascending: switch to descending');
+  $('unfold').parentElement.hidden = !rows.folded;
+  $('side-title').textContent = state.side === 'target' ? 'Completions' : "The control's completions";
+  countWords();
+}
+
+function renewed() {
+  state.turned.clear();
+  state.open.clear();
+  measured.clear();
+  state.selected = -1;
+}
+
+function chooseSide(side, drawn = true) {
+  state.side = side;
+  use(view, side === 'control');
+  renewed();
+  showControls();
+  if (drawn) update({ keep: true });
+}
+
+// The whole page under another reference: answer, what recurs, charts, outcomes and the list.
+function chooseReference(number, drawn = true) {
+  use(number, state.side === 'control');
+  Object.assign(state, { theme: '', odd: '', sort: 'rank' });
+  renewed();
+  for (const part of document.querySelectorAll('.view')) part.hidden = Number(part.dataset.view) !== number;
+  document.querySelector('#themes')?.removeAttribute('id');
+  document.querySelector(`.recurs[data-view="${number}"]`).id = 'themes';
+  for (const button of document.querySelectorAll('button[data-view]')) button.setAttribute('aria-pressed', Number(button.dataset.view) === number);
+  $('against').textContent = visible(set.reference);
+  fillControls();
+  drawCharts();
+  if (drawn) update({ keep: true });
 }
 
 function after(milliseconds, action) {
@@ -100,21 +141,26 @@ function bindControls() {
   document.querySelector('.tools').addEventListener('submit', (event) => event.preventDefault());
   $('search').addEventListener('input', after(60, () => { state.search = $('search').value; update(); }));
   $('words').addEventListener('input', after(120, () => {
-    state.words = $('words').value.split(',').map((word) => word.trim()).filter(Boolean);
+    state.words = wordsOf($('words').value);
     countWords();
     redraw();
+    tellAddress();
   }));
-  for (const name of ['theme', 'arm', 'flag']) {
+  for (const name of ['theme', 'arm', 'flag', 'odd']) {
     $(name).addEventListener('change', () => { state[name] = $(name).value; update(); });
   }
+  $('notes-filter').addEventListener('change', () => { state.notes = $('notes-filter').value; update(); });
+  $('side').addEventListener('change', () => chooseSide($('side').value));
+  for (const button of document.querySelectorAll('button[data-view]')) {
+    button.addEventListener('click', () => chooseReference(Number(button.dataset.view)));
+  }
+  $('methods-copy').addEventListener('click', () => copy($('methods-text').textContent, 'Methods'));
   $('sort').addEventListener('change', () => { state.sort = $('sort').value; update(); });
   $('direction').addEventListener('click', () => {
     state.descending = !state.descending;
-    $('direction').textContent = state.descending ? '↓' : '↑';
-    $('direction').setAttribute('aria-label', state.descending ? 'Descending: switch to ascending' : 'Ascending: switch to descending');
+    showControls();
     update();
   });
-  $('unfold').parentElement.hidden = !folded;
   $('unfold').addEventListener('change', () => {
     state.unfolded = $('unfold').checked;
     state.turned.clear();
@@ -123,10 +169,11 @@ function bindControls() {
   });
   for (const button of document.querySelectorAll('button[data-theme]')) {
     button.addEventListener('click', () => {
-      $('theme').value = state.theme = button.dataset.theme;
+      if (state.side !== 'target') chooseSide('target', false);
+      state.theme = button.dataset.theme;
+      showControls();
       update({ keep: true });
-      $('completions').scrollIntoView({ behavior: 'instant' });
-      draw();
+      jump('completions');
     });
   }
 }
@@ -174,6 +221,7 @@ function segmentLines(row, number) {
   ];
 }
 
+// The keyboard reads a segment under the text, where it covers nothing.
 function walk(by) {
   const row = state.selected;
   const node = made.get(row);
@@ -184,8 +232,7 @@ function walk(by) {
   const span = spans[state.segment];
   if (!span) return;
   span.classList.add('at');
-  const box = span.getBoundingClientRect();
-  showTip(box.left, box.bottom - 12, segmentLines(row, state.segment));
+  node.querySelector('.reading').textContent = segmentLines(row, state.segment).join(' · ');
 }
 
 function bindList() {
@@ -194,6 +241,14 @@ function bindList() {
     if (!node) return;
     const row = Number(node.dataset.row);
     const action = event.target.closest('button')?.dataset.action;
+    const find = event.target.closest('button')?.dataset.find;
+    if (find !== undefined) {
+      state.words = [...new Set([...state.words, find])];
+      showControls();
+      redraw();
+      tellAddress();
+      return;
+    }
     if (action === 'json') copy(JSON.stringify(record(row), null, 2), 'JSON');
     else if (action === 'link') copy(link(row), 'Link');
     else if (action === 'copies') turn(row);
@@ -217,7 +272,8 @@ function bindList() {
   list.addEventListener('mouseleave', hideTip);
 }
 
-const link = (row) => `${location.href.split('#')[0]}#${encodeURIComponent(rows.id[row])}`;
+const link = (row) => permalink(rows.id[row]);
+const onSelected = (act) => () => state.selected >= 0 && state.side === 'target' && act(rows.id[state.selected]);
 
 const keys = {
   j: () => step(1),
@@ -229,12 +285,15 @@ const keys = {
   h: () => $('words').focus(),
   c: () => state.selected >= 0 && copy(JSON.stringify(record(state.selected), null, 2), 'JSON'),
   l: () => state.selected >= 0 && copy(link(state.selected), 'Link'),
+  y: onSelected((id) => toggleMark('completion', id, 'keep')),
+  x: onSelected((id) => toggleMark('completion', id, 'dismiss')),
+  n: onSelected((id) => writeNote('completion', id)),
   '?': () => $('help').showModal(),
 };
 
 function bindKeys() {
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || $('help').open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
     const field = event.target.closest('input, select, textarea');
     if (event.key === 'Escape') {
       hideTip();
@@ -248,7 +307,7 @@ function bindKeys() {
       return;
     }
     if (field || !keys[event.key]) return;
-    if (event.key === 'Enter' && event.target.closest('a, button')) return;
+    if (event.key === 'Enter' && event.target.closest('a, button, summary')) return;
     event.preventDefault();
     keys[event.key]();
   });
@@ -270,14 +329,19 @@ function bindTheme() {
 }
 
 // A completion's permalink shows it whatever the filters say; a folded one's shows the row it is folded into.
-function goToHash() {
-  let id = location.hash.slice(1);
-  try { id = decodeURIComponent(id); } catch { return; }
-  const row = rowOf.get(id);
-  if (row === undefined) return;
+function goToAddress() {
+  const id = readAddress();
+  update({ keep: true });
+  if (id && !sets[view].rows.rowOf.has(id)) {
+    if (document.getElementById(id)) jump(id);
+    return;
+  }
+  if (!id) return;
+  if (state.side !== 'target') chooseSide('target');
+  const row = rows.rowOf.get(id);
   if (!state.view.includes(row)) {
-    Object.assign(state, { search: '', theme: '', arm: '', flag: '' });
-    for (const name of ['search', 'theme', 'arm', 'flag']) $(name).value = '';
+    Object.assign(state, { search: '', theme: '', arm: '', flag: '', notes: '', odd: '' });
+    showControls();
     update({ keep: true });
   }
   state.open.add(row);
@@ -285,18 +349,35 @@ function goToHash() {
   select(row, { open: true });
 }
 
+function bindJumps() {
+  document.addEventListener('click', (event) => {
+    const link = event.target.closest('.bar nav a, a.skip');
+    if (!link) return;
+    event.preventDefault();
+    jump(link.hash.slice(1));
+    const place = document.getElementById(link.hash.slice(1));
+    place.tabIndex = -1;
+    place.focus({ preventScroll: true });
+  });
+}
+
+loadNotes();
 bindTheme();
 fillControls();
 bindControls();
 bindList();
 bindKeys();
+bindNotes();
+bindJumps();
+drawThemeTriage();
+tellNotes();
 update({ keep: true });
 requestAnimationFrame(() => {
   drawCharts();
-  goToHash();
+  goToAddress();
 });
-window.addEventListener('hashchange', goToHash);
+window.addEventListener('hashchange', goToAddress);
 new ResizeObserver(after(100, () => {
-  for (const { chart, size, box } of plots) if (box.clientWidth !== chart.width) chart.setSize(size());
+  for (const { chart, size, box } of plots) if (!printing && box.clientWidth !== chart.width) chart.setSize(size());
 })).observe(document.querySelector('.charts'));
 document.documentElement.dataset.ready = 'true';

@@ -27,6 +27,9 @@ function plot(id, options, values) {
     { ...size(), legend: { show: false }, cursor: { show: false }, padding: [8, 10, 0, 0], ...options }, values, box,
   );
   plots.push({ chart, size, box });
+  const canvas = chart.root.querySelector('canvas');
+  canvas.setAttribute('role', 'img');
+  canvas.setAttribute('aria-label', options.told);
   return chart;
 }
 
@@ -53,11 +56,11 @@ function logAxis() {
 }
 
 function scatter() {
-  const cloud = data.charts.cloud.filter(([x, y]) => x > 0 && y > 0);
+  const cloud = set.charts.cloud.filter(([x, y]) => x > 0 && y > 0);
   const own = [];
-  for (let row = 0; row < count; row++) {
-    const x = metric(row, 'ppl_target');
-    const y = metric(row, 'ppl_reference');
+  for (let row = 0; row < set.rows.count; row++) {
+    const x = metricOf(row, 'ppl_target');
+    const y = metricOf(row, 'ppl_reference');
     if (x > 0 && y > 0) own.push([x, y, row]);
   }
   if (!own.length) return nothing('chart-scatter', 'No perplexities.');
@@ -69,7 +72,9 @@ function scatter() {
     paths: () => null, points: { show: true, size, width: 0, fill: faint(colour(name), alpha), stroke: 'transparent' },
   });
   const range = (self, low, high) => [low / 1.1, high * 1.1];
+  const higher = own.filter(([x, y]) => y > x).length;
   const chart = plot('chart-scatter', {
+    told: `${whole.format(own.length)} completions by perplexity; the target finds ${whole.format(higher)} of them likelier than the reference does`,
     scales: { x: { time: false, distr: 3, range }, y: { distr: 3, range } },
     axes: [axis('PPL target', { ...logAxis(), size: 24 }), axis('PPL reference', { ...logAxis(), size: 46 })],
     series: [
@@ -102,10 +107,11 @@ function watchDots(chart, own) {
       const row = nearest(event);
       chart.over.style.cursor = row === null ? '' : 'pointer';
       if (row === null) return hideTip();
-      const text = visible(rows.prefill[row] + rows.text[row]).slice(0, 120);
+      const own = set.rows;
+      const text = visible(own.prefill[row] + own.text[row]).slice(0, 120);
       showTip(event.clientX, event.clientY, [
-        `#${rows.rank[row]} · score ${format(rows.score[row])}`,
-        `PPL ${format(metric(row, 'ppl_target'))} target, ${format(metric(row, 'ppl_reference'))} reference`,
+        `#${own.rank[row]} · score ${format(own.score[row])}`,
+        `PPL ${format(metricOf(row, 'ppl_target'))} target, ${format(metricOf(row, 'ppl_reference'))} reference`,
         text,
       ]);
     });
@@ -113,13 +119,27 @@ function watchDots(chart, own) {
   chart.over.addEventListener('mouseleave', () => { cancelAnimationFrame(frame); hideTip(); });
   chart.over.addEventListener('click', (event) => {
     const row = nearest(event);
-    if (row !== null) location.hash = encodeURIComponent(rows.id[row]);
+    if (row !== null) location.hash = encodeURIComponent(set.rows.id[row]);
   });
 }
 
+const metricOf = (row, name) => set.rows.metrics[name]?.[row] ?? null;
+
+// What stands under the pointer on a chart of bars, `told(place)` lines for the bar at `place`.
+function watchBars(chart, places, told) {
+  chart.over.addEventListener('mousemove', (event) => {
+    const at = chart.posToVal(event.clientX - chart.over.getBoundingClientRect().left, 'x');
+    let best = 0;
+    places.forEach((place, k) => { if (Math.abs(place - at) < Math.abs(places[best] - at)) best = k; });
+    showTip(event.clientX, event.clientY, told(best));
+  });
+  chart.over.addEventListener('mouseleave', hideTip);
+}
+
 function scores() {
-  const own = (rows.metrics.score ?? rows.score).filter((score) => score !== null);
-  const control = data.charts.control.filter((score) => score !== null);
+  const loop = data.flags.indexOf('degenerate');
+  const own = set.rows.score.filter((score, row) => score !== null && !(set.rows.flags[row] ?? []).includes(loop));
+  const control = set.charts.control.filter((score) => score !== null);
   if (!own.length) return nothing('chart-scores', 'No scores.');
   const both = [...own, ...control].sort((a, b) => a - b);
   const [low, high] = [both[Math.floor(both.length * 0.001)], both[both.length - 1]];
@@ -135,18 +155,26 @@ function scores() {
   const series = (name, alpha) => ({
     stroke: 'transparent', width: 0, fill: faint(colour(name), alpha), paths: bars, points: { show: false }, fillTo: 0.5,
   });
-  plot('chart-scores', {
+  const [mine, theirs] = [counts(own), counts(control)];
+  const most = control.length ? `, the control's to ${format(control.reduce((a, b) => Math.max(a, b)))}` : '';
+  const chart = plot('chart-scores', {
+    told: `Histogram of scores: the target's reach from ${format(own.reduce((a, b) => Math.min(a, b)))} to ${format(high)}${most}`,
     scales: { x: { time: false, range: () => [low - width, high + width] }, y: { distr: 3, range: (self, min, max) => [0.5, Math.max(10, max * 1.3)] } },
     axes: [axis('score', { size: 24 }), axis('completions', { ...logAxis(), size: 44 })],
     series: [{}, series('--cold', 0.55), series('--hot', 0.6)],
-  }, [edges, counts(control), counts(own)]);
+  }, [edges, theirs, mine]);
+  watchBars(chart, edges, (k) => [
+    `score ${format(edges[k] - width / 2)} to ${format(edges[k] + width / 2)}`,
+    `${whole.format(mine[k] ?? 0)} of the target's, ${whole.format(theirs[k] ?? 0)} of the control's`,
+  ]);
 }
 
 function arms() {
-  const found = data.charts.arms.filter(([, gap]) => gap !== null);
+  const found = set.charts.arms.filter(([, gap]) => gap !== null);
   if (!found.length) return nothing('chart-arms', 'No arm was scored.');
   const names = found.map(([name]) => visible(name));
-  plot('chart-arms', {
+  const chart = plot('chart-arms', {
+    told: `Mean gap by arm: ${found.map(([name, gap]) => `${visible(name)} ${format(gap)}`).join(', ')}`,
     scales: {
       x: { time: false, range: () => [-0.7, found.length - 0.3] },
       y: { range: (self, min, max) => [Math.min(0, min * 1.1), Math.max(0, max * 1.15) || 1] },
@@ -157,21 +185,34 @@ function arms() {
     ],
     series: [{}, { stroke: 'transparent', width: 0, fill: faint(colour('--hot'), 0.6), paths: uPlot.paths.bars({ size: [0.5, 70] }), points: { show: false } }],
   }, [names.map((_, k) => k), found.map(([, gap]) => gap)]);
+  watchBars(chart, names.map((_, k) => k), (k) => [names[k], `mean gap ${format(found[k][1])} nats per token`, `${whole.format(found[k][2])} scored`]);
 }
 
+// How many completions hold each of what recurs, as they were bought.
+const LINES = ['--hot', '--cold', '--line3', '--line4', '--line5', '--line6'];
 function calls() {
-  const found = data.charts.calls.filter(([, best]) => best !== null);
-  const bought = data.charts.bought;
-  if (found.length && found[found.length - 1][0] < bought) found.push([bought, found[found.length - 1][1]]);
-  if (found.length < 2) return nothing('chart-calls', 'The run is too short for this chart.');
-  plot('chart-calls', {
-    scales: { x: { time: false }, y: { range: (self, min, max) => [Math.min(0, min), max * 1.1 || 1] } },
-    axes: [axis('completions bought', { size: 24 }), axis('best score', { size: 48 })],
-    series: [{}, { stroke: colour('--hot'), width: 2, fill: faint(colour('--hot'), 0.08), paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } }],
-  }, [found.map(([bought]) => bought), found.map(([, best]) => best)]);
+  const bought = set.charts.bought;
+  const found = set.charts.appeared.filter(([, places]) => places.length);
+  const key = document.getElementById('chart-calls-key');
+  key.replaceChildren();
+  if (!found.length || bought < 2) return nothing('chart-calls', 'Nothing recurs, so there is nothing to draw.');
+  const xs = [...new Set([0, bought, ...found.flatMap(([, places]) => places)])].sort((a, b) => a - b);
+  const lines = found.map(([, places]) => xs.map((x) => places.filter((place) => place <= x).length));
+  const chart = plot('chart-calls', {
+    told: `Completions that hold what recurs: ${found.map(([phrase, places]) => `${visible(phrase)} ${places.length}, first after ${places[0]}`).join('; ')}`,
+    scales: { x: { time: false }, y: { range: (self, min, max) => [0, max * 1.1 || 1] } },
+    axes: [axis('completions bought', { size: 24 }), axis('hold it', { size: 48 })],
+    series: [{}, ...found.map((_, k) => ({ stroke: colour(LINES[k]), width: 2, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } }))],
+  }, [xs, ...lines]);
+  found.forEach(([phrase], k) => {
+    const dot = element('i', `dot line${k}`);
+    key.append(dot, ` ${visible(phrase).slice(0, 40)} `);
+  });
+  watchBars(chart, xs, (at) => [`after ${whole.format(xs[at])} completions`, ...found.map(([phrase], k) => `${visible(phrase).slice(0, 40)}: ${lines[k][at]}`)]);
 }
 
 function drawCharts() {
   for (const { chart } of plots.splice(0)) chart.destroy();
+  for (const box of document.querySelectorAll('.chart')) box.replaceChildren();
   for (const drawOne of [scatter, scores, arms, calls]) drawOne();
 }

@@ -4,6 +4,7 @@ const above = element('div', 'pad');
 const below = element('div', 'pad');
 list.append(above, below);
 const OVERSCAN = 700; // pixels
+const PRINTED = 50; // rows on paper
 const measured = new Map(); // row -> height
 const made = new Map(); // row -> article
 let offsets = new Float64Array(1);
@@ -12,9 +13,9 @@ let printing = false;
 
 function estimate(row) {
   const narrow = list.clientWidth < 700;
-  const perLine = Math.max(20, (list.clientWidth - (narrow ? 40 : 290)) / 7.4);
+  const perLine = Math.max(20, (list.clientWidth - (narrow ? 40 : 240)) / 7.4);
   const size = Math.min(CLOSED_LIMIT, rows.text[row].length) + rows.prefill[row].length;
-  return Math.max(narrow ? 0 : 104, Math.ceil(size / perLine) * 25 + 44) + (narrow ? 50 : 0);
+  return Math.ceil(size / perLine) * 25 + 46 + (narrow ? 50 : 0);
 }
 
 function layOut() {
@@ -36,7 +37,7 @@ function placeAt(offset) {
 }
 
 function span() {
-  if (printing) return [0, Math.min(50, state.view.length)];
+  if (printing) return [0, Math.min(PRINTED, state.view.length)];
   const top = -list.getBoundingClientRect().top;
   if (!state.view.length || top + window.innerHeight + OVERSCAN < 0) return [0, 0];
   return [placeAt(top - OVERSCAN), Math.min(state.view.length, placeAt(top + window.innerHeight + OVERSCAN) + 1)];
@@ -138,5 +139,22 @@ function reveal(row) {
 
 window.addEventListener('scroll', () => { drawSoon(); hideTip(); }, { passive: true });
 new ResizeObserver(resized).observe(list);
-window.addEventListener('beforeprint', () => { printing = true; redraw(); });
-window.addEventListener('afterprint', () => { printing = false; redraw(); });
+// Paper has its own width, and no list to scroll: charts are drawn for it, and the count says how many rows are there.
+function print(on) {
+  printing = on;
+  document.documentElement.classList.toggle('printing', on);
+  redraw();
+  tellShown();
+  drawCharts();
+}
+window.addEventListener('beforeprint', () => print(true));
+window.addEventListener('afterprint', () => print(false));
+
+// Scrolls to a section; rows on the way are measured as they are drawn, so it is done until it stays there.
+function jump(id) {
+  const place = document.getElementById(id);
+  for (let attempt = 0; attempt < 6; attempt++) {
+    place.scrollIntoView({ block: 'start', behavior: 'instant' });
+    draw();
+  }
+}

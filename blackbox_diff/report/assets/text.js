@@ -46,9 +46,12 @@ function finder(phrases, flags = 'giu') {
   return wanted.length ? new RegExp(wanted.map(escapeRegex).join('|'), flags) : null;
 }
 
-function spansOf(text, regex) {
-  if (!regex) return [];
-  return Array.from(text.matchAll(regex), (match) => [match.index, match.index + match[0].length]);
+// Where the marks stand, [start, end, colour], without overlaps: the earliest, then the longest.
+function spansOf(text, marks) {
+  const found = marks.flatMap(({ regex, colour }) => Array.from(text.matchAll(regex), (match) => [match.index, match.index + match[0].length, colour]));
+  found.sort((a, b) => a[0] - b[0] || b[1] - a[1]);
+  let reached = 0;
+  return found.filter(([start, end]) => end > start && start >= reached && (reached = end));
 }
 
 // `text` from `start` to `end` into `parent`, split where marks and the peak begin and end.
@@ -64,21 +67,21 @@ function appendMarked(parent, text, start, end, marks, peak) {
     const inPeak = peak && at >= peak[0] && at < peak[1];
     let target = parent;
     if (inPeak) target = target.appendChild(element('span', 'peak'));
-    if (marked) target = target.appendChild(element('mark'));
+    if (marked) target = target.appendChild(element('mark', `m${marks[next][2]}`));
     appendText(target, text.slice(at, stop));
     at = stop;
   }
 }
 
 // A completion as shaded segments. Returns how many UTF-16 units were left out for `limit`.
-function paint(parent, row, regex, limit) {
+function paint(parent, row, wanted, limit) {
   const text = rows.text[row];
-  const marks = spansOf(text, regex);
+  const marks = spansOf(text, wanted);
   const peak = rows.peak[row];
   let shown = 0;
   segments(row).some((segment, number) => {
     if (segment.start >= limit) return true;
-    const span = parent.appendChild(element('span', `s ${shade(segment.gap)}`.trim()));
+    const span = parent.appendChild(element('span', `s ${state.side === 'target' ? shade(segment.gap) : ''}`.trim()));
     span.dataset.s = number;
     let end = Math.min(segment.end, limit);
     if (end < segment.end && /[\ud800-\udbff]/.test(text[end - 1])) end--;
@@ -96,6 +99,6 @@ function format(value) {
   const size = Math.abs(value);
   if (size >= 1e5) return value.toExponential(1).replace('e+', 'e');
   if (size >= 100) return shortNumber.format(Math.round(value));
-  return value.toFixed(size >= 10 ? 1 : 2).replace('-', '−');
+  return value.toFixed(size >= 10 ? 1 : size >= 0.1 || size === 0 ? 2 : 3).replace('-', '−');
 }
 const whole = new Intl.NumberFormat('en');
