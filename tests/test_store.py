@@ -7,12 +7,15 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blackbox_diff.errors import RunFileError, StorageError
 from blackbox_diff.records import (
+    Alternatives,
     Arm,
     Call,
     Completion,
@@ -186,3 +189,59 @@ async def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_r
             assert await buy(store, "a.raw.00999") not in bought
     finally:
         assert await asyncio.to_thread(run, "umount", str(disk)) == 0
+
+
+LISTS = Alternatives(
+    np.asarray([0, 3]), np.asarray([0, 2, 3]), np.asarray([1, 0, 1], dtype=np.int32),
+    np.asarray([-0.5, -1.25, -0.1], dtype=np.float32), np.asarray([-2.0, -3.0], dtype=np.float32),
+    (b" a", b"\xff"),
+)  # fmt: skip
+
+
+async def test_alternatives_come_back_and_every_token_is_stored_once(tmp_path: Path) -> None:
+    listed = replace(COMPLETION, alternatives=LISTS)
+    score = ReferenceScore(COMPLETION.tokens, "raw", (), replace(LISTS, vocabulary=(b"\xff", b" b")))
+    other = replace(SAMPLE, id="prose.raw.00008")
+    with Store.create(tmp_path, {}) as store:
+        for sample in (SAMPLE, other):
+            await store.put_completion(sample, "target", listed, await buy(store, sample.id))
+            await store.put_score(sample.id, "target", "ref", score, None)
+    with Store.open(tmp_path, read_only=True) as store:
+        assert store.outcome(SAMPLE.id, "target") == COMPLETION  # the lists are read apart
+        assert store.alternatives(SAMPLE.id, "target") == LISTS
+        assert [row.sample.id for row in store.listed("target", "ref")] == [SAMPLE.id, other.id]
+        (first, _) = store.listed("target", "ref")
+        assert (first.target, first.reference) == (LISTS, score.alternatives)
+        assert first.target.vocabulary is first.reference.vocabulary
+        assert store.keeps_all_lists()
+    tokens = sqlite3.connect(tmp_path / "run.sqlite").execute("SELECT bytes FROM tokens").fetchall()
+    assert sorted(tokens) == [(b" a",), (b" b",), (b"\xff",)]
+
+
+async def test_a_run_of_the_first_format_is_read_and_can_go_on(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        await store.put_completion(SAMPLE, "target", COMPLETION, await buy(store))
+    database = sqlite3.connect(tmp_path / "run.sqlite")
+    for statement in ("DROP TABLE alternatives", "DROP TABLE tokens", "PRAGMA user_version = 1"):
+        database.execute(statement)
+    database.close()
+    with Store.open(tmp_path, read_only=True) as store:
+        assert store.outcome(SAMPLE.id, "target") == COMPLETION
+        assert store.alternatives(SAMPLE.id, "target") is None
+        assert list(store.listed("target", "ref")) == []
+    with Store.open(tmp_path) as store:
+        assert not store.keeps_all_lists()
+        await store.put_lists(SAMPLE.id, "target", None, LISTS)
+        store.all_lists_are_kept()
+        assert store.alternatives(SAMPLE.id, "target") == LISTS
+        assert store.keeps_all_lists()
+
+
+async def test_lists_whose_numbers_are_no_tokens_are_damage(tmp_path: Path) -> None:
+    with Store.create(tmp_path, {}) as store:
+        await store.put_completion(SAMPLE, "target", replace(COMPLETION, alternatives=LISTS), await buy(store))
+    database = sqlite3.connect(tmp_path / "run.sqlite", isolation_level=None)
+    database.execute("DELETE FROM tokens WHERE number = 1")
+    database.close()
+    with pytest.raises(RunFileError, match="damaged"), Store.open(tmp_path, read_only=True) as store:
+        store.alternatives(SAMPLE.id, "target")
