@@ -51,7 +51,7 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
         for row in rows[:top] if given else rows:
             click.echo(json.dumps(rank_row(row), ensure_ascii=True, allow_nan=False))
         return
-    for line in ranking_lines(rows[:top]):
+    for line in ranking_lines(rows[:top], metric=metric):
         click.echo(line)
 
 

@@ -86,8 +86,10 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
     yield ""
     for ranked in analysis.ranking[:top]:
         flags = "".join(f", {plain(flag)}" for flag in ranked.flags)
+        name = wording.label(analysis.metric)
+        by = "" if name == "score" else f"{name} {wording.nats(ranked.value)}, "
         yield (
-            f"{ranked.rank}. {code(ranked.id)} score {wording.nats(ranked.metrics.get('score'))}, "
+            f"{ranked.rank}. {code(ranked.id)} {by}score {wording.nats(ranked.metrics.get('score'))}, "
             f"{wording.plural(ranked.n_tokens, 'token')}{flags}  "
         )
         yield f"   {code(shorten(ranked.prefill, 60))} {_marked(excerpt(ranked.completion, ranked.peak, _WIDTH))}"

@@ -61,7 +61,7 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     yield Text()
     yield _heading(f"Top completions by {wording.label(analysis.metric)}")
     for ranked in analysis.ranking[:top]:
-        yield Text("  " + _row_line(ranked), style="dim")
+        yield Text("  " + _row_line(ranked, analysis.metric), style="dim")
         prefill = shorten(visible(ranked.prefill), width // 4)
         start = Text.assemble("    ", (prefill, "cyan" if colour else ""), "" if colour else "|")
         yield start + _marked(excerpt(ranked.completion, ranked.peak, width - 12 - len(prefill)), "", colour)
@@ -104,9 +104,11 @@ def _part_line(theme: Theme) -> str:
     return f'"{shorten(wording.theme_name(theme), 50)}"  {wording.theme_counts(theme)}'
 
 
-def _row_line(ranked: Ranked) -> str:
+def _row_line(ranked: Ranked, metric: str) -> str:
+    ranked_by = [] if metric == "score" else [f"{wording.label(metric)} {wording.nats(ranked.value)}"]
     parts = [
         f"#{ranked.rank} {visible(ranked.id)}",
+        *ranked_by,
         f"score {wording.nats(ranked.metrics.get('score'))}",
         f"PPL {wording.number(ranked.metrics.get('ppl_target'))} target,"
         f" {wording.number(ranked.metrics.get('ppl_reference'))} reference",
@@ -117,10 +119,10 @@ def _row_line(ranked: Ranked) -> str:
     return " · ".join([*parts, *map(visible, ranked.flags)])
 
 
-def ranking_lines(rows: Sequence[Ranked], width: int = 120) -> Iterator[str]:
+def ranking_lines(rows: Sequence[Ranked], width: int = 120, metric: str = "score") -> Iterator[str]:
     """The ranking as plain lines, two a completion, evidence in [[ ]]."""
     for ranked in rows:
-        yield _row_line(ranked)
+        yield _row_line(ranked, metric)
         prefill = shorten(visible(ranked.prefill), width // 4)
         yield f"    {prefill}|" + _marked(excerpt(ranked.completion, ranked.peak, width), "", False).plain
 
