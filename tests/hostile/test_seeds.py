@@ -26,7 +26,7 @@ class Sampler(FakeEndpoint):
             return written
         turn = len(self.calls)
         if self.ignores or body.get("seed") is None:
-            return [OTHERS[turn % 4], *CONTINUATION[1:]]
+            return [f" w{turn}", *CONTINUATION[1:]]
         if self.noise_at is not None and turn % 2:
             return [*written[: self.noise_at], *OTHERS * 2][:8]
         return written
