@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from blackbox_diff.buying import token_counts
 from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.prices import PICO, Prices, prices_for
-from blackbox_diff.config.model import AuditConfig, Budget
+from blackbox_diff.config.model import AuditConfig, Budget, on_this_machine
 from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, Call, Json, Sample
 
 
@@ -27,6 +27,28 @@ class ArmEstimate:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceEstimate:
+    """What scoring and the reference's own completions are expected to take; usd is None where no price is known.
+
+    Texts are as long as what the target writes, so only the caps bound this.
+    """
+
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    free: bool
+    capped_at_usd: float | None
+
+    def line(self) -> str:
+        counts = f"{self.calls} calls, about {self.input_tokens} tokens in and {self.output_tokens} out"
+        price = "free, on this machine" if self.free else f"{_usd(self.usd)} USD"
+        cap = "" if self.capped_at_usd is None or self.free else f", capped at {self.capped_at_usd:g} USD"
+        return f"reference {self.model}: {counts}, {price}{cap}"
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """What an audit's purchases will cost. Retries come on top; the caps hold for them too."""
 
@@ -35,6 +57,7 @@ class Estimate:
     capped_at_usd: float | None
     prices: Prices | None = None
     notes: tuple[str, ...] = ()
+    reference: ReferenceEstimate | None = None
 
     def as_dict(self) -> dict[str, Json]:
         total = self.total
@@ -79,6 +102,12 @@ class Estimate:
             notes.append(f"prices: {each}, from {self.prices.origin}")
         if self.capped_at_usd is not None:
             notes.append(f"capped at {self.capped_at_usd:g} USD")
+        if self.reference is not None:
+            notes.append(self.reference.line())
+            if self.reference.usd is None and not self.reference.free:
+                notes.append(
+                    "no price of the reference is known: give --reference-price-in and --reference-price-out"
+                )
         if self.total.usd is None:
             notes.append("no price is known: give --price-in and --price-out in USD per million tokens")
         return [*table, *notes, *self.notes]
@@ -107,7 +136,31 @@ def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:
                 None if prices is None else prices.pico(most, output) / PICO,
             )
         )  # fmt: skip
-    return Estimate(tuple(arms), ledger.counting.words, config.budget.max_cost, prices)
+    found = Estimate(tuple(arms), ledger.counting.words, config.budget.max_cost, prices)
+    return replace(found, reference=_of_reference(found.total, config))
+
+
+def _of_reference(bought: ArmEstimate, config: AuditConfig) -> ReferenceEstimate | None:
+    """A score for each completion of the target's, and for each of its own, which it writes first."""
+    reference = config.reference
+    if reference is None or not bought.calls:
+        return None
+    caps = reference.budget()
+    prices = prices_for(reference, caps, "reference-")
+    own = bought.calls if config.control is None else min(config.control, bought.calls)
+    prompt = bought.input_tokens / bought.calls
+    scores = bought.calls + own
+    tokens_in = math.ceil(scores * (prompt + config.max_tokens) + own * prompt)
+    tokens_out = scores + own * config.max_tokens
+    return ReferenceEstimate(
+        model=reference.name,
+        calls=scores + own,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        usd=None if prices is None else prices.pico(tokens_in, tokens_out) / PICO,
+        free=prices is None and on_this_machine(reference.url),
+        capped_at_usd=caps.max_cost,
+    )
 
 
 def _typical(sample: Sample, max_tokens: int) -> Call:

@@ -45,7 +45,9 @@ class Ledger:
         prices: Prices | None = None,
         spent: Spent | None = None,
         model: str = "",
+        side: str = "",
     ):
+        self.side = side  # "reference-" where the caps are the reference's options
         self.budget = budget or Budget()
         self.prices = prices
         if self.budget.max_cost is not None and prices is None:
@@ -148,8 +150,8 @@ class Ledger:
         if caps.max_cost is not None and pico > cap_pico(caps.max_cost):
             spent = (self.settled.pico or 0) / PICO
             return (
-                f"--max-cost {caps.max_cost:g}: {spent:.6f} USD are spent and the next call could pass it: "
-                "raise it on `resume`"
+                f"--{self.side}max-cost {caps.max_cost:g}: {spent:.6f} USD are spent and the next call could pass "
+                "it: raise it on `resume`"
             )
         return None
 

@@ -58,15 +58,17 @@ def lookup(model: str, base_url: str) -> Prices | None:
     return None
 
 
-def prices_for(endpoint: EndpointConfig, budget: Budget) -> Prices | None:
+def prices_for(endpoint: EndpointConfig, budget: Budget, side: str = "") -> Prices | None:
     """The price of an endpoint's tokens: what --price-in and --price-out say, else the dated price table.
+
+    side: "reference-" where the options are the reference's.
 
     Input that the host served from its cache counts in full: a bound, not a discount.
     Raises ConfigError when there is a cap in USD and no price.
     """
     listed = lookup(endpoint.model, endpoint.url)
-    given = {"--price-in": budget.price_in, "--price-out": budget.price_out}
-    table = {} if listed is None else {"--price-in": listed.input, "--price-out": listed.output}
+    given = {f"--{side}price-in": budget.price_in, f"--{side}price-out": budget.price_out}
+    table = {} if listed is None else dict(zip(given, (listed.input, listed.output), strict=True))
     used = {name: table.get(name) if price is None else price for name, price in given.items()}
     price_in, price_out = used.values()
     if price_in is not None and price_out is not None:
@@ -77,7 +79,8 @@ def prices_for(endpoint: EndpointConfig, budget: Budget) -> Prices | None:
     if budget.max_cost is not None:
         missing = " and ".join(name for name, price in used.items() if price is None)
         raise ConfigError(
-            f"--max-cost: no price is known for '{endpoint.model}': give {missing} in USD per million tokens "
-            "(0 for a server of your own), or cap with --max-calls or --max-output-tokens"
+            f"--{side}max-cost: no price is known for '{endpoint.model}': give {missing} in USD per million "
+            "tokens (0 for a server of your own)"
+            + ("" if side else ", or cap with --max-calls or --max-output-tokens")
         )
     return None

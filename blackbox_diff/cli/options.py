@@ -36,7 +36,9 @@ def failure(fail_on: Sequence[str], outcome: str) -> int:
     return exit_codes.FAIL_ON if outcome in fail_on else 0
 
 
-ENDPOINT_FIELDS = ("url", "model", "key_env", "dialect", "label", "api_version", "provider")
+ENDPOINT_FIELDS = (
+    "url", "model", "key_env", "dialect", "label", "api_version", "provider", "price_in", "price_out", "max_cost",
+)  # fmt: skip
 BUDGET_FIELDS = ("max_cost", "max_calls", "max_output_tokens", "price_in", "price_out")
 
 
@@ -47,6 +49,17 @@ def _default(field: str) -> str:
     """A field's default as `--help` shows it: an option that is not given leaves the TOML file's value."""
     value = AuditConfig.model_fields[field].default
     return f"[default: {' '.join(value) if isinstance(value, tuple) else value}]"
+
+
+def _reference_costs() -> list[Callable[[F], F]]:
+    """What the reference may cost; the target's caps are --max-cost and its like. A reference here is free."""
+    return [
+        click.option("--reference-price-in", type=float, metavar="USD", help="USD per million input tokens."),
+        click.option("--reference-price-out", type=float, metavar="USD", help="USD per million output tokens."),
+        click.option(
+            "--reference-max-cost", type=float, metavar="USD", help="Hard cap on what the reference costs."
+        ),
+    ]
 
 
 def endpoint_options(side: str, required: bool = False) -> Callable[[F], F]:
@@ -66,6 +79,7 @@ def endpoint_options(side: str, required: bool = False) -> Callable[[F], F]:
                 click.option(f"--{side}-label", metavar="NAME", help="Name in tables; the model's by default."),
                 click.option(f"--{side}-api-version", metavar="V", help="Azure OpenAI only."),
                 click.option(f"--{side}-provider", metavar="NAME", help="OpenRouter only: the provider to pin."),
+                *(_reference_costs() if side == "reference" else ()),
             ]
         ):
             command = option(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -30,6 +31,18 @@ class _Frozen(BaseModel):
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
+def on_this_machine(url: str) -> bool:
+    """Whether an endpoint's address is a loopback one, or stands for the bundled server."""
+    if url.startswith("local:"):
+        return True
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
 class EndpointConfig(_Frozen):
     """One model behind one OpenAI-compatible endpoint.
 
@@ -38,6 +51,7 @@ class EndpointConfig(_Frozen):
     dialect: "auto" lets the probe decide.
     api_version: Azure only. provider: OpenRouter only, the provider to pin.
     label: name in tables and in `scores`; the model's name by default.
+    price_in, price_out, max_cost: of a reference, USD (per million tokens); the target's stand in [budget].
     """
 
     url: str
@@ -48,6 +62,9 @@ class EndpointConfig(_Frozen):
     provider: str | None = None
     label: str = ""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    price_in: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
+    price_out: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
+    max_cost: Annotated[float, Field(ge=0, le=MOST_USD)] | None = None
 
     @field_validator("url")
     @classmethod
@@ -75,6 +92,12 @@ class EndpointConfig(_Frozen):
     @property
     def name(self) -> str:
         return self.label or self.model
+
+    def budget(self) -> Budget:
+        """What a reference may cost. One on this machine that has no price is free, so nothing caps it."""
+        if on_this_machine(self.url) and self.price_in is None and self.price_out is None:
+            return Budget()
+        return Budget(max_cost=self.max_cost, price_in=self.price_in, price_out=self.price_out)
 
     def key(self) -> str | None:
         """The key from the environment; None where no variable is named.
@@ -131,6 +154,8 @@ class AuditConfig(_Frozen):
     def _check(self) -> AuditConfig:
         if not self.source:
             raise ValueError("source: give at least one, such as 'prose'")
+        if (self.target.price_in, self.target.price_out, self.target.max_cost) != (None, None, None):
+            raise ValueError("target: its prices and caps stand in [budget]: price_in, price_out, max_cost")
         if self.target.url.startswith("local:"):
             raise ValueError(
                 "target.url: 'local:' is for references; start `python -m local_server` for a local target"

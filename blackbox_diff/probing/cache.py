@@ -11,18 +11,16 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.metadata
-import ipaddress
 import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from blackbox_diff.buying.buyer import Buyer, Recall
 from blackbox_diff.buying.failures import TransportFailure
-from blackbox_diff.config.model import EndpointConfig
+from blackbox_diff.config.model import EndpointConfig, on_this_machine
 from blackbox_diff.probing.conclusion import verdict
 from blackbox_diff.probing.probe import first_draw, probe
 from blackbox_diff.records import Completion, EndpointProfile, Json
@@ -63,7 +61,7 @@ async def profile_of(
 
 def recall(endpoint: EndpointConfig, purpose: Purpose) -> EndpointProfile | None:
     """A fresh profile, kept by `keep`, that says the endpoint will do for `purpose`; else None."""
-    if _is_loopback(endpoint.url):
+    if on_this_machine(endpoint.url):
         return None
     try:
         profile = verdict(EndpointProfile.model_validate_json(_file(endpoint).read_bytes()), purpose)
@@ -77,7 +75,7 @@ def recall(endpoint: EndpointConfig, purpose: Purpose) -> EndpointProfile | None
 
 def keep(endpoint: EndpointConfig, profile: EndpointProfile) -> None:
     """Keep what a probe found; the file is replaced whole, and only its owner can read it."""
-    if _is_loopback(endpoint.url):
+    if on_this_machine(endpoint.url):
         return
     try:
         file = _file(endpoint)
@@ -140,12 +138,3 @@ def _file(endpoint: EndpointConfig) -> Path:
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     root = os.environ.get("BLACKBOX_DIFF_CACHE") or Path.home() / ".cache" / "blackbox-diff"
     return Path(root) / "profiles" / f"{digest}.json"
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified

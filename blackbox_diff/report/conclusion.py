@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from blackbox_diff.config.model import on_this_machine
 from blackbox_diff.findings import Analysis, Interval, RunSummary, Theme, Validation
 from blackbox_diff.report import wording
 from blackbox_diff.report.figures import figures
@@ -39,6 +40,17 @@ class EndpointPart(_Part):
 
     model: str
     url: str
+
+
+class ReferenceCostPart(_Part):
+    """What a reference was asked and cost, USD; None where no price is known. free: it is on this machine."""
+
+    reference: str
+    calls: Count
+    input_tokens: Count
+    output_tokens: Count
+    cost_usd: float | None
+    free: bool
 
 
 class VerdictPart(_Part):
@@ -186,6 +198,7 @@ class Conclusion(_Part):
     output_tokens: Count
     cost_usd: float | None
     max_cost_usd: float | None
+    reference_costs: list[ReferenceCostPart]
     stopped_because: str
     warnings: list[str]
     rounds: list[dict[str, Any]]
@@ -250,6 +263,17 @@ def _costs(summary: RunSummary) -> dict[str, Any]:
         "output_tokens": summary.output_tokens,
         "cost_usd": finite(summary.cost_usd),
         "max_cost_usd": finite(summary.max_cost_usd),
+        "reference_costs": [
+            ReferenceCostPart(
+                reference=each.label,
+                calls=each.calls,
+                input_tokens=each.input_tokens,
+                output_tokens=each.output_tokens,
+                cost_usd=finite(each.cost_usd),
+                free=each.cost_usd is None and on_this_machine(each.url),
+            )
+            for each in summary.endpoints[1:]
+        ],
         "stopped_because": summary.stopped_because,
         "warnings": list(summary.warnings),
         "rounds": [dict(each) for each in summary.rounds],

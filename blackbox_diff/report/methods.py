@@ -107,7 +107,7 @@ def _resources(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 
 def _cost(endpoint: EndpointSummary) -> str:
-    where = "on this machine: free" if endpoint.url.startswith("local:") else wording.dollars(endpoint.cost_usd)
+    where = wording.cost_of(endpoint)
     tokens = f"{endpoint.input_tokens:,} tokens in, {endpoint.output_tokens:,} out"
     return f"{where} · {wording.plural(endpoint.calls, 'call')} · {tokens}"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blackbox_diff.analysis.verdict import STRONG, is_steady, theme_strength
-from blackbox_diff.findings import Analysis, RunSummary, Theme, Validation, Verdict
+from blackbox_diff.config.model import on_this_machine
+from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Theme, Validation, Verdict
 from blackbox_diff.report.glossary import meaning
 from blackbox_diff.sanitize import cut, finite, shorten, visible
 
@@ -75,7 +76,21 @@ def money(summary: RunSummary) -> str:
     cap = f" of {dollars(summary.max_cost_usd)}" if summary.max_cost_usd is not None else ""
     spent = "cost unknown (no price)" if summary.cost_usd is None else dollars(summary.cost_usd) + cap
     tokens = f"{summary.input_tokens:,} tokens in, {summary.output_tokens:,} out"
-    return f"{spent} · {plural(summary.calls, 'call')} · {tokens} · {duration(summary.seconds)}"
+    own = f"{spent} · {plural(summary.calls, 'call')} · {tokens} · {duration(summary.seconds)}"
+    others = [
+        f"{visible(each.label)}: {cost_of(each)}, {plural(each.calls, 'call')}, {each.input_tokens:,} tokens in, "
+        f"{each.output_tokens:,} out"
+        for each in summary.endpoints[1:]
+        if each.calls
+    ]
+    return " · ".join([own, *others])
+
+
+def cost_of(reference: EndpointSummary) -> str:
+    """What a reference cost: one on this machine is free unless it was given a price."""
+    if reference.cost_usd is None:
+        return "free, on this machine" if on_this_machine(reference.url) else "cost unknown (no price)"
+    return dollars(reference.cost_usd)
 
 
 def outcomes(summary: RunSummary) -> str:

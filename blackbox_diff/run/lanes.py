@@ -13,7 +13,7 @@ from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.prices import prices_for
-from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
+from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.errors import ConfigError, EndpointUsageError, NotAuditableError
 from blackbox_diff.probing import cache
 from blackbox_diff.records import EndpointProfile, Framing
@@ -24,6 +24,7 @@ from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
 
 LOCAL = "local:"
+REFERENCE = "reference-"  # what the options of its caps begin with
 LOCAL_SECONDS = 600.0  # a model on this machine may be slow, and asking again would make it slower
 
 
@@ -76,7 +77,10 @@ class Connections:
                 self.stack.enter_context, serve(["--model", f"{wanted.model}={spec}"])
             )
             wanted = wanted.model_copy(update={"url": url, "timeout_seconds": LOCAL_SECONDS})
-        buyer = await self._buyer(wanted, Ledger(Budget()), f"reference:{label}")
+        role = f"reference:{label}"
+        caps, spent = wanted.budget(), self.store.spent(role)
+        ledger = Ledger(caps, prices_for(wanted, caps, REFERENCE), spent, wanted.model, REFERENCE)
+        buyer = await self._buyer(wanted, ledger, role)
         profile = await self._profile(buyer, wanted, label, "reference")
         if not profile.can_score:
             raise NotAuditableError(f"{wanted.url}: {profile.model} {profile.verdict}")

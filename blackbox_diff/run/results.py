@@ -188,6 +188,6 @@ def _endpoints(store: Store, config: dict[str, Any]) -> Iterator[EndpointSummary
             calls=spent.calls,
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
-            cost_usd=spent.usd if role == TARGET else None,
+            cost_usd=spent.usd,
             profile=profiles.get(label),
         )

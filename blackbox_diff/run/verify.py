@@ -10,7 +10,7 @@ from blackbox_diff.buying import retry
 from blackbox_diff.buying.buyer import settlement
 from blackbox_diff.buying.ledger import Cost, Ledger
 from blackbox_diff.buying.prices import prices_for
-from blackbox_diff.config.model import Budget, parse_config
+from blackbox_diff.config.model import Budget, parse_config, parse_endpoint
 from blackbox_diff.records import Alternatives, Completion, Lost, ReferenceScore, Sample
 from blackbox_diff.run import rounds
 from blackbox_diff.run.collect import TARGET
@@ -97,11 +97,17 @@ def _same_lists(store: Store, again: object, stored: Alternatives | None) -> boo
 def _ledger(store: Store, run: Path) -> Iterator[str]:
     """One line per call: empty where the settlement follows from reply and reservation."""
     config = parse_config(store.state("config") or store.manifest["config"], str(run))
-    priced = Ledger(Budget(), prices_for(config.target, config.budget), None, config.target.model)
+    ledgers = {TARGET: Ledger(Budget(), prices_for(config.target, config.budget), None, config.target.model)}
+    extra = [parse_endpoint(entry, str(run)) for entry in store.state("references", [])]
+    for reference in [*([config.reference] if config.reference else []), *extra]:
+        uncapped = reference.budget().model_copy(update={"max_cost": None})
+        ledgers[f"reference:{reference.name}"] = Ledger(
+            Budget(), prices_for(reference, uncapped), None, reference.model
+        )
     free = Ledger()
     spent = 0
     for call in store.calls():
-        ledger = priced if call.role == TARGET else free
+        ledger = ledgers.get(call.role, free)
         spent += call.role == TARGET and call.state != "released"
         yield _settled(call, ledger)
     if spent != store.spent(TARGET).calls:
