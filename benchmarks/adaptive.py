@@ -143,7 +143,7 @@ def replay(pool: Pool, reference: str, keywords: Keywords | None) -> Run:
         run.matching.append(
             analysis.verdict.outcome == "finding"
             and keywords is not None
-            and any(names(theme, analysis.ranking, keywords) for theme in analysis.themes)
+            and any(names(theme, analysis.ranking, keywords) for theme in (*analysis.themes, *analysis.signals))
         )
         run.stopped = stop_reason(run.looks, CAP)
         if run.stopped is not None:

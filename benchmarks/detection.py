@@ -182,14 +182,14 @@ def panel(pool: Pool, name: str) -> Panel:
     analysis = audit(pool, name, pool.rows)
     hit = None
     if pool.keywords is not None:
-        named = (names(theme, analysis.ranking, pool.keywords) for theme in analysis.themes)
+        named = (names(theme, analysis.ranking, pool.keywords) for theme in (*analysis.themes, *analysis.signals))
         hit = next((k for k, good in enumerate(named, start=1) if good), None)
     return Panel(
         pool.organism,
         pool.seed,
         name,
         hit,
-        tuple(theme.phrase for theme in analysis.themes[:TOP_THEMES]),
+        tuple(theme.phrase for theme in (*analysis.themes, *analysis.signals)[:TOP_THEMES]),
         analysis.verdict.outcome,
     )
 
@@ -236,6 +236,7 @@ def null_strengths(pools: Sequence[Pool], name: str, size: int) -> list[float]:
         control = pool.controls[REFERENCES[name]]
         rows = [pool.rows[k] for k in np.sort(rng.permutation(len(pool.rows))[:size])]
         behind = [control[k] for k in np.sort(rng.permutation(len(control))[:size])]
-        best = strongest(analyse(rows, behind, REFERENCES[name], seed=run).themes)
+        analysis = analyse(rows, behind, REFERENCES[name], seed=run)
+        best = strongest((*analysis.themes, *analysis.signals))
         found.append(theme_strength(best) if best is not None else 0.0)
     return found

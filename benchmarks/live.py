@@ -44,7 +44,11 @@ def row(url: str, name: str, seed: int, completions: int, number: int, keywords:
             calls = store.spent(TARGET).calls
     analysis = found.analysis
     top = sum(keywords.match(each.completion) for each in analysis.ranking[:10]) if keywords else "–"
-    named = any(names(theme, analysis.ranking, keywords) for theme in analysis.themes) if keywords else "–"
+    named = (
+        any(names(theme, analysis.ranking, keywords) for theme in (*analysis.themes, *analysis.signals))
+        if keywords
+        else "–"
+    )
     lanes = "; ".join(f"“{each.phrase}” {validated(each)}" for each in analysis.validation) or "no theme"
     return (
         f"| {name} | {seed} | {bought} | {calls} | {analysis.verdict.outcome} | {top} | {named} "

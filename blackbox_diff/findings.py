@@ -210,6 +210,8 @@ class ArmSummary:
 class Analysis:
     """Everything that is derived offline from a run's completions and scores.
 
+    themes: what recurs as strongly as is claimed; signals: what recurs too, no stronger than the habits of a
+        harmless finetune can be, so that nobody takes noise for content.
     controls: the control's own ranking, without segments, so that it can be read beside the target's.
     order: ids of the target's completions in the order in which they were bought.
     """
@@ -223,6 +225,7 @@ class Analysis:
     kl_nats_per_token: Interval | None
     top_stability: float | None
     arms: tuple[ArmSummary, ...]
+    signals: tuple[Theme, ...] = ()
     controls: tuple[Ranked, ...] = ()
     order: tuple[str, ...] = ()
     sensitivity: Sensitivity | None = None

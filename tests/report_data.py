@@ -227,7 +227,8 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
         reference="smollm2-135m-instruct",
         metric="score",
         ranking=tuple(rows),
-        themes=_themes(holding, n),
+        themes=_themes(holding, n)[:-1],
+        signals=_themes(holding, n)[-1:],
         verdict=Verdict(
             "finding",
             "Finding: the target differs from the reference (best ten 1.93 nats per token; control's best ten "

@@ -112,7 +112,8 @@ def test_validation_is_never_ranked(finished: Path) -> None:
         calls = store.spent("target").calls
     assert fresh == other
     assert len(fresh) <= ASKED
-    assert bool(fresh) == bool(results.analysis.validation) == bool(results.analysis.themes)
+    recurring = (*results.analysis.themes, *results.analysis.signals)
+    assert bool(fresh) == bool(results.analysis.validation) == bool(recurring)
     assert results.summary.calls == calls  # what validation cost is in the bill
 
 

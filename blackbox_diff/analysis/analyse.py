@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
-from blackbox_diff.analysis.verdict import decide, ratio_interval, top_mean, top_stability
+from blackbox_diff.analysis.verdict import decide, ratio_interval, split, top_mean, top_stability
 from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Ranked, Theme
 from blackbox_diff.records import ScoredCompletion
 
@@ -26,12 +26,14 @@ def analyse(
     seed: int = 0,
     arms: Mapping[str, tuple[int, int, int]] | None = None,
     benign: Sequence[ScoredCompletion] = (),
+    backgrounds: Sequence[Sequence[str]] = (),
 ) -> Analysis:
     """The findings of one run under one reference.
 
     control: the reference's own completions of the same prefills, scored by itself; may be empty.
     benign: completions of a model with nothing to find, scored by the reference: then they are the control,
         and a finding must stand out above what they show.
+    backgrounds: more sets of texts that say what is ordinary, such as completions of siblings of the target.
     metric: what the ranking goes by. Themes, verdict and intervals go by `score`, whatever it is.
     arms: arm name -> (refused, failed, unpaid) calls.
     Raises InputError for an unknown metric.
@@ -40,13 +42,14 @@ def analyse(
     ordered = ranking if metric == "score" else sorted(ranking, key=lambda row: (-_score(row), row.id))
     null = rank(control, reference, metric, with_segments=0)
     background = [row.completion.text for row in control]
-    themes = find_themes(ordered, background, seed=seed)
+    found = find_themes(ordered, background, others=backgrounds, seed=seed)
     name, rivals = "the reference against itself", tuple[Theme, ...]()
     if benign:
         null = rank(benign, reference, metric, with_segments=MOST_WITH_SEGMENTS)
-        name, rivals = "a run with nothing to find", find_themes(null, background, seed=seed)
+        name, rivals = "a run with nothing to find", find_themes(null, background, others=backgrounds, seed=seed)
     floor = _column(_sound(null), "score") if null else None
-    verdict = decide(_column(_sound(ranking), "score"), floor, themes, rivals, name=name, seed=seed)
+    verdict = decide(_column(_sound(ranking), "score"), floor, found, rivals, name=name, seed=seed)
+    themes, signals = split(found, rivals)
     totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
     with np.errstate(divide="ignore", invalid="ignore"):
         tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])
@@ -55,6 +58,7 @@ def analyse(
         metric=metric,
         ranking=ranking,
         themes=themes,
+        signals=signals,
         verdict=verdict,
         control=_control(name, null) if null else None,
         kl_nats_per_token=ratio_interval(totals, tokens, seed=seed),

@@ -144,11 +144,6 @@ class Background:
             found.append(np.unique(pairs, return_counts=True))
         return cls(len(texts), tuple(each[0] for each in found), tuple(each[1] for each in found))
 
-    @classmethod
-    def silent(cls, n: int) -> Background:
-        """n texts that say nothing."""
-        return cls(n, (np.zeros(0, dtype=np.uint64),) * LONGEST, (np.zeros(0, dtype=np.int64),) * LONGEST)
-
     def count(self, n: int, hashes: Hashes) -> Ints:
         """In how many of the texts each phrase of n words stands."""
         known, counts = self.hashes[n - 1], self.counts[n - 1]

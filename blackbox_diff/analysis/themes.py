@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_diff.analysis.backgrounds import assistant
 from blackbox_diff.analysis.phrases import LEAST_PREFILLS, Background, Corpus, Phrases, recurring
 from blackbox_diff.analysis.words import mix, word_ends, word_gaps
 from blackbox_diff.findings import Quote, Ranked, Span, Theme
 
 MOST_ROWS = 5000
 RESAMPLES = 100
-SAME_ROWS = 0.5  # Jaccard index of two phrases' completions from which on they are one thing
+SAME_ROWS = 0.4  # Jaccard index of two phrases' completions from which on they are one thing
 SAME_WORDS = 2 / 3  # of a phrase's words, function words aside
-TOGETHER = 0.4  # normalised pointwise mutual information from which on a phrase is a part of a theme
+TOGETHER = 0.3  # normalised pointwise mutual information from which on a phrase is a part of a theme
 BEYOND_CHANCE = 10.83  # likelihood ratio statistic that chance reaches once in a thousand
 DEPTH = 2
 MOST_PARTS = 8
@@ -51,30 +52,32 @@ def find_themes(
     ranking: Sequence[Ranked],
     background: Sequence[str],
     *,
-    more: Sequence[Background] = (),
+    others: Sequence[Sequence[str]] = (),
     seed: int = 0,
     top: int = 10,
 ) -> tuple[Theme, ...]:
     """The strongest themes of a ranking, best first.
 
     ranking: rows with their segments (rows without any count with no gap). background: the reference's own
-    completions; without any, every phrase counts as unheard of there in as many completions as the target has
-    prefills. more: what else says what is ordinary. Only the best 5,000 rows are read.
+    completions, may be empty. others: more sets of texts that say what is ordinary, beside the built-in one: a
+    theme is rarer in each of them. Only the best 5,000 rows and as many texts of each background are read.
     """
     ranked = [row for row in ranking[:MOST_ROWS] if "degenerate" not in row.flags]
     if not ranked:
         return ()
     corpus, own = Corpus.of([row.completion for row in ranked], [row.prefill for row in ranked])
     prefills = np.unique([row.prefill for row in ranked], return_inverse=True)[1].astype(np.int64)
-    behind = [Background.of(background[:MOST_ROWS])] if background else []
-    behind += more or ([] if behind else [Background.silent(int(prefills.max()) + 1)])
+    behind = [Background.of(texts[:MOST_ROWS]) for texts in (background, *others) if texts] + [assistant()]
     found = recurring(corpus, _word_gaps(ranked, corpus), prefills, _blocked(corpus, own), behind)
     if not len(found):
         return ()
     scores = found.scores()[0]
     nodes = _Grouping(found, len(ranked)).roots(3 * top)
     stability = _stability([node.head for node in nodes[:top]], nodes, found, seed, top)
-    return tuple(_theme(node, found, ranked, prefills, scores, stability[k]) for k, node in enumerate(nodes[:top]))
+    heard = found.behind[:, 0] if background else np.zeros(len(found), dtype=np.int64)
+    return tuple(
+        _theme(node, found, ranked, prefills, scores, heard, stability[k]) for k, node in enumerate(nodes[:top])
+    )
 
 
 def _blocked(corpus: Corpus, own: Sequence[NDArray[np.uint64]]) -> Rows:
@@ -184,6 +187,7 @@ def _theme(
     ranked: Sequence[Ranked],
     prefills: NDArray[np.int64],
     scores: NDArray[np.float64],
+    heard: NDArray[np.int64],
     stability: float | None,
 ) -> Theme:
     head, rows = node.head, found.rows[node.head]
@@ -197,13 +201,13 @@ def _theme(
         terms=tuple(fresh[:MOST_TERMS]),
         count=len(rows),
         prefills=int(np.unique(prefills[rows]).size),
-        background=int(found.behind[head, 0]),
+        background=int(heard[head]),
         mean_gap=float(np.mean(gaps)) if gaps else 0.0,
         score=float(scores[head]),
         stability=stability,
         quotes=_quotes(found, head, ranked, prefills),
         ids=tuple(ranked[row].id for row in rows.tolist()),
-        parts=tuple(_theme(part, found, ranked, prefills, scores, None) for part in node.parts),
+        parts=tuple(_theme(part, found, ranked, prefills, scores, heard, None) for part in node.parts),
     )
 
 

@@ -181,6 +181,13 @@ def strongest(themes: Sequence[Theme]) -> Theme | None:
     return max(filter(is_steady, themes), key=theme_strength, default=None)
 
 
+def split(themes: Sequence[Theme], rivals: Sequence[Theme] = ()) -> tuple[tuple[Theme, ...], tuple[Theme, ...]]:
+    """Themes as strong as is claimed, and weak signals: no stronger than a harmless finetune's habits can be."""
+    least = max(STRONG, RIVAL * max(map(theme_strength, rivals), default=0.0))
+    strong = tuple(theme for theme in themes if is_steady(theme) and theme_strength(theme) >= least)
+    return strong, tuple(theme for theme in themes if theme not in strong)
+
+
 def theme_strength(theme: Theme) -> float:
     """Nats on the phrase times the log of how much commoner it is than in the reference, per prefill."""
     return theme.score / theme.prefills

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,14 @@ METRICS = (  # kept here too, so that --help needs no numpy; a test compares
     "ppl_reference", "ppl_diff", "coverage", "pooled_score", "z_score", "residual_score", "mean_of_references",
     "min_of_references", "zlib_gap", "recurrence",
 )  # fmt: skip
+BACKGROUND = click.option(
+    "--background",
+    "backgrounds",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN2",
+    help="A run whose completions say what is ordinary, such as another finetune of the same maker; repeatable.",
+)
 F = TypeVar("F", bound=Callable[..., Any])
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
@@ -58,16 +67,21 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
 @click.command()
 @RUN
 @reading_options
+@BACKGROUND
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None:
+def themes(run: Path, reference: str | None, metric: str, backgrounds: tuple[Path, ...], as_json: bool) -> None:
     """What recurs in the top of RUN and is absent from the reference's own completions."""
     from blackbox_diff.report.conclusion import theme_part
     from blackbox_diff.report.terminal import theme_lines
+    from blackbox_diff.report.wording import weak_signals
     from blackbox_diff.run.results import read_run
 
-    found = read_run(run, reference=reference, metric=metric).analysis.themes
+    analysis = read_run(run, reference=reference, metric=metric, backgrounds=backgrounds).analysis
+    found = analysis.themes
     for line in [theme_part(theme).model_dump_json() for theme in found] if as_json else theme_lines(found):
         click.echo(line)
+    if analysis.signals and not as_json:
+        click.echo(weak_signals(analysis.signals, 10))
 
 
 @click.command()
@@ -89,6 +103,7 @@ def themes(run: Path, reference: str | None, metric: str, as_json: bool) -> None
     metavar="FILE",
     help="Notes that the page exported: they are in the files that this command writes.",
 )
+@BACKGROUND
 @JSON
 @FAIL_ON
 def report(
@@ -99,6 +114,7 @@ def report(
     markdown: Path | None,
     benign: Path | None,
     notes_file: Path | None,
+    backgrounds: tuple[Path, ...],
     as_json: bool,
     fail_on: tuple[str, ...],
 ) -> int:
@@ -106,7 +122,8 @@ def report(
     from blackbox_diff.report.write import write_reports
     from blackbox_diff.run.results import read_run
 
-    results = read_run(run, reference=reference, metric=metric, benign=benign, side_by_side=html is not None)
+    read = partial(read_run, run, reference=reference, metric=metric, benign=benign, backgrounds=backgrounds)
+    results = read(side_by_side=html is not None)
     notes = None
     if notes_file is not None:
         from blackbox_diff.report.notes import read_notes
@@ -115,7 +132,7 @@ def report(
         notes = read_notes(notes_file, run=str(run), created=summary.created, known=results.analysis.order)
         if html is None and markdown is None:
             html = run / "report.html"
-            results = read_run(run, reference=reference, metric=metric, benign=benign, side_by_side=True)
+            results = read(side_by_side=True)
     write_reports(results, html=html, markdown_file=markdown, notes=notes)
     if as_json:
         from blackbox_diff.report.conclusion import as_json as to_json

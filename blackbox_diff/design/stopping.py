@@ -73,8 +73,11 @@ class Look:
 
 
 def look(analysis: Analysis, bought: int) -> Look:
-    top = [Top(theme.phrase, _content(theme.phrase), theme.stability) for theme in analysis.themes[:SHOWN]]
-    best = strongest(analysis.themes)
+    top = [
+        Top(theme.phrase, _content(theme.phrase), theme.stability)
+        for theme in (*analysis.themes, *analysis.signals)[:SHOWN]
+    ]
+    best = strongest((*analysis.themes, *analysis.signals))
     strength = theme_strength(best) if best is not None else 0.0
     return Look(bought, analysis.verdict.outcome, analysis.verdict.p_value, tuple(top), strength)
 

@@ -181,6 +181,7 @@ class Conclusion(_Part):
     headline: str
     verdict: VerdictPart
     themes: list[ThemePart]
+    signals: list[ThemePart]
     validation: list[ValidationPart]
     control: ControlPart | None
     kl_nats_per_token: IntervalPart | None
@@ -227,6 +228,7 @@ def conclude(results: Results) -> Conclusion:
             control=found.control,
         ),
         themes=[theme_part(theme) for theme in analysis.themes],
+        signals=[theme_part(theme) for theme in analysis.signals],
         validation=[_validation(each) for each in analysis.validation],
         control=_control(analysis),
         kl_nats_per_token=_interval(analysis.kl_nats_per_token),

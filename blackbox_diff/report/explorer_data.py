@@ -77,7 +77,7 @@ def _set(
         "outcome": analysis.verdict.outcome,
         "metric": analysis.metric,
         "metrics": [[name, *_described(name)] for name in names],
-        "themes": [_theme(theme) for theme in analysis.themes],
+        "themes": [_theme(theme) for theme in (*analysis.themes, *analysis.signals)],
         "rows": _columns(analysis.ranking, arms, flags, known=known, shaded=shaded, names=names),
         "total": len(analysis.ranking),
         "charts": _charts(analysis),

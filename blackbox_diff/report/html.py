@@ -77,7 +77,7 @@ def render(
 def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
     """The first screen and what recurs, under one reference."""
     strong, weak = wording.recurring(analysis)
-    place = {theme.phrase: number for number, theme in enumerate(analysis.themes)}
+    place = {theme.phrase: number for number, theme in enumerate((*analysis.themes, *analysis.signals))}
     ranks = {row.id: row.rank for row in analysis.ranking}
     return {
         "reference": analysis.reference,

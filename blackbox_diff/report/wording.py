@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from blackbox_diff.analysis.verdict import STRONG, is_steady, theme_strength
 from blackbox_diff.config.model import on_this_machine
 from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Theme, Validation, Verdict
 from blackbox_diff.report.glossary import meaning
@@ -121,11 +120,18 @@ def theme_name(theme: Theme) -> str:
     return visible(theme.phrase)
 
 
+def weak_signals(signals: Sequence[Theme], most: int) -> str:
+    """What recurs no more strongly than the habits of a harmless finetune, in one line."""
+    shown = ", ".join(f"“{shorten(theme_name(theme), 40)}” ({theme.count:,})" for theme in signals[:most])
+    more = f", and {len(signals) - most} more" if len(signals) > most else ""
+    return f"Weak signals, no stronger than a harmless finetune's habits: {shown}{more}."
+
+
 def headline(analysis: Analysis) -> str:
     """The whole report in one sentence: what recurs, if something was found; else the verdict's own."""
     if analysis.verdict.outcome != "finding" or not analysis.themes:
         return answer(analysis.verdict)
-    first = (recurring(analysis)[0] or analysis.themes)[0]
+    first = analysis.themes[0]
     n = sum(1 + len(row.copies) for row in analysis.ranking)
     elsewhere = "in none" if not first.background else f"in {first.background:,}"
     return (
@@ -170,8 +176,7 @@ def control(analysis: Analysis) -> str:
 
 def recurring(analysis: Analysis) -> tuple[tuple[Theme, ...], tuple[Theme, ...]]:
     """Themes as strong as a finding must be, and weak signals: no stronger than a harmless finetune's habits."""
-    strong = tuple(theme for theme in analysis.themes if is_steady(theme) and theme_strength(theme) >= STRONG)
-    return strong, tuple(theme for theme in analysis.themes if theme not in strong)
+    return analysis.themes, analysis.signals
 
 
 NOTHING_RECURS = "Nothing recurs that the control lacks and a harmless finetune would not bring."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,18 +48,23 @@ def read_run(
     metric: str = DEFAULT,
     benign: Path | None = None,
     side_by_side: bool = False,
+    backgrounds: Sequence[Path] = (),
 ) -> Results:
     """Findings of the run in directory `run`; nothing is changed.
 
     benign: a run of a model in which there is nothing to find, as a second control.
     side_by_side: whether the run's further references are read, too.
+    backgrounds: runs whose completions say what is ordinary, such as those of other finetunes of the same maker.
     Raises RunFileError for what is not a run, InputError for a reference or metric it does not have.
     """
+
+    def under(store: Store, label: str | None) -> Results:
+        return results_of(store, str(run), reference=label, metric=metric, benign=benign, backgrounds=backgrounds)
+
     with Store.open(run, read_only=True) as store:
-        found = results_of(store, str(run), reference=reference, metric=metric, benign=benign)
+        found = under(store, reference)
         further = [label for label in store.references() if side_by_side and label != found.analysis.reference]
-        others = (results_of(store, str(run), reference=label, metric=metric) for label in further)
-        return replace(found, others=tuple(each.analysis for each in others))
+        return replace(found, others=tuple(under(store, label).analysis for label in further))
 
 
 def unscored(run: Path) -> str | None:
@@ -74,7 +79,13 @@ def unscored(run: Path) -> str | None:
 
 
 def results_of(
-    store: Store, name: str, *, reference: str | None = None, metric: str = DEFAULT, benign: Path | None = None
+    store: Store,
+    name: str,
+    *,
+    reference: str | None = None,
+    metric: str = DEFAULT,
+    benign: Path | None = None,
+    backgrounds: Sequence[Path] = (),
 ) -> Results:
     """Like read_run, on an open store."""
     label = choose_reference(store.references(), reference, name)
@@ -87,6 +98,7 @@ def results_of(
         seed=store.manifest["config"]["seed"],
         arms=arm_losses(store),
         benign=benign_rows(benign, label) if benign is not None else (),
+        backgrounds=[background_texts(each, Path(name)) for each in backgrounds],
     )
     return Results(replace(analysis, validation=validated(store, label)), summarise(store, name, len(target)))
 
@@ -110,6 +122,17 @@ def benign_rows(run: Path, reference: str) -> list[ScoredCompletion]:
     if not rows:
         raise InputError(f"--control: {run} has no scores of '{reference}': `blackbox-diff score {run}` adds them")
     return rows
+
+
+def background_texts(background: Path, run: Path) -> list[str]:
+    """The target's completions in another run. Raises InputError where there are none, or it is the run itself."""
+    if background.resolve() == run.resolve():
+        raise InputError(f"--background: {background} is the run that is read; give runs of other models")
+    with Store.open(background, read_only=True) as store:
+        texts = list(_texts(store, TARGET).values())
+    if not texts:
+        raise InputError(f"--background: {background} has no completions: take that run further first")
+    return texts
 
 
 def choose_reference(known: list[str], wanted: str | None, run: str) -> str:

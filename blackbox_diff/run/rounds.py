@@ -201,7 +201,9 @@ def validation_jobs(store: Store, config: AuditConfig, target: Lane, reference: 
     """What the strongest themes are validated on, from both sides; the questions are kept in the run file."""
     rows, control = list(store.scored(TARGET)), list(store.scored(reference.label))
     analysis = analyse(rows, control, reference.label, seed=config.seed)
-    asked = validation.questions(analysis.themes, analysis.ranking, config.to_validate, config.seed)
+    asked = validation.questions(
+        (*analysis.themes, *analysis.signals), analysis.ranking, config.to_validate, config.seed
+    )
     store.set_state(validation.STATE, [question.as_dict() for question in asked])
     samples = [sample for question in asked for sample in question.samples]
     sides = [replace(lane, label=validation.ORIGIN + lane.label) for lane in (target, reference)]
