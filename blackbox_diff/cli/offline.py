@@ -10,21 +10,13 @@ from typing import Any, TypeVar
 
 import click
 
-from blackbox_diff.cli.options import FAIL_ON, JSON, failure
+from blackbox_diff.cli.options import BACKGROUND, FAIL_ON, JSON, failure
 
 METRICS = (  # kept here too, so that --help needs no numpy; a test compares
     "score", "gap_nats_per_token", "gap_bits_per_byte", "gap_total_nats", "peak_score", "ppl_target",
     "ppl_reference", "ppl_diff", "coverage", "pooled_score", "z_score", "residual_score", "mean_of_references",
     "min_of_references", "zlib_gap", "recurrence",
 )  # fmt: skip
-BACKGROUND = click.option(
-    "--background",
-    "backgrounds",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="RUN2",
-    help="A run whose completions say what is ordinary, such as another finetune of the same maker; repeatable.",
-)
 F = TypeVar("F", bound=Callable[..., Any])
 RUN = click.argument("run", type=click.Path(path_type=Path))
 

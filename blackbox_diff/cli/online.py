@@ -13,6 +13,7 @@ import click
 from blackbox_diff.cli import exit_codes
 from blackbox_diff.cli.help import GroupedCommand, ResumeCommand
 from blackbox_diff.cli.options import (
+    BACKGROUND,
     FAIL_ON,
     JSON,
     budget_options,
@@ -185,15 +186,32 @@ def watch(run: Path, prompts: int, seed: int, as_json: bool, **options: Any) -> 
 @click.option("--model", required=True, metavar="NAME", help="The reader.")
 @click.option("--key-env", metavar="VAR", help="Environment variable that holds the key.")
 @click.option("--seeds", type=click.IntRange(min=3), default=3, metavar="N", help="Readings to compare.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=120.0, metavar="SECONDS", help="For one reading.")
 @click.option("--max-cost", type=float, metavar="USD", help="Hard cap on what the reader may cost.")
 @click.option("--price-in", type=float, metavar="USD", help="USD per million input tokens.")
 @click.option("--price-out", type=float, metavar="USD", help="USD per million output tokens.")
+@BACKGROUND
 @JSON
-def explain(run: Path, url: str, model: str, key_env: str | None, seeds: int, as_json: bool, **caps: Any) -> None:
-    """Let a chat model read RUN's top evidence under a neutral prompt."""
+def explain(
+    run: Path,
+    url: str,
+    model: str,
+    key_env: str | None,
+    seeds: int,
+    timeout: float,
+    backgrounds: tuple[Path, ...],
+    as_json: bool,
+    **caps: Any,
+) -> None:
+    """Let a chat model read RUN's conclusion under a neutral prompt."""
     from blackbox_diff.config.model import parse_budget, parse_endpoint
     from blackbox_diff.explain.ask import explain_run
 
-    endpoint = parse_endpoint({"url": url, "model": model, "key_env": key_env}, "options")
-    found = explain_run(run, endpoint, seeds, parse_budget(caps, "options"))
+    def progress(seed: int, total: int) -> None:
+        click.echo(f"reading {seed + 1} of {total} by {model}", err=True)
+
+    given = {"url": url, "model": model, "key_env": key_env, "timeout_seconds": timeout}
+    endpoint = parse_endpoint(given, "options")
+    budget = parse_budget(caps, "options")
+    found = explain_run(run, endpoint, seeds, budget, backgrounds=backgrounds, on_reading=progress)
     click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))

@@ -22,6 +22,14 @@ from blackbox_diff.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+BACKGROUND = click.option(
+    "--background",
+    "backgrounds",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN2",
+    help="A run whose completions say what is ordinary, such as another finetune of the same maker; repeatable.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="One object on stdout, progress on stderr.")
 FAIL_ON = click.option(
     "--fail-on",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from blackbox_diff.buying.failures import TransportFailure
@@ -22,9 +23,20 @@ from blackbox_diff.wire.reading import value_of
 MAX_ANSWER = 1500  # tokens
 
 
-def explain_run(run: Path, reader: EndpointConfig, seeds: int, budget: Budget) -> Explanation:
-    """What `reader` says of the run's top evidence. Raises BudgetError before a call that could pass the cap."""
-    analysis = read_run(run).analysis
+def explain_run(
+    run: Path,
+    reader: EndpointConfig,
+    seeds: int,
+    budget: Budget,
+    *,
+    backgrounds: Sequence[Path] = (),
+    on_reading: Callable[[int, int], None] = lambda seed, seeds: None,
+) -> Explanation:
+    """What `reader` says of the run's conclusion; `on_reading(seed, seeds)` is called before each reading.
+
+    Raises BudgetError before a call that could pass the cap, EndpointUsageError where the reader fails.
+    """
+    analysis = read_run(run, backgrounds=backgrounds).analysis
 
     async def read() -> Explanation:
         ledger = Ledger(budget, prices_for(reader, budget), None, reader.model)
@@ -33,7 +45,7 @@ def explain_run(run: Path, reader: EndpointConfig, seeds: int, budget: Budget) -
             async def ask(messages: list[Message], seed: int) -> str:
                 return await _ask(endpoint, ledger, reader, messages, seed)
 
-            return await explain(ask, analysis, seeds=seeds)
+            return await explain(ask, analysis, seeds=seeds, on_reading=on_reading)
 
     return asyncio.run(read())
 
