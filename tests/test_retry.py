@@ -54,7 +54,8 @@ def test_every_outcome_has_its_verdict(outcome: RawReply | TransportFailure, act
         ({"retry-after": "3"}, 3.0),
         ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
         ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 40.0),
-        ({"retry-after": "99999"}, retry.LONGEST_WAIT),
+        ({"retry-after": "99999"}, 99_999.0),
+        ({"retry-after": "9" * 30}, retry.YEAR),
         ({"retry-after": "-4"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),
@@ -63,6 +64,14 @@ def test_every_outcome_has_its_verdict(outcome: RawReply | TransportFailure, act
 )
 def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry.retry_after(headers, now=60.0) == seconds
+
+
+def test_a_daily_quota_stops_the_run_and_says_until_when() -> None:
+    decision = decide(reply(429, retry_after="20000"), 1, now=0.0)
+    assert (decision.action, decision.reason, decision.fate) == ("stop", "quota", "free")
+    assert "it asks to wait 5.6 h, until 1970-01-0" in decision.detail
+    short = decide(reply(429, retry_after="500"), 1, now=0.0)
+    assert (short.action, short.after) == ("retry", 500.0)
 
 
 def test_the_last_attempt_gives_up() -> None:

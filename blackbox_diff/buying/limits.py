@@ -136,6 +136,15 @@ class Limiter:
             self._succeeded(now)
         self._obey_headers(headers, now)
 
+    def slowed(self) -> str:
+        """Why fewer calls are in flight than may be, and for how long; empty where nothing holds them back."""
+        left = self._paused_until - self._clock()
+        if left >= 1.0:
+            return f"the endpoint asks to wait: {left:.0f} s more"
+        if self.rate is not None:
+            return f"slowed by the endpoint's rate limit: {int(self.limit)} of {self.most} calls at a time"
+        return ""
+
     async def _turn(self) -> None:
         while True:
             now = self._clock()

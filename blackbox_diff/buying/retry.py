@@ -6,6 +6,7 @@ answer at all"; reading it is the dialect's business and never sends anything ag
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import random
 import time
@@ -21,7 +22,8 @@ from blackbox_diff.wire import error_of, usage
 from blackbox_diff.wire.reading import value_of
 
 MAX_ATTEMPTS = 10
-LONGEST_WAIT = 120.0  # a server that asks for more is asked again after this long
+LONGEST_WAIT = 600.0  # seconds; a server that asks for more has a quota, and the run stops until it is over
+YEAR = 366 * 86_400.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
 
@@ -56,6 +58,7 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
     | 401 403 404, 3xx                          | stop                        | free
     | 429 insufficient_quota, 402               | stop                        | free
     | 429, 503                                  | retry, slow down            | free
+    | the same, to wait more than LONGEST_WAIT  | stop                        | free
     | 408, 409, 425, other 5xx                  | retry                       | unknown
     | other 4xx                                 | give up                     | free
     | never sent / lost on the way              | retry                       | unsent / unknown
@@ -103,6 +106,12 @@ def _judge(reply: RawReply, now: float) -> Decision:
         return Decision("stop", "not_found", fate, f"{detail}: check the URL and the model's name")
     if status in (429, 503):
         reason = "throttled" if status == 429 else "overloaded"
+        if after is not None and after > LONGEST_WAIT:
+            end = datetime.datetime.fromtimestamp(now + after).astimezone().isoformat(" ", "minutes")
+            wait = f"{after / 3600:.1f} h" if after >= 3600 else f"{after / 60:.0f} min"
+            return Decision(
+                "stop", "quota", fate, f"{detail}: it asks to wait {wait}, until {end}", throttled=True
+            )
         return Decision("retry", reason, fate, detail, after, throttled=True)
     again = status >= 500 or status in (408, 409, 425)
     wish = reply.headers.get("x-should-retry")
@@ -112,19 +121,19 @@ def _judge(reply: RawReply, now: float) -> Decision:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait by Retry-After-Ms, or Retry-After in seconds or as a date; at most LONGEST_WAIT."""
+    """Seconds to wait by Retry-After-Ms, or Retry-After in seconds or as a date; at most a year."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * scale
         except (KeyError, ValueError):
             continue
         if 0 <= seconds < float("inf"):
-            return min(seconds, LONGEST_WAIT)
+            return min(seconds, YEAR)
     try:
         date = email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
-    return min(max(0.0, date - now), LONGEST_WAIT)
+    return min(max(0.0, date - now), YEAR)
 
 
 def wait_seconds(decision: Decision, attempt: int, chance: float) -> float:

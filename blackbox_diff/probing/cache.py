@@ -21,8 +21,9 @@ from typing import Literal
 from blackbox_diff.buying.buyer import Buyer, Recall
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.config.model import EndpointConfig, on_this_machine
+from blackbox_diff.errors import StoppedError
 from blackbox_diff.probing.conclusion import verdict
-from blackbox_diff.probing.probe import first_draw, probe
+from blackbox_diff.probing.probe import UNANSWERED, first_draw, probe
 from blackbox_diff.records import Completion, EndpointProfile, Json
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import DIALECTS, dialect, drift
@@ -54,6 +55,9 @@ async def profile_of(
     profile = None if fresh else await _known(calls, endpoint, purpose, say)
     if profile is None:
         profile = await probe(calls, endpoint, purpose=purpose)
+        busy = next((check.detail for check in profile.checks if check.name == UNANSWERED), None)
+        if busy is not None:  # a design that rests on what was not asked would stay so for the whole run
+            raise StoppedError(f"{endpoint.url}: too busy to be probed: {busy}; go on with `resume`")
         keep(endpoint, profile)
     store.set_state("profiles", stored | {label: profile.model_dump(mode="json")})
     return profile
@@ -75,7 +79,7 @@ def recall(endpoint: EndpointConfig, purpose: Purpose) -> EndpointProfile | None
 
 def keep(endpoint: EndpointConfig, profile: EndpointProfile) -> None:
     """Keep what a probe found; the file is replaced whole, and only its owner can read it."""
-    if on_this_machine(endpoint.url):
+    if on_this_machine(endpoint.url) or any(check.name == UNANSWERED for check in profile.checks):
         return
     try:
         file = _file(endpoint)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.buying.retry import retry_after
 from blackbox_diff.errors import EndpointUsageError, NotAuditableError
 from blackbox_diff.probing.comparisons import Pair
 from blackbox_diff.records import (
@@ -35,6 +37,9 @@ NEVER_DROPPED = ("model", "prompt", "messages", "logprobs", "inputs", "parameter
 UNSUPPORTED = re.compile(r"not (?:yet )?(?:supported|enabled|available|allowed)|unsupported|unrecognized", re.I)
 ROUNDS = 10  # rejections of one question before its answer is taken as it is
 PAUSE_SECONDS = 1.0
+LONGEST_PAUSE = 60.0
+PATIENCE = 3  # times that a busy endpoint is asked again
+BUSY = (429, 503)
 
 
 class Connection(Protocol):
@@ -56,6 +61,7 @@ class Conversation:
         self.left = max_calls
         self.headers: Mapping[str, str] = {}  # of the last reply
         self.names: Counter[str] = Counter()  # under which the replies came
+        self.unanswered: list[str] = []  # why questions got no answer: what they ask about is unknown, not absent
         self.statuses: set[int] = set()  # of the last replies to each question
 
     def update(self, **changes: Any) -> None:
@@ -99,13 +105,28 @@ class Conversation:
                 break
             self._fatal(error)
             if error.status == 429 or error.status >= 500:
-                await asyncio.sleep(PAUSE_SECONDS)
-                reply = await self._post(call)
+                reply = await self._again(call, reply)
                 break
             if error.status not in (400, 422) or not self._give_in(call, error):
                 break
         self.statuses.add(reply.status)
         return call, reply
+
+    async def _again(self, call: Call, reply: RawReply) -> RawReply:
+        """Ask once more, and more often where the endpoint only says that it is busy."""
+        for number in range(1, 2 if self.unanswered else PATIENCE + 1):
+            wait = retry_after(reply.headers, time.time())
+            if wait is not None and wait > LONGEST_PAUSE:
+                break
+            await asyncio.sleep(PAUSE_SECONDS * number if wait is None else wait)
+            reply = await self._post(call)
+            error = error_of(reply)
+            if error is None or error.status not in BUSY:
+                return reply
+        error = error_of(reply)
+        if error is not None and error.status in BUSY:
+            self.unanswered.append(f"HTTP {error.status}: {error.message}")
+        return reply
 
     async def _post(self, call: Call) -> RawReply:
         if self.left <= 0:

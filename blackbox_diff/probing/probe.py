@@ -45,6 +45,7 @@ GREEDY = Sampling(temperature=0.0, max_tokens=16, top_logprobs=MOST_ALTERNATIVES
 DRAWN = Sampling(temperature=1.0, max_tokens=8, top_logprobs=MOST_ALTERNATIVES)
 COOLER = Sampling(temperature=0.5, max_tokens=8, top_logprobs=MOST_ALTERNATIVES)
 SEED = 7
+UNANSWERED = "unanswered"  # the check that says that something could not be asked
 
 
 async def probe(
@@ -102,6 +103,13 @@ class _Examination:
     async def run(self) -> None:
         await self.ask_all()
         self.model()
+        if self.talk.unanswered:
+            why = self.talk.unanswered[-1]
+            self.note(
+                UNANSWERED,
+                "unknown",
+                f"{len(self.talk.unanswered)} questions, so what they ask about is too: {why}",
+            )
 
     def model(self) -> None:
         """P0: under which name do replies come? Routers and proxies fall back to another model in silence."""
@@ -146,6 +154,10 @@ class _Examination:
     def note(self, name: str, outcome: Literal["good", "limited", "bad", "unknown"], detail: str) -> None:
         self.checks.append(Check(name=name, outcome=outcome, detail=detail))
 
+    def absent(self) -> Literal["limited", "unknown"]:
+        """What a question without a good answer shows: nothing, where the endpoint was too busy to answer it."""
+        return "unknown" if self.talk.unanswered else "limited"
+
     async def raw(self, prefill: str) -> Pair | None:
         """P2: does /completions continue text, with logprobs?"""
         talk = self.talk
@@ -157,7 +169,7 @@ class _Examination:
         pair = await talk.sample(prefill, "raw", GREEDY)
         if isinstance(pair, Refusal):
             talk.update(raw=None)
-            self.note("raw completions", "limited", pair.advice)
+            self.note("raw completions", self.absent(), pair.advice)
             return None
         if prefill == EMOJI:
             self.note("raw completions", "good", "yes")
@@ -176,7 +188,7 @@ class _Examination:
             return pair
         if "template" in pair.advice.lower():
             talk.update(has_template=False)
-        self.note("chat", "limited", pair.advice)
+        self.note("chat", self.absent(), pair.advice)
         return None
 
     async def prefill(self, days: Pair | None, base: Pair | None) -> None:
@@ -197,7 +209,7 @@ class _Examination:
             else:
                 why = pair.advice
         talk.update(prefill=None)
-        self.note("prefill", "limited", why)
+        self.note("prefill", self.absent(), why)
 
     def logprobs(self, usable: list[Pair]) -> None:
         """P1, P3, P5, P10: how many alternatives, do they add up, and are the bytes true?"""

@@ -197,9 +197,6 @@ async def _reported(session: Session, target: Lane) -> AsyncIterator[None]:
     collector, ledger, limiter = session.collector, target.buyer.ledger, target.buyer.limiter
 
     def tell() -> None:
-        slowed = ""
-        if limiter.rate:
-            slowed = f"slowed by the endpoint's rate limit: {int(limiter.limit)} of {limiter.most} calls at a time"
         session.listener(
             Progress(
                 bought=collector.bought,
@@ -211,7 +208,7 @@ async def _reported(session: Session, target: Lane) -> AsyncIterator[None]:
                 max_cost_usd=ledger.budget.max_cost,
                 output_tokens=ledger.settled.output_tokens,
                 in_flight=limiter.in_flight,
-                throttled=slowed,
+                throttled=limiter.slowed(),
                 top=collector.leaders.best,
                 phase=session.phase,
                 themes=collector.leaders.themes,
