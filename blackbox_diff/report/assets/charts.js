@@ -189,6 +189,7 @@ function arms() {
 }
 
 // How many completions hold each of what recurs, as they were bought.
+const STEPS_DRAWN = 600;
 const LINES = ['--hot', '--cold', '--line3', '--line4', '--line5', '--line6'];
 function calls() {
   const bought = set.charts.bought;
@@ -196,8 +197,12 @@ function calls() {
   const key = document.getElementById('chart-calls-key');
   key.replaceChildren();
   if (!found.length || bought < 2) return nothing('chart-calls', 'Nothing recurs, so there is nothing to draw.');
-  const xs = [...new Set([0, bought, ...found.flatMap(([, places]) => places)])].sort((a, b) => a - b);
-  const lines = found.map(([, places]) => xs.map((x) => places.filter((place) => place <= x).length));
+  const every = Math.max(1, Math.ceil(bought / STEPS_DRAWN));
+  const xs = Array.from({ length: Math.ceil(bought / every) + 1 }, (_, k) => Math.min(bought, k * every));
+  const lines = found.map(([, places]) => {
+    let held = 0;
+    return xs.map((x) => { while (places[held] <= x) held++; return held; });
+  });
   const chart = plot('chart-calls', {
     told: `Completions that hold what recurs: ${found.map(([phrase, places]) => `${visible(phrase)} ${places.length}, first after ${places[0]}`).join('; ')}`,
     scales: { x: { time: false }, y: { range: (self, min, max) => [0, max * 1.1 || 1] } },
