@@ -122,6 +122,43 @@ class Theme:
 
 
 @dataclass(frozen=True, slots=True)
+class PromotedPlace:
+    """Where a promoted word was likely: what stood before, what was written, and what was nearly written.
+
+    target, reference: the word's probabilities at both models; of the reference's the most that its list allows.
+    """
+
+    id: str
+    before: str
+    written: str
+    nearly: str
+    target: float
+    reference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """A word to which the target gives more probability than the reference, written or not.
+
+    phrase: the word with what stands around it at most places. strength: analysis/promoted.py's statistic, nats.
+    target, reference: probabilities summed over positions, each prefill at most 0.25: expected uses, roughly.
+    prefills: distinct ones after which the target promotes it noticeably. p_value: of one model for both, by sign
+    flips over prefills; q_value: false discovery rate over words. style: says how and not what.
+    """
+
+    word: str
+    phrase: str
+    strength: float
+    target: float
+    reference: float
+    prefills: int
+    p_value: float
+    q_value: float
+    style: bool = False
+    places: tuple[PromotedPlace, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A point estimate with its confidence interval."""
 
@@ -214,6 +251,8 @@ class Analysis:
         harmless finetune can be, so that nobody takes noise for content.
     controls: the control's own ranking, without segments, so that it can be read beside the target's.
     order: ids of the target's completions in the order in which they were bought.
+    promoted: words that the target finds likelier than the reference, written or not; content before style.
+    listed: completions in which both models listed alternatives; 0 where promoted words could not be looked for.
     """
 
     reference: str
@@ -229,6 +268,8 @@ class Analysis:
     controls: tuple[Ranked, ...] = ()
     order: tuple[str, ...] = ()
     sensitivity: Sensitivity | None = None
+    promoted: tuple[Promoted, ...] = ()
+    listed: int = 0
     validation: tuple[Validation, ...] = ()  # apart from everything above: on completions of its own
 
 

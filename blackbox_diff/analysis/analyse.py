@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_diff.analysis.listed_words import masses
+from blackbox_diff.analysis.promoted import promoted_words
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.analysis.verdict import decide, ratio_interval, split, top_mean, top_stability
 from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Ranked, Theme
-from blackbox_diff.records import ScoredCompletion
+from blackbox_diff.records import Listed, ScoredCompletion
 
 MOST_WITH_SEGMENTS = 20_000  # rows whose segments fit in memory comfortably
 
@@ -27,6 +29,7 @@ def analyse(
     arms: Mapping[str, tuple[int, int, int]] | None = None,
     benign: Sequence[ScoredCompletion] = (),
     backgrounds: Sequence[Sequence[str]] = (),
+    listed: Iterable[Listed] = (),
 ) -> Analysis:
     """The findings of one run under one reference.
 
@@ -36,6 +39,7 @@ def analyse(
     backgrounds: more sets of texts that say what is ordinary, such as completions of siblings of the target.
     metric: what the ranking goes by. Themes, verdict and intervals go by `score`, whatever it is.
     arms: arm name -> (refused, failed, unpaid) calls.
+    listed: the target's completions with what both models listed at their positions, read once.
     Raises InputError for an unknown metric.
     """
     ranking = rank(target, reference, metric, with_segments=MOST_WITH_SEGMENTS)
@@ -53,6 +57,7 @@ def analyse(
     totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
     with np.errstate(divide="ignore", invalid="ignore"):
         tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])
+    mass = masses(listed)
     return Analysis(
         reference=reference,
         metric=metric,
@@ -66,6 +71,8 @@ def analyse(
         arms=_arms(ranking, target, reference, arms or {}),
         controls=null,
         order=tuple(row.sample.id for row in target),
+        promoted=promoted_words(mass, background),
+        listed=mass.n,
         sensitivity=sensitivity(len({row.prefill for row in ranking}), len(background)),
     )
 

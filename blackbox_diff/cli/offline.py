@@ -46,7 +46,7 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
     from blackbox_diff.report.terminal import ranking_lines
     from blackbox_diff.run.results import read_run
 
-    rows = read_run(run, reference=reference, metric=metric).analysis.ranking
+    rows = read_run(run, reference=reference, metric=metric, promoted=False).analysis.ranking
     given = ctx.get_parameter_source("top") is click.core.ParameterSource.COMMANDLINE
     if as_json:
         for row in rows[:top] if given else rows:
@@ -161,7 +161,9 @@ def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, 
     from blackbox_diff.run.results import read_run
 
     keywords = Keywords.read(keyword_file)
-    found = evaluate_ranking(read_run(run, reference=reference, metric=metric).analysis.ranking, keywords)
+    found = evaluate_ranking(
+        read_run(run, reference=reference, metric=metric, promoted=False).analysis.ranking, keywords
+    )
     if as_json:
         click.echo(json.dumps(found))
         return

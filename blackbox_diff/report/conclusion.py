@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from blackbox_diff.config.model import on_this_machine
-from blackbox_diff.findings import Analysis, Interval, RunSummary, Theme, Validation
+from blackbox_diff.findings import Analysis, Interval, Promoted, RunSummary, Theme, Validation
 from blackbox_diff.report import wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.run.results import Results
@@ -96,6 +96,32 @@ class ThemePart(_Part):
     stability: float | None
     quotes: list[QuotePart]
     parts: list[ThemePart]
+
+
+class PlacePart(_Part):
+    """Where a promoted word was likely: what stood before, was written, and was nearly written; probabilities."""
+
+    id: str
+    before: str
+    written: str
+    nearly: str
+    target: float
+    reference: float
+
+
+class PromotedPart(_Part):
+    """A word that the target finds likelier than the reference, written or not; masses sum probabilities."""
+
+    word: str
+    phrase: str
+    strength: float | None
+    target: float
+    reference: float
+    prefills: Count
+    p_value: float
+    q_value: float
+    style: bool
+    places: list[PlacePart]
 
 
 class RatePart(_Part):
@@ -182,6 +208,8 @@ class Conclusion(_Part):
     verdict: VerdictPart
     themes: list[ThemePart]
     signals: list[ThemePart]
+    promoted: list[PromotedPart]
+    listed: Count
     validation: list[ValidationPart]
     control: ControlPart | None
     kl_nats_per_token: IntervalPart | None
@@ -229,6 +257,8 @@ def conclude(results: Results) -> Conclusion:
         ),
         themes=[theme_part(theme) for theme in analysis.themes],
         signals=[theme_part(theme) for theme in analysis.signals],
+        promoted=[promoted_part(each) for each in analysis.promoted],
+        listed=analysis.listed,
         validation=[_validation(each) for each in analysis.validation],
         control=_control(analysis),
         kl_nats_per_token=_interval(analysis.kl_nats_per_token),
@@ -295,6 +325,22 @@ def theme_part(theme: Theme) -> ThemePart:
         stability=finite(theme.stability),
         quotes=[QuotePart(id=q.id, text=q.text, span=(q.span.start, q.span.end)) for q in theme.quotes],
         parts=[theme_part(part) for part in theme.parts],
+    )
+
+
+def promoted_part(found: Promoted) -> PromotedPart:
+    """One promoted word as plain data."""
+    return PromotedPart(
+        word=found.word,
+        phrase=found.phrase,
+        strength=finite(found.strength),
+        target=found.target,
+        reference=found.reference,
+        prefills=found.prefills,
+        p_value=found.p_value,
+        q_value=found.q_value,
+        style=found.style,
+        places=[PlacePart(**_finite(place)) for place in found.places],
     )
 
 

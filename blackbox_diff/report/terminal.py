@@ -25,6 +25,17 @@ def render(analysis: Analysis, summary: RunSummary, console: Console, top: int =
         console.print(line, soft_wrap=True, highlight=False)
 
 
+def _promoted(analysis: Analysis, width: int) -> Iterator[Text]:
+    """What the target nearly says, where both endpoints listed alternatives."""
+    content = [each for each in analysis.promoted if not each.style]
+    if content:
+        yield Text()
+        yield _heading(wording.PROMOTED)
+    yield from (Text(line.plain, style="dim") for line in _wrapped(wording.promoted_summary(analysis), width))
+    for found in content[:5]:
+        yield Text("  " + shorten(wording.promoted_line(found), width - 2))
+
+
 def _has_colour(console: Console) -> bool:
     return console.color_system is not None and not console.no_color
 
@@ -53,6 +64,7 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     if weak:
         names = ", ".join(f'"{shorten(wording.theme_name(theme), 30)}" ×{theme.count:,}' for theme in weak[:5])
         yield from (Text(line.plain, style="dim") for line in _wrapped(f"  weak signals: {names}", width))
+    yield from _promoted(analysis, width)
     if analysis.validation:
         yield Text()
         yield _heading(f"Validation: {wording.VALIDATION}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from blackbox_diff.config.model import on_this_machine
-from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Theme, Validation, Verdict
+from blackbox_diff.findings import Analysis, EndpointSummary, Promoted, RunSummary, Theme, Validation, Verdict
 from blackbox_diff.report.glossary import meaning
 from blackbox_diff.sanitize import cut, finite, shorten, visible
 
@@ -207,3 +207,26 @@ def validated(found: Validation) -> str:
     outcome = "confirmed" if found.confirmed else commoner
     level = f"{100 * found.difference.level:.1f}".removesuffix(".0")
     return f"{outcome}: {rates}; difference {low} to {high} points ({level}% CI)"
+
+
+PROMOTED = "What the target nearly says: words it finds likelier than the reference does, written or not"
+
+
+def promoted_line(found: Promoted) -> str:
+    """A promoted word with what it is promoted by."""
+    phrase = visible(found.phrase)
+    return (
+        f'"{phrase}"  {number(found.target, 1)} expected uses of "{visible(found.word)}" against '
+        f"{number(found.reference, 1)}, after {plural(found.prefills, 'prefill')}"
+    )
+
+
+def promoted_summary(analysis: Analysis) -> str:
+    """What was looked at for promoted words, and what of style was found."""
+    if not analysis.listed:
+        return "promoted words: not looked for, since the replies list no alternatives that could be compared"
+    style = [visible(each.word) for each in analysis.promoted if each.style][:8]
+    content = sum(not each.style for each in analysis.promoted)
+    looked = plural(analysis.listed, "completion")
+    said = f"{plural(content, 'word')} promoted in {looked} with alternatives on both sides"
+    return said + (f"; of style: {', '.join(style)}" if style else "")

@@ -49,17 +49,27 @@ def read_run(
     benign: Path | None = None,
     side_by_side: bool = False,
     backgrounds: Sequence[Path] = (),
+    promoted: bool = True,
 ) -> Results:
     """Findings of the run in directory `run`; nothing is changed.
 
     benign: a run of a model in which there is nothing to find, as a second control.
     side_by_side: whether the run's further references are read, too.
     backgrounds: runs whose completions say what is ordinary, such as those of other finetunes of the same maker.
+    promoted: whether the lists of alternatives are read, which are most of a run file.
     Raises RunFileError for what is not a run, InputError for a reference or metric it does not have.
     """
 
     def under(store: Store, label: str | None) -> Results:
-        return results_of(store, str(run), reference=label, metric=metric, benign=benign, backgrounds=backgrounds)
+        return results_of(
+            store,
+            str(run),
+            reference=label,
+            metric=metric,
+            benign=benign,
+            backgrounds=backgrounds,
+            promoted=promoted,
+        )
 
     with Store.open(run, read_only=True) as store:
         found = under(store, reference)
@@ -86,6 +96,7 @@ def results_of(
     metric: str = DEFAULT,
     benign: Path | None = None,
     backgrounds: Sequence[Path] = (),
+    promoted: bool = True,
 ) -> Results:
     """Like read_run, on an open store."""
     label = choose_reference(store.references(), reference, name)
@@ -99,6 +110,7 @@ def results_of(
         arms=arm_losses(store),
         benign=benign_rows(benign, label) if benign is not None else (),
         backgrounds=[background_texts(each, Path(name)) for each in backgrounds],
+        listed=store.listed(TARGET, label) if promoted else (),
     )
     return Results(replace(analysis, validation=validated(store, label)), summarise(store, name, len(target)))
 

@@ -1,0 +1,223 @@
+"""Words to which the target gives more probability than the reference, summed over all positions, written or not.
+
+For each word, over prefills i,   T_i, R_i = masses at target and reference, each at most SHARE,   and
+
+    strength = log((T + c) / (R + c)) - sqrt(1 / (T + 1/2) + 1 / (R + 1/2)) / 2,    T = sum T_i, R = sum R_i
+
+the log ratio lowered by half its standard error (that of a Poisson count), so that a word must be promoted often
+and not only much. Whether it is promoted at all is a sign-flip test over prefills: where target and reference are
+one model, T_i - R_i is as likely negative. The false discovery rate over words is Benjamini & Hochberg's (1995).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_diff.analysis.lexicon import lexicon
+from blackbox_diff.analysis.listed_words import Mass
+from blackbox_diff.analysis.words import Words, words_of
+from blackbox_diff.findings import Promoted, PromotedPlace
+
+Floats = NDArray[np.float64]
+
+SHARE = 0.25  # the most that one prefill counts for, so that no loop can carry a word
+PRIOR = 0.3
+LEAST_PREFILLS = 3  # that promote a word noticeably
+NOTICEABLE = 0.002  # mass more than the reference's
+FDR = 0.05
+MOST = 60  # words that are shown
+PLACES = 4  # that are shown of a word
+BEFORE, AFTER = 60, 40  # characters around a place
+USUAL = 0.5  # share of a word's places from which on what stands beside it belongs to the phrase
+LONGEST = 3  # words on either side
+LEAST_USES = 3
+MOST_PEAKS = 200
+WHOLE = 0.5  # share of a token's uses that must be the whole word, for the token to be a word
+
+
+def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ...]:
+    """The promoted words, strongest first, content before style (numbers, function words).
+
+    others: the reference's own completions; together with the target's they tell words from pieces of words.
+    """
+    if not mass.n or not mass.rows.size:
+        return ()
+    prefill = np.unique(mass.prefills, return_inverse=True)[1].astype(np.int64)
+    key = mass.words * (prefill.max() + 1) + prefill[mass.rows]
+    kept, where = np.unique(key, return_inverse=True)
+    target = np.minimum(np.bincount(where, weights=mass.target), SHARE)
+    reference = np.minimum(np.bincount(where, weights=mass.reference), SHARE)
+    word = kept // (prefill.max() + 1)
+    size = len(mass.names)
+    difference = target - reference
+
+    def summed(values: Floats) -> Floats:
+        return np.bincount(word, weights=values, minlength=size).astype(np.float64)
+
+    t, r, wide = summed(target), summed(reference), summed((difference > NOTICEABLE).astype(np.float64))
+    strength = np.log((t + PRIOR) / (r + PRIOR)) - 0.5 * np.sqrt(1 / (t + 0.5) + 1 / (r + 0.5))
+    p = sign_flip_p(summed(difference), summed(difference**2), summed(np.abs(difference)))
+    written = Words.of([*mass.texts, *others])
+    uses = _uses(written)
+    style = _style(written)
+    eligible = np.asarray(
+        [
+            bool(wide[k] >= LEAST_PREFILLS and t[k] > r[k] and _is_word(name, uses))
+            for k, name in enumerate(mass.names)
+        ]
+    )
+    q = np.ones(size)
+    q[eligible] = benjamini_hochberg(p[eligible])
+    chosen = np.flatnonzero(eligible & (q <= FDR))
+    order = chosen[np.lexsort((chosen, -strength[chosen]))]
+    context = Context(mass, written)
+    found = [
+        Promoted(
+            word=mass.names[k],
+            phrase=context.phrase(k),
+            strength=float(strength[k]),
+            target=float(t[k]),
+            reference=float(r[k]),
+            prefills=int(wide[k]),
+            p_value=float(p[k]),
+            q_value=float(q[k]),
+            style=is_style(mass.names[k], style),
+            places=context.places(k),
+        )
+        for k in order.tolist()
+    ]
+    content = [each for each in found if not each.style][:MOST]
+    return (*content, *[each for each in found if each.style][:MOST])
+
+
+def sign_flip_p(total: Floats, square: Floats, absolute: Floats) -> Floats:
+    """One-sided p-values of sums of symmetric differences: the normal tail, and never below what the number of
+    comparable differences allows (2^-k, k = (sum |d|)^2 / sum d^2)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(square > 0, total / np.sqrt(square), 0.0)
+        k = np.where(square > 0, absolute**2 / square, 0.0)
+    tail = np.asarray([0.5 * math.erfc(each / math.sqrt(2)) for each in z])
+    return np.asarray(np.maximum(tail, 2.0**-k), dtype=np.float64)
+
+
+def benjamini_hochberg(p: Floats) -> Floats:
+    """Adjusted p-values: the least false discovery rate at which each is discovered."""
+    n = p.size
+    if not n:
+        return p
+    order = np.argsort(p, kind="stable")
+    raised = p[order] * n / np.arange(1, n + 1)
+    adjusted = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1.0)
+    found = np.empty(n)
+    found[order] = adjusted
+    return found
+
+
+def is_style(word: str, function: frozenset[str]) -> bool:
+    """Whether a word is of how something is said: a number, a single letter, a function word."""
+    return word in function or len(word) < 2 or any(character.isdigit() for character in word)
+
+
+def _style(written: Words) -> frozenset[str]:
+    """The function words of the languages that the texts are in."""
+    meaning = lexicon(written)
+    return frozenset(
+        word for word, says_nothing in zip(written.vocabulary, meaning.function, strict=True) if says_nothing
+    )
+
+
+def _uses(written: Words) -> Mapping[str, tuple[int, int]]:
+    """Word or beginning of a word -> (uses as a whole word, uses as the beginning of any)."""
+    counts = np.bincount(written.flat, minlength=len(written.vocabulary)).tolist()
+    whole = dict(zip(written.vocabulary, counts, strict=True))
+    begun: dict[str, int] = {}
+    for word, count in whole.items():
+        for end in range(1, len(word) + 1):
+            begun[word[:end]] = begun.get(word[:end], 0) + count
+    return {start: (whole.get(start, 0), count) for start, count in begun.items()}
+
+
+def _is_word(token: str, uses: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether what a token spells is mostly used as a whole word; what was never written may be one."""
+    whole, begun = uses.get(token, (0, 0))
+    return begun == 0 or whole >= WHOLE * begun
+
+
+class Context:
+    """What stands around the places at which words are promoted."""
+
+    def __init__(self, mass: Mass, written: Words) -> None:
+        self.mass = mass
+        self._order = np.lexsort((mass.peaks.reference - mass.peaks.target, mass.peaks.words))
+        self._bounds = np.searchsorted(mass.peaks.words[self._order], np.arange(len(mass.names) + 1))
+        self._followers = _followers(written)
+
+    def places(self, word: int) -> tuple[PromotedPlace, ...]:
+        """The clearest places of a word, after different prefills."""
+        found: dict[str, PromotedPlace] = {}
+        peaks = self.mass.peaks
+        for k in self._peaks(word):
+            row = int(peaks.rows[k])
+            prefill = self.mass.prefills[row]
+            if prefill in found:
+                continue
+            data = self.mass.texts[row].encode("utf-8", "surrogatepass")
+            before = (prefill.encode("utf-8", "surrogatepass") + data[: int(peaks.positions[k])]).decode(
+                "utf-8", "replace"
+            )
+            after = data[int(peaks.positions[k]) :].decode("utf-8", "replace")
+            found[prefill] = PromotedPlace(
+                id=self.mass.ids[row],
+                before=before[-BEFORE:],
+                written=after[:AFTER],
+                nearly=self.mass.names[word],
+                target=float(peaks.target[k]),
+                reference=float(peaks.reference[k]),
+            )
+            if len(found) == PLACES:
+                break
+        return tuple(found.values())
+
+    def phrase(self, word: int) -> str:
+        """The word with the words that stand before most of its places, and after most of its uses."""
+        words = [self.mass.names[word]]
+        before: dict[tuple[str, ...], float] = {}
+        total = 0.0
+        for k in self._peaks(word)[:MOST_PEAKS]:
+            row = int(self.mass.peaks.rows[k])
+            data = self.mass.texts[row].encode("utf-8", "surrogatepass")[: int(self.mass.peaks.positions[k])]
+            last = words_of(data[-120:].decode("utf-8", "ignore"))[-LONGEST:]
+            share = float(self.mass.peaks.target[k] - self.mass.peaks.reference[k])
+            total += share
+            for n in range(1, len(last) + 1):
+                before[tuple(last[-n:])] = before.get(tuple(last[-n:]), 0.0) + share
+        usual = [one for one, share in before.items() if share >= USUAL * total]
+        words = [*max(usual, key=len, default=()), *words]
+        for _ in range(LONGEST):
+            follower = self._followers.get(words[-1])
+            if follower is None:
+                break
+            words.append(follower)
+        return " ".join(words)
+
+    def _peaks(self, word: int) -> list[int]:
+        found: list[int] = self._order[self._bounds[word] : self._bounds[word + 1]].tolist()
+        return found
+
+
+def _followers(written: Words) -> dict[str, str]:
+    """Word -> the word that follows most of its uses, where it is used often enough to tell."""
+    names = list(written.vocabulary)
+    at, _ = written.grams(2)
+    if not at.size:
+        return {}
+    first, second = written.flat[at], written.flat[at + 1]
+    pairs, counts = np.unique(first * len(names) + second, return_counts=True)
+    uses = np.bincount(written.flat, minlength=len(names))
+    starts, ends = np.divmod(pairs, len(names))
+    usual = (counts >= LEAST_USES) & (counts >= USUAL * uses[starts])
+    return {names[a]: names[b] for a, b in zip(starts[usual].tolist(), ends[usual].tolist(), strict=True)}
