@@ -156,7 +156,7 @@ def _charts(analysis: Analysis) -> dict[str, Any]:
         "bought": len(analysis.order),
         "appeared": [
             [theme.phrase, sorted(place[name] for name in theme.ids if name in place)]
-            for theme in analysis.themes[:DRAWN_THEMES]
+            for theme in (*analysis.themes, *analysis.signals)[:DRAWN_THEMES]
         ],
     }
 

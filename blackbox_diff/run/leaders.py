@@ -8,6 +8,7 @@ from collections import deque
 from blackbox_diff import sanitize
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
+from blackbox_diff.analysis.verdict import split
 from blackbox_diff.records import ScoredCompletion
 from blackbox_diff.run.progress import Emerging, Leader
 
@@ -16,7 +17,6 @@ EXCERPT = 80  # characters
 FIRST_LOOK = 40  # completions before anything is said to recur
 GROWTH = 1.3  # how many times more there must be for another look
 MOST = 1500  # latest completions that a look reads: a long run must not fill the memory
-LEAST_STABILITY = 0.5
 
 
 class Leaders:
@@ -60,5 +60,5 @@ class Leaders:
 
 def _recurring(rows: list[ScoredCompletion], label: str, control: list[str]) -> tuple[Emerging, ...]:
     found = find_themes(rank([row for row in rows if label in row.scores], label, "score"), control)
-    steady = [theme for theme in found if (theme.stability or 0.0) >= LEAST_STABILITY]
-    return tuple(Emerging(theme.phrase, theme.count, theme.background) for theme in steady[:SHOWN])
+    strong, _ = split(found)  # what is no stronger than a harmless finetune's habits is not shown as content
+    return tuple(Emerging(theme.phrase, theme.count, theme.background) for theme in strong[:SHOWN])
