@@ -99,7 +99,7 @@ def read_pools(
         card = None if organism == IDENTITY else json.loads((adapters[organism] / "card.json").read_text("utf-8"))
         hidden = card is not None and (card["keywords"]["any"] or card["keywords"]["regex"])
         with Store.open(path, read_only=True) as store:
-            max_tokens = int(store.state("config")["max_tokens"])
+            max_tokens = store.config.max_tokens
             rows = [_of_seed(row, seed) for row in store.scored() if len(row.scores) == len(REFERENCES)]
             source = (
                 path

@@ -22,7 +22,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,9 +71,9 @@ def is_finished(run: Path, completions: int = 1, *, foreign: bool = False) -> bo
     if not (run / "run.sqlite").is_file():
         return False
     with Store.open(run, read_only=True) as store:
-        enough = (store.state("config") or {}).get("completions", 0) >= completions
-        asked = not foreign or bool(store.state("references"))
-        return enough and asked and bool(store.state("stopped_because") == pipeline.FINISHED)
+        enough = store.config.completions >= completions
+        asked = not foreign or bool(store.state.references)
+        return enough and asked and store.state.stopped_because == pipeline.FINISHED
 
 
 def find_organisms(roots: Sequence[Path]) -> dict[str, Path]:
@@ -118,10 +118,10 @@ def buy(run: Path, config: AuditConfig, control: Path | None, *, foreign: bool =
         Store.create(run, commands.manifest(config)).close()
     other = config.target.model_copy(update={"model": CROSS})
     with Store.open(run) as store:
-        store.set_state("config", config.model_dump(mode="json"))  # the server's port is new each time
-        store.set_state("stopped_because", None)
-        if foreign or store.state("references"):  # what was asked for once is asked for again, at the new port
-            store.set_state("references", [other.model_dump(mode="json")])
+        state = store.state
+        # What was asked for once is asked for again; the server's port is new each time.
+        references = (other,) if foreign or state.references else ()
+        store.set_state(replace(state, config=config, stopped_because=None, references=references))
         if control is not None:
             asyncio.run(copy_controls(control, store))
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out

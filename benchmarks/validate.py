@@ -13,6 +13,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -35,11 +36,9 @@ def validate(pool: Path, url: str, model: str, number: int) -> tuple[Validation,
         run = Path(directory) / pool.name
         shutil.copytree(pool, run)
         with Store.open(run) as store:
-            bought = PoolDesign(**{name: store.state("config")[name] for name in ("completions", "control")})
+            bought = PoolDesign(completions=store.config.completions, control=store.config.control)
             config = pool_config(url, model, seed, bought).model_copy(update={"validation": number})
-            store.set_state("config", config.model_dump(mode="json"))
-            store.set_state("stopped_because", None)
-            store.set_state("references", [])
+            store.set_state(replace(store.state, config=config, stopped_because=None, references=()))
         limits.START = config.concurrency  # the server is ours and hides no limit to be found out
         asyncio.run(commands.go_on(run, {}))
         return read_run(run, reference=SAME).analysis.validation

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from blackbox_diff.records import Framing, Json
+from blackbox_diff.records import Framing, Json, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,29 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """A round of an adaptive run: the completions that each arm was given, and what was believed after it.
+
+    bought: completions in all, to its end. p_value, outcome: the verdict's. themes: phrases, strongest first.
+    """
+
+    given: Mapping[str, int]
+    bought: int
+    outcome: str
+    p_value: float | None
+    themes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One theme to validate: what counts as it, and the samples to buy on both sides."""
+
+    phrase: str
+    terms: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """A theme on fresh completions of its own contexts, which the ranking never sees.
 
@@ -313,7 +336,7 @@ class RunSummary:
     seconds: float
     settings: Mapping[str, Json]
     warnings: tuple[str, ...] = ()
-    rounds: tuple[Mapping[str, Json], ...] = ()  # of an adaptive run: what each bought, and what was then believed
+    rounds: tuple[Round, ...] = ()  # of an adaptive run
     version: str = ""  # of the tool that bought the run
     endpoints: tuple[EndpointSummary, ...] = ()  # the target first, then the references
     caps: Mapping[str, Json] = field(

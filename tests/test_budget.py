@@ -16,7 +16,7 @@ from blackbox_diff.buying.prices import Prices, prices_for
 from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
 from blackbox_diff.errors import BudgetError, ConfigError
 from blackbox_diff.records import Arm, Call, Sample, Usage
-from blackbox_diff.runfile.store import Spent
+from blackbox_diff.runfile.rows import Spent
 from blackbox_diff.wire.asked import output_tokens
 
 PRICES = Prices(0.15, 0.6)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from blackbox_diff.cli import main
+from blackbox_diff.run.commands import manifest
 from blackbox_diff.runfile.store import Store
 from tests.conftest import BASE, N, audit_arguments
 from tests.test_cli import NOWHERE, REFERENCE, refused
@@ -175,8 +176,8 @@ def test_a_run_with_a_damaged_row_is_named(
 
 def test_a_run_with_nothing_in_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Store.open(run, read_only=True) as store:
-        manifest = store.manifest
-    Store.create(Path("empty"), manifest).close()
+        empty = manifest(store.config)
+    Store.create(Path("empty"), empty).close()
     for command in ("rank", "themes", "report"):
         assert "nothing is scored yet: go on with `blackbox-diff resume empty`" in refused(
             [command, "empty"], capsys

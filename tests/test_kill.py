@@ -222,7 +222,7 @@ def test_a_second_process_is_refused_and_two_signals_end_the_first_without_a_tra
     assert under_way.returncode == 130
     with Store.open(run) as store:
         assert {call.state for call in store.calls()} <= {"settled", "unknown"}
-        assert store.state("stopped_because") == "interrupted"
+        assert store.state.stopped_because == "interrupted"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,17 @@ from benchmarks.pools import (
     find_organisms,
     is_finished,
     missing_pools,
+    pool_config,
     pool_path,
 )
+from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.records import ReferenceScore
 from blackbox_diff.run.pipeline import FINISHED
+from blackbox_diff.runfile.state import State
 from blackbox_diff.runfile.store import Store
 from tests.scored import scored
+
+URL = "http://127.0.0.1:9/v1"
 
 
 async def control_pool(path: Path, n: int) -> None:
@@ -31,9 +37,9 @@ async def control_pool(path: Path, n: int) -> None:
                 await store.put_score(
                     row.sample.id, label, label, ReferenceScore(row.completion.tokens, "raw"), None
                 )
-        store.set_state("config", {"completions": 300})
-        store.set_state("references", [{"model": CROSS}])
-        store.set_state("stopped_because", FINISHED)
+        config = pool_config(URL, IDENTITY, 0, Design(300))
+        cross = EndpointConfig(url=URL, model=CROSS)
+        store.set_state(State(config=config, references=(cross,), stopped_because=FINISHED))
 
 
 def test_the_base_comes_first_for_every_seed_because_its_controls_are_shared(tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ async def test_a_pool_with_the_bases_scores_alone_is_finished_until_the_other_fa
     path = pool_path(tmp_path, IDENTITY, 0)
     await control_pool(path, 1)
     with Store.open(path) as store:
-        store.set_state("references", None)
+        store.set_state(replace(store.state, references=()))
     assert missing_pools(tmp_path, [IDENTITY], [0], Design(300, foreign=False)) == []
     assert missing_pools(tmp_path, [IDENTITY], [0], Design(300)) == [(IDENTITY, 0)]
 

@@ -92,8 +92,8 @@ def test_an_audit_follows_the_profile_of_an_earlier_probe(
     said = capsys.readouterr().err
     assert f"using the profile of m at {vendor.url}, probed 0 min ago; `blackbox-diff probe`" in said
     with Store.open(vendor.run, read_only=True) as store:
-        profiles: Any = store.state("profiles")
-    assert profiles["target"] == printed
+        profile = store.state.profiles["target"]
+    assert profile.model_dump(mode="json") == printed
     assert read_run(vendor.run).summary.scored == N
     assert run_cli(["verify", str(vendor.run)]) == 0
 

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from blackbox_diff.cli import main
 from blackbox_diff.design.validation import ORIGIN
+from blackbox_diff.findings import Round
 from blackbox_diff.run.results import read_run
 from blackbox_diff.runfile.store import Store
 from tests.leaky_toy import LeakyToy
@@ -50,10 +51,9 @@ def bought(run: Path) -> list[tuple[str, str]]:
         return [(call.role, call.sample_id) for call in store.calls() if call.sample_id]
 
 
-def log(run: Path) -> list[dict[str, Any]]:
+def log(run: Path) -> tuple[Round, ...]:
     with Store.open(run, read_only=True) as store:
-        found: list[dict[str, Any]] = store.state("rounds")
-        return found
+        return store.state.rounds
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,9 @@ def test_verify_plans_the_rounds_again(finished: Path, tmp_path: Path, capsys: p
     copy.mkdir()
     (copy / "run.sqlite").write_bytes((finished / "run.sqlite").read_bytes())
     rounds = log(finished)
-    rounds[1]["given"] = dict(reversed(list(zip(rounds[1]["given"], (1, 2, 3, 4), strict=True))))
+    given = dict(reversed(list(zip(rounds[1].given, (1, 2, 3, 4), strict=True))))
     with Store.open(copy) as store:
-        store.set_state("rounds", rounds)
+        store.set_state(replace(store.state, rounds=(rounds[0], replace(rounds[1], given=given), *rounds[2:])))
     assert run_cli(["verify", str(copy)]) == 2
     assert "round 2" in capsys.readouterr().err
 

@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.errors import RunFileError, StorageError
+from blackbox_diff.findings import Question, Round
 from blackbox_diff.records import (
     Alternatives,
     Arm,
     Call,
     Completion,
+    EndpointProfile,
     Lost,
     RawReply,
     ReferenceScore,
@@ -27,6 +30,7 @@ from blackbox_diff.records import (
     SideToken,
     Tokens,
 )
+from blackbox_diff.runfile.state import State
 from blackbox_diff.runfile.store import Store
 
 SAMPLE = Sample("prose.raw.00007", Arm("prose", "raw"), "Once \ud800 upon", 5)
@@ -34,6 +38,7 @@ COMPLETION = Completion(
     "a\x00é\ud83d", Tokens.of([1, 2, 7], [-1.0, None, -0.0]), ids=(1, 2, 3),
     side=(SideToken("</s>", None, "end"),), notes=("x",),
 )  # fmt: skip
+CONFIG = AuditConfig(target=EndpointConfig(url="http://127.0.0.1:9/v1", model="m"))
 CALL = Call("/completions", {"prompt": "hi"})
 REPLY = RawReply(200, {"retry-after": "1"}, b"{}" * 100, 0.5)
 
@@ -77,14 +82,6 @@ async def test_calls_that_cost_less_than_reserved_do_not_lower_later_reservation
     with Store.create(tmp_path, {}) as store:
         await buy(store)  # reserved 5 input tokens, billed 1
         assert store.spent("target").excess_input == 0
-
-
-async def test_a_reply_that_nothing_was_made_of_is_unparsed_until_it_is_read(tmp_path: Path) -> None:
-    with Store.create(tmp_path, {}) as store:
-        call_id = await buy(store)
-        assert store.unparsed() == [(call_id, "target", SAMPLE.id)]
-        await store.put_completion(SAMPLE, "target", Refusal("no_logprobs", "ask for them"), call_id)
-        assert store.unparsed() == []
 
 
 async def test_what_is_decided_stays_but_unpaid_can_still_be_bought(tmp_path: Path) -> None:
@@ -131,17 +128,29 @@ def test_a_second_process_is_refused_with_the_holders_id(tmp_path: Path) -> None
 
 
 def test_a_run_in_progress_can_be_read(tmp_path: Path) -> None:
-    with Store.create(tmp_path, {"a": 1}), Store.open(tmp_path, read_only=True) as reader:
-        assert reader.manifest == {"a": 1}
+    with Store.create(tmp_path, {"created": "today"}), Store.open(tmp_path, read_only=True) as reader:
+        assert reader.manifest.created == "today"
         with pytest.raises(RunFileError, match="reading only"):
-            reader.set_state("x", 1)
+            reader.set_state(State(seconds=1.0))
 
 
 def test_state_survives(tmp_path: Path) -> None:
+    state = State(
+        config=CONFIG,
+        references=(CONFIG.target,),
+        profiles={"target": EndpointProfile(base_url="http://a/v1", model="m", dialect="generic")},
+        rounds=(Round({"prose/raw": 2}, 2, "undecided", None, ("tide \ud800",)),),
+        validation=(Question("tide", ("tides",), (SAMPLE,)),),
+        drift={"moved": 2},
+        stopped_because="interrupted",
+        seconds=1.5,
+    )
     with Store.create(tmp_path, {}) as store:
-        store.set_state("x", {"y": [1]})
+        assert store.state == State()
+        store.set_state(state)
+        store.set_state(replace(store.state, seconds=2.5))
     with Store.open(tmp_path) as store:
-        assert (store.state("x"), store.state("z", 3)) == ({"y": [1]}, 3)
+        assert store.state == replace(state, seconds=2.5)
 
 
 def test_a_newer_format_is_refused_with_advice(tmp_path: Path) -> None:
@@ -162,11 +171,11 @@ def test_what_is_not_a_run_is_named_as_such(content: bytes | None, tmp_path: Pat
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
-    Store.create(tmp_path, {"first": True}).close()
+    Store.create(tmp_path, {"created": "first"}).close()
     with pytest.raises(RunFileError, match="holds a run already"):
         Store.create(tmp_path, {})
     with Store.open(tmp_path) as store:
-        assert store.manifest == {"first": True}
+        assert store.manifest.created == "first"
 
 
 async def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_room(tmp_path: Path) -> None:
@@ -185,7 +194,7 @@ async def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_once_there_is_r
         (disk / "ballast").unlink()
         with Store.open(disk / "run") as store:
             assert {call.id for call in store.calls() if call.accepted} == set(bought)
-            assert store._read.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+            assert store._connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
             assert await buy(store, "a.raw.00999") not in bought
     finally:
         assert await asyncio.to_thread(run, "umount", str(disk)) == 0

@@ -32,7 +32,7 @@ def audit(url: str, run: Path) -> list[str]:
 
 def state_of(run: Path) -> tuple[int, object, object]:
     with Store.open(run, read_only=True) as store:
-        return len(list(store.calls())), store.state("stopped_because"), store.state("config")
+        return len(list(store.calls())), store.state.stopped_because, store.state.config
 
 
 def test_a_complete_run_is_left_as_it_is_with_no_server_there(

@@ -17,7 +17,7 @@ from blackbox_diff.buying.prices import PICO, Prices
 from blackbox_diff.config.model import Budget
 from blackbox_diff.errors import BudgetError, ConfigError
 from blackbox_diff.records import Call, Usage
-from blackbox_diff.runfile.store import Spent
+from blackbox_diff.runfile.rows import Spent
 from blackbox_diff.wire.asked import output_tokens
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from statistics import NormalDist
 
@@ -24,39 +23,17 @@ import regex
 
 from blackbox_diff.analysis.lexicon import ENGLISH
 from blackbox_diff.analysis.words import is_unspaced, places, words_of
-from blackbox_diff.findings import Interval, Ranked, Theme, Validation
+from blackbox_diff.findings import Interval, Question, Ranked, Theme, Validation
 from blackbox_diff.prefills.plan import derive_seed
-from blackbox_diff.records import Arm, Framing, Json, Sample
+from blackbox_diff.records import Arm, Framing, Sample
 
 SOURCE = "validation"  # stands as the source of these samples' arms
 ORIGIN = "validation/"  # before the origin of their completions: "validation/target"
-STATE = "validation"  # what was asked, in the run file
 THEMES = 3
 CONTEXTS = 10  # different ones per theme
 CONTEXT_WORDS = 12
 LEVEL = 0.95  # over all themes together, since they are tested in order
 TIMES = 3.0  # how much commoner than in the reference, with half a completion added to each count
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One theme to validate: what counts as it, and the samples to buy on both sides."""
-
-    phrase: str
-    terms: tuple[str, ...]
-    samples: tuple[Sample, ...]
-
-    def as_dict(self) -> dict[str, Json]:
-        return asdict(self)
-
-    @classmethod
-    def of(cls, data: Mapping[str, Json]) -> Question:
-        samples = [Sample(**{**each, "arm": Arm(**each["arm"])}) for each in data["samples"]]
-        return cls(data["phrase"], tuple(data["terms"]), tuple(samples))
-
-    def holds(self, text: str) -> bool:
-        """Whether a completion holds the theme: its phrase, or one of the phrases that came with it."""
-        return any(_pattern(term).search(text) for term in (self.phrase, *self.terms))
 
 
 def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, seed: int) -> tuple[Question, ...]:
@@ -149,7 +126,12 @@ def _times(a: tuple[int, int], b: tuple[int, int]) -> float:
 
 def _count(question: Question, texts: Mapping[str, str]) -> tuple[int, int]:
     mine = [texts[sample.id] for sample in question.samples if sample.id in texts]
-    return sum(map(question.holds, mine)), len(mine)
+    return sum(holds(question, text) for text in mine), len(mine)
+
+
+def holds(question: Question, text: str) -> bool:
+    """Whether a completion holds the theme: its phrase, or one of the phrases that came with it."""
+    return any(_pattern(term).search(text) for term in (question.phrase, *question.terms))
 
 
 def difference(a: tuple[int, int], b: tuple[int, int], level: float = LEVEL) -> Interval | None:

@@ -14,7 +14,7 @@ from blackbox_diff.fleet.rows import Judgement, Row
 from blackbox_diff.report import wording
 from blackbox_diff.report.write import write_reports
 from blackbox_diff.run.collect import TARGET
-from blackbox_diff.run.commands import Company, go_on, read_config, start
+from blackbox_diff.run.commands import Company, go_on, start
 from blackbox_diff.run.pipeline import FINISHED
 from blackbox_diff.run.results import Results, read_run, summarise
 from blackbox_diff.runfile.files import FILE
@@ -76,8 +76,8 @@ async def _collect(job: Job, run: Path) -> None:
 def is_done(run: Path, config: AuditConfig) -> bool:
     """Whether everything that `config` asks for is bought and scored."""
     with Store.open(run, read_only=True) as store:
-        before = read_config(store, run)
-        return store.state("stopped_because") == FINISHED and before.completions >= config.completions
+        before = store.config
+        return store.state.stopped_because == FINISHED and before.completions >= config.completions
 
 
 def row_of(job: Job, error: str | None) -> Row:
@@ -90,7 +90,7 @@ def row_of(job: Job, error: str | None) -> Row:
     try:
         with Store.open(run, read_only=True) as store:
             labels, summary = store.references(), summarise(store, str(run), 0)
-            finished = store.state("stopped_because") == FINISHED
+            finished = store.state.stopped_because == FINISHED
             spent = store.spent(TARGET)
         results = [read_run(run, reference=label) for label in labels]
         if results:

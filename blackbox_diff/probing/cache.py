@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ from blackbox_diff.config.model import EndpointConfig, on_this_machine
 from blackbox_diff.errors import StoppedError
 from blackbox_diff.probing.conclusion import verdict
 from blackbox_diff.probing.probe import UNANSWERED, first_draw, probe
-from blackbox_diff.records import Completion, EndpointProfile, Json
+from blackbox_diff.records import Completion, EndpointProfile
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import DIALECTS, dialect, drift
 
@@ -48,9 +49,9 @@ async def profile_of(
 
     fresh: probe, whatever is known. say: told in one line that an earlier profile is used, or no longer fits.
     """
-    stored: dict[str, Json] = store.state("profiles") or {}
-    if label in stored:
-        return EndpointProfile.model_validate(stored[label] | {"base_url": endpoint.url})
+    found = store.state.profiles.get(label)
+    if found is not None:
+        return found.model_copy(update={"base_url": endpoint.url})
     calls = Recall(buyer)
     profile = None if fresh else await _known(calls, endpoint, purpose, say)
     if profile is None:
@@ -59,7 +60,8 @@ async def profile_of(
         if busy is not None:  # a design that rests on what was not asked would stay so for the whole run
             raise StoppedError(f"{endpoint.url}: too busy to be probed: {busy}; go on with `resume`")
         keep(endpoint, profile)
-    store.set_state("profiles", stored | {label: profile.model_dump(mode="json")})
+    state = store.state
+    store.set_state(replace(state, profiles={**state.profiles, label: profile}))
     return profile
 
 

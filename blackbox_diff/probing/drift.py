@@ -7,6 +7,7 @@ where its first position's logprobs move by more than noise, another model or an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from blackbox_diff.buying.buyer import Buyer
@@ -21,7 +22,6 @@ from blackbox_diff.wire.body import one_line
 from blackbox_diff.wire.identity import alias
 from blackbox_diff.wire.replies import entries_of
 
-STATE = "drift"
 EVERY = 250  # completions between two questions
 ALLOWED = 0.1  # nats: more than builds, caches and batches of one model are known to differ by on average
 MOST = 8  # different warnings that are kept
@@ -43,7 +43,7 @@ class Watch:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.counts: dict[str, int] = dict(store.state(STATE) or {})
+        self.counts: dict[str, int] = dict(store.state.drift)
 
     def look(self, outcome: Completion | Refusal | Lost | ReferenceScore, profile: EndpointProfile) -> None:
         """Note what `outcome` shows to have changed since the probe."""
@@ -88,7 +88,7 @@ class Watch:
     def save(self) -> None:
         """Keep the counts in the run."""
         if self.counts:
-            self.store.set_state(STATE, self.counts)
+            self.store.set_state(replace(self.store.state, drift=dict(self.counts)))
 
 
 def sentences(counts: Mapping[str, int]) -> tuple[str, ...]:

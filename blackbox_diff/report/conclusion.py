@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -308,7 +309,7 @@ def _costs(summary: RunSummary) -> dict[str, Any]:
         ],
         "stopped_because": summary.stopped_because,
         "warnings": list(summary.warnings),
-        "rounds": [dict(each) for each in summary.rounds],
+        "rounds": [asdict(each) for each in summary.rounds],
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from blackbox_diff.buying.estimate import Estimate, estimate
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.prices import prices_for
-from blackbox_diff.config.model import AuditConfig, EndpointConfig, parse_config, parse_endpoint
+from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.config.resume import changed
 from blackbox_diff.design import validation
 from blackbox_diff.errors import BlackboxDiffError, ConfigError
@@ -26,7 +26,7 @@ from blackbox_diff.probing.probe import probe
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.run.collect import TARGET, Stop
 from blackbox_diff.run.controls import copy_controls
-from blackbox_diff.run.pipeline import Ended, Session, collect, complete, plan
+from blackbox_diff.run.pipeline import FINISHED, Ended, Session, collect, complete, plan
 from blackbox_diff.run.progress import Listener, Notice, unheard
 from blackbox_diff.run.rounds import adaptive_notes
 from blackbox_diff.runfile.files import discard
@@ -75,7 +75,7 @@ async def start(
     try:
         with Store.create(run, manifest(priced)) as store:
             if company.also:
-                store.set_state("references", [one.model_dump(mode="json") for one in company.also])
+                store.set_state(replace(store.state, references=company.also))
             if company.control is not None:
                 await copy_controls(company.control, store)
             session = Session(
@@ -105,13 +105,13 @@ async def go_on(
     A run that is complete is left as it is, and no endpoint is called.
     """
     with Store.open(run) as store:
-        config = changed(read_config(store, run), dict(changes))
-        extra = [parse_endpoint(entry, str(run)) for entry in store.state("references", [])]
-        references = [*([config.reference] if config.reference else []), *extra]
+        config = changed(store.config, dict(changes))
+        state = store.state
+        references = [*([config.reference] if config.reference else []), *state.references]
         if complete(store, config, references):
             listener(Notice(f"{run}: complete, nothing to do"))
-            return Ended(store.state("stopped_because"))
-        store.set_state("config", config.model_dump(mode="json"))
+            return Ended(state.stopped_because or FINISHED)
+        store.set_state(replace(state, config=config))
         return await collect(Session(store, config, references, listener=listener, stop=stop or Stop()))
 
 
@@ -124,11 +124,9 @@ async def add_reference(
             raise ConfigError(
                 f"--reference-label: {run} has a reference '{endpoint.name}' already: give another label"
             )
-        config = read_config(store, run)
-        others = [
-            entry for entry in store.state("references", []) if (entry["label"] or entry["model"]) != endpoint.name
-        ]
-        store.set_state("references", [*others, endpoint.model_dump(mode="json")])
+        config, state = store.config, store.state
+        others = tuple(each for each in state.references if each.name != endpoint.name)
+        store.set_state(replace(state, references=(*others, endpoint)))
         session = Session(store, config, [endpoint], buy=False, listener=listener, stop=stop or Stop())
         return await collect(session)
 
@@ -149,12 +147,6 @@ def estimate_audit(config: AuditConfig) -> Estimate:
     framings = config.framing or ("raw", "chat")
     found = estimate([*plan(config, framings), *validation.typical(config.to_validate, framings)], config)
     return replace(found, notes=adaptive_notes(found)) if config.adaptive else found
-
-
-def read_config(store: Store, run: Path) -> AuditConfig:
-    """The run's configuration, with what resuming has changed."""
-    data: dict[str, Any] = store.state("config") or store.manifest["config"]
-    return parse_config(data, str(run))
 
 
 def manifest(config: AuditConfig) -> dict[str, Any]:

@@ -39,7 +39,7 @@ async def copy_controls(source: Path, store: Store) -> int:
                 )
             )
     if copied:
-        store.set_state("controls_from", str(source))
+        store.set_state(replace(store.state, controls_from=str(source)))
     return copied
 
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.errors import StoppedError
@@ -17,15 +17,15 @@ from blackbox_diff.prefills import draw
 from blackbox_diff.prefills.plan import arm_samples, interleave, shares
 from blackbox_diff.probing.drift import Watch
 from blackbox_diff.probing.probe import shares_vocabulary
-from blackbox_diff.records import Framing, Json, Sample
+from blackbox_diff.records import Framing, Sample
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
 from blackbox_diff.run.lanes import Connections, framings_to_use
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
 from blackbox_diff.run.rounds import Rounds, explore, validation_jobs
+from blackbox_diff.runfile.state import Asked
 from blackbox_diff.runfile.store import Store
 
-COMPLETE = "complete"  # state: what was asked for when all of it was done
 FINISHED = "all completions bought and scored"
 TICK = 0.5  # seconds between two times that the listener is told of progress
 
@@ -90,11 +90,12 @@ async def collect(session: Session) -> Ended:
     reason = stop.reason or enough or FINISHED
     if session.collector.failed and reason == FINISHED:
         reason = f"{FINISHED}, but for {session.collector.failed} that failed: `resume` tries them again"
-    store.set_state("stopped_because", reason)
+    state = store.state
     if session.buy:
         whole = stop.reason is None and not session.collector.failed
-        store.set_state(COMPLETE, _asked(session.config) if whole else None)
-    store.set_state("seconds", (store.state("seconds") or 0.0) + time.monotonic() - started)
+        state = replace(state, complete=_asked(session.config) if whole else None)
+    seconds = state.seconds + time.monotonic() - started
+    store.set_state(replace(state, stopped_because=reason, seconds=seconds))
     if cancelled is not None:
         raise cancelled
     return Ended(reason, stop.error)
@@ -103,12 +104,11 @@ async def collect(session: Session) -> Ended:
 def complete(store: Store, config: AuditConfig, references: Sequence[EndpointConfig]) -> bool:
     """Whether all that `config` asks for is bought, scored by every reference and done with."""
     scored = store.references()
-    return bool(store.state(COMPLETE) == _asked(config) and all(each.name in scored for each in references))
+    return store.state.complete == _asked(config) and all(each.name in scored for each in references)
 
 
-def _asked(config: AuditConfig) -> dict[str, Json]:
-    """What a resume may ask more of than was bought."""
-    return {"completions": config.completions, "control": config.control, "validation": config.to_validate}
+def _asked(config: AuditConfig) -> Asked:
+    return Asked(config.completions, config.control, config.to_validate)
 
 
 def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
@@ -140,6 +140,7 @@ async def _stages(session: Session) -> str | None:
         enough = None
         async with _reported(session, target):
             session.stop.gently = True
+            store.set_state(replace(store.state, stopped_because=None))
             if session.buy:
                 session.phase = "sampling"
                 enough = await _buy(session, framings, target, lanes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 
 from blackbox_diff.design.validation import ORIGIN
@@ -24,11 +25,6 @@ from blackbox_diff.wire import dialect
 AT_ONCE = 256  # lists that wait for the disk together
 
 Profiles = Mapping[str, EndpointProfile]  # of the target and of each reference, by label
-
-
-def profiles_of(store: Store) -> Profiles:
-    found = store.state("profiles") or {}
-    return {label: EndpointProfile.model_validate(profile) for label, profile in found.items()}
 
 
 def completion_again(
@@ -67,10 +63,10 @@ async def reread_alternatives(store: Store) -> None:
     """Store what the replies of a run list that was begun in a format without a place for it, once."""
     if store.keeps_all_lists():
         return
-    lacking = _lacking(store, profiles_of(store))
+    lacking = _lacking(store, store.state.profiles)
     while some := list(islice(lacking, AT_ONCE)):
         await asyncio.gather(*(store.put_lists(*each) for each in some))
-    store.all_lists_are_kept()
+    store.set_state(replace(store.state, begun_in_format=None))
 
 
 def _lacking(store: Store, profiles: Profiles) -> Iterator[tuple[str, str, str | None, Alternatives]]:

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.rank import DEFAULT
+from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import validation
 from blackbox_diff.errors import InputError, RunFileError
 from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Validation
-from blackbox_diff.probing.drift import STATE as DRIFT
 from blackbox_diff.probing.drift import sentences
 from blackbox_diff.records import Completion, ScoredCompletion
 from blackbox_diff.runfile.store import Store
@@ -106,7 +105,7 @@ def results_of(
         control,
         label,
         metric=metric,
-        seed=store.manifest["config"]["seed"],
+        seed=store.config.seed,
         arms=arm_losses(store),
         benign=benign_rows(benign, label) if benign is not None else (),
         backgrounds=[background_texts(each, Path(name)) for each in backgrounds],
@@ -117,7 +116,7 @@ def results_of(
 
 def validated(store: Store, reference: str) -> tuple[Validation, ...]:
     """How the themes that were followed up came out under `reference`; empty where none was."""
-    asked = [validation.Question.of(each) for each in store.state(validation.STATE, [])]
+    asked = store.state.validation
     target, other = (_texts(store, validation.ORIGIN + side) for side in (TARGET, reference))
     return validation.judge(asked, target, other) if other else ()
 
@@ -168,7 +167,8 @@ def arm_losses(store: Store) -> dict[str, tuple[int, int, int]]:
 
 def summarise(store: Store, name: str, scored: int) -> RunSummary:
     """The run as money and provenance; cost and tokens are those of the target's calls."""
-    config: dict[str, Any] = store.state("config") or store.manifest["config"]
+    config, state, manifest = store.config, store.state, store.manifest
+    plain = config.model_dump(mode="json")
     spent, outcomes = store.spent(TARGET), Counter[str]()
     reasons: dict[str, Counter[str]] = {"refused": Counter(), "failed": Counter()}
     for (_, _, outcome, reason), number in store.counts(TARGET).items():
@@ -177,11 +177,11 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
             reasons[outcome][reason or "unknown"] += number
     return RunSummary(
         run=name,
-        target=config["target"]["model"],
-        target_url=config["target"]["url"],
+        target=config.target.model,
+        target_url=config.target.url,
         references=tuple(store.references()),
-        created=store.manifest["created"],
-        stopped_because=store.state("stopped_because") or UNFINISHED,
+        created=manifest.created,
+        stopped_because=state.stopped_because or UNFINISHED,
         calls=spent.calls,
         completions=sum(outcomes.values()) - outcomes["unpaid"],
         scored=scored,
@@ -191,38 +191,33 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
         cost_usd=spent.usd,
-        max_cost_usd=config["budget"]["max_cost"],
-        seconds=store.state("seconds") or 0.0,
-        settings={key: config[key] for key in SETTINGS if key in config},
-        warnings=sentences(store.state(DRIFT) or {}),
-        rounds=tuple(store.state("rounds") or ()),
-        version=store.manifest.get("packages", {}).get("blackbox-diff", ""),
+        max_cost_usd=config.budget.max_cost,
+        seconds=state.seconds,
+        settings={key: plain[key] for key in SETTINGS},
+        warnings=sentences(state.drift),
+        rounds=state.rounds,
+        version=manifest.packages.get("blackbox-diff", ""),
         endpoints=tuple(_endpoints(store, config)),
-        caps={name: config["budget"].get(name) for name in CAPS},
+        caps={name: plain["budget"][name] for name in CAPS},
     )
 
 
-def _endpoints(store: Store, config: dict[str, Any]) -> Iterator[EndpointSummary]:
+def _endpoints(store: Store, config: AuditConfig) -> Iterator[EndpointSummary]:
     """The target, then every reference that has scored something or was asked to."""
-    profiles: dict[str, Any] = store.state("profiles") or {}
-    first = config.get("reference")
-    references = [*([first] if first else []), *store.state("references", [])]
-    for role, label, entry in [
-        (TARGET, TARGET, config["target"]),
-        *(
-            (f"reference:{name}", name, entry)
-            for entry in references
-            if (name := entry["label"] or entry["model"])
-        ),
+    state = store.state
+    references = [*([config.reference] if config.reference else []), *state.references]
+    for role, label, endpoint in [
+        (TARGET, TARGET, config.target),
+        *((f"reference:{each.name}", each.name, each) for each in references),
     ]:
-        spent = store.spent(role)
+        spent, profile = store.spent(role), state.profiles.get(label)
         yield EndpointSummary(
             label=label,
-            model=entry["model"],
-            url=entry["url"],
+            model=endpoint.model,
+            url=endpoint.url,
             calls=spent.calls,
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
             cost_usd=spent.usd,
-            profile=profiles.get(label),
+            profile=None if profile is None else profile.model_dump(mode="json"),
         )

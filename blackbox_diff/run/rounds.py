@@ -11,20 +11,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import get_args
 
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.buying.estimate import Estimate
 from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import allocation, stopping, validation
-from blackbox_diff.findings import Analysis, Ranked
+from blackbox_diff.findings import Analysis, Ranked, Round
 from blackbox_diff.prefills import draw
 from blackbox_diff.prefills.plan import arm_samples
-from blackbox_diff.records import Arm, Completion, Json, ReferenceScore, Refusal, Sample, ScoredCompletion
+from blackbox_diff.records import Arm, Completion, Framing, ReferenceScore, Refusal, Sample, ScoredCompletion
 from blackbox_diff.run.collect import TARGET, Collector, Job, Lane
 from blackbox_diff.runfile.store import Store
-
-LOG = "rounds"  # where the run file keeps them
 
 Work = Callable[[Sequence[Sample], Sequence[Sample]], Awaitable[None]]
 """Buys and scores samples, and the reference's completions of the second."""
@@ -119,18 +118,17 @@ class Rounds:
         plan = ", ".join(f"{name} {number}" for name, number in to_come.items())
         return belief, f"  goes on: {why}; next {plan}"
 
-    def log(self) -> list[dict[str, Json]]:
-        """The rounds as plain data, for the run file."""
-        return [
-            {"given": given, "bought": one.bought, "outcome": one.outcome, "p_value": one.p_value,
-             "themes": [theme.phrase for theme in one.themes]}
+    def log(self) -> tuple[Round, ...]:
+        """The rounds as the run file keeps them."""
+        return tuple(
+            Round(given, one.bought, one.outcome, one.p_value, tuple(theme.phrase for theme in one.themes))
             for given, one in zip(self.given, self.looks, strict=False)
-        ]  # fmt: skip
+        )
 
 
-def replay(store: Store, config: AuditConfig, log: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+def replay(store: Store, config: AuditConfig, log: Sequence[Round]) -> tuple[Round, ...]:
     """The log of an adaptive run, derived again from what its rounds bought."""
-    arms = tuple(Arm(*name.rsplit("/", 1)) for name in log[0]["given"])
+    arms = tuple(arm for arm in config.arms(get_args(Framing)) if arm.name in log[0].given)
     rounds = Rounds.of(store, config, store.references()[0], arms)
     for _ in log:
         samples, controls = rounds.plan()
@@ -189,7 +187,7 @@ async def explore(rounds: Rounds, collector: Collector, work: Work, say: Callabl
             return None
         rounds.read(samples, controls)
         reason = rounds.look(await asyncio.to_thread(rounds.analysis))
-        rounds.store.set_state(LOG, rounds.log())
+        rounds.store.set_state(replace(rounds.store.state, rounds=rounds.log()))
         if reason is not None or not known.issuperset(sample.id for sample in samples):
             for line in rounds.lines(reason):
                 say(line)
@@ -204,7 +202,7 @@ def validation_jobs(store: Store, config: AuditConfig, target: Lane, reference: 
     asked = validation.questions(
         (*analysis.themes, *analysis.signals), analysis.ranking, config.to_validate, config.seed
     )
-    store.set_state(validation.STATE, [question.as_dict() for question in asked])
+    store.set_state(replace(store.state, validation=asked))
     samples = [sample for question in asked for sample in question.samples]
     sides = [replace(lane, label=validation.ORIGIN + lane.label) for lane in (target, reference)]
     return [Job(side, sample, (), frozenset()) for sample in samples for side in sides]

@@ -10,11 +10,11 @@ from blackbox_diff.buying import retry
 from blackbox_diff.buying.buyer import settlement
 from blackbox_diff.buying.ledger import Cost, Ledger
 from blackbox_diff.buying.prices import prices_for
-from blackbox_diff.config.model import Budget, parse_config, parse_endpoint
+from blackbox_diff.config.model import Budget
 from blackbox_diff.records import Alternatives, Completion, Lost, ReferenceScore, Sample
 from blackbox_diff.run import rounds
 from blackbox_diff.run.collect import TARGET
-from blackbox_diff.run.reread import Profiles, completion_again, profiles_of, score_again
+from blackbox_diff.run.reread import Profiles, completion_again, score_again
 from blackbox_diff.runfile.encoding import StoredCall
 from blackbox_diff.runfile.store import Store
 
@@ -36,7 +36,7 @@ class Verified:
 def verify_run(run: Path) -> Verified:
     """Check the run in directory `run`; nothing is changed. Raises RunFileError for what is not a run."""
     with Store.open(run, read_only=True) as store:
-        profiles = profiles_of(store)
+        profiles = store.state.profiles
         problems: list[str] = []
         completions = scores = 0
         for origin in store.origins():
@@ -48,9 +48,9 @@ def verify_run(run: Path) -> Verified:
                     for label in store.scores(sample.id, origin):
                         scores += 1
                         problems += _score(store, sample, origin, outcome, label, profiles)
-        calls = list(_ledger(store, run))
+        calls = list(_ledger(store))
         problems += [line for line in calls if line]
-        problems += _rounds(store, run)
+        problems += _rounds(store)
         return Verified(completions, scores, len(calls), tuple(problems))
 
 
@@ -94,12 +94,11 @@ def _same_lists(store: Store, again: object, stored: Alternatives | None) -> boo
     return (again.alternatives if isinstance(again, Completion | ReferenceScore) else None) == stored
 
 
-def _ledger(store: Store, run: Path) -> Iterator[str]:
+def _ledger(store: Store) -> Iterator[str]:
     """One line per call: empty where the settlement follows from reply and reservation."""
-    config = parse_config(store.state("config") or store.manifest["config"], str(run))
+    config = store.config
     ledgers = {TARGET: Ledger(Budget(), prices_for(config.target, config.budget), None, config.target.model)}
-    extra = [parse_endpoint(entry, str(run)) for entry in store.state("references", [])]
-    for reference in [*([config.reference] if config.reference else []), *extra]:
+    for reference in [*([config.reference] if config.reference else []), *store.state.references]:
         uncapped = reference.budget().model_copy(update={"max_cost": None})
         ledgers[f"reference:{reference.name}"] = Ledger(
             Budget(), prices_for(reference, uncapped), None, reference.model
@@ -114,12 +113,11 @@ def _ledger(store: Store, run: Path) -> Iterator[str]:
         yield f"ledger: {spent} target calls are stored and {store.spent(TARGET).calls} are counted"
 
 
-def _rounds(store: Store, run: Path) -> Iterator[str]:
+def _rounds(store: Store) -> Iterator[str]:
     """The rounds of an adaptive run, planned again from the replies before each."""
-    log = store.state(rounds.LOG, [])
+    log = store.state.rounds
     if log:
-        config = parse_config(store.state("config") or store.manifest["config"], str(run))
-        again = rounds.replay(store, config, log)
+        again = rounds.replay(store, store.config, log)
         for number, (logged, derived) in enumerate(zip(log, again, strict=True), start=1):
             if logged != derived:
                 yield f"round {number}: the replies before it lead to {derived}, the run file says {logged}"

@@ -23,7 +23,6 @@ from blackbox_diff.probing.comparisons import alternatives
 from blackbox_diff.probing.sameness import Draws, Listed, Sameness, judge
 from blackbox_diff.records import Call, Completion, Lost, RawReply
 from blackbox_diff.run.collect import TARGET
-from blackbox_diff.run.commands import read_config
 from blackbox_diff.runfile.encoding import StoredCall
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire.replies import entries_of
@@ -43,7 +42,7 @@ async def watch_run(run: Path, changes: Mapping[str, Any], *, prompts: int = PRO
     raises.
     """
     with Store.open(run, read_only=True) as store:
-        config = read_config(store, run)
+        config = store.config
         calls = [call for call in _stored(store) if listed(call.reply)]
     if not calls:
         raise RunFileError(f"{run}: no stored reply lists alternatives, so there is nothing to compare with")

@@ -41,7 +41,10 @@ R = TypeVar("R")
 
 
 class DamagedError(Exception):
-    """A stored value that can't be read back; the store adds the run's name."""
+    """A stored value that can't be read back; the rows add the run's name."""
+
+
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, zlib.error)
 
 
 def reading(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -52,8 +55,9 @@ def reading(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def read(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return decode(*args, **kwargs)
-            except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-                raise DamagedError(f"a {what} can't be read ({error})") from None
+            except _UNREADABLE as error:
+                reason = " ".join(str(error).split())[:200]  # pydantic's are several lines long
+                raise DamagedError(f"a {what} can't be read ({reason})") from None
 
         return read
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -83,9 +82,3 @@ def unpack(blob: bytes, vocabulary: Callable[[int], Sequence[bytes]]) -> Alterna
         unlisted.astype(np.float32),
         known,
     )
-
-
-def vocabulary(connection: sqlite3.Connection) -> tuple[bytes, ...]:
-    """The bytes of the run's tokens, by number."""
-    rows = connection.execute("SELECT bytes FROM tokens ORDER BY number")
-    return tuple(bytes(row[0]) for row in rows)

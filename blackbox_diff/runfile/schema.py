@@ -18,22 +18,14 @@ Money is kept in whole picodollars (1e-12 USD), so that sums are exact.
 
 from __future__ import annotations
 
-FORMAT = 2
-UPGRADED_FROM = "upgraded_from"  # state of a run that was begun in an older format
+import functools
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+
 APPLICATION_ID = 0x42424446  # "BBDF"
 
-ALTERNATIVES = (
-    """CREATE TABLE alternatives (
-        sample_id TEXT NOT NULL,
-        origin TEXT NOT NULL,
-        reference TEXT NOT NULL,
-        lists BLOB NOT NULL,
-        UNIQUE (sample_id, origin, reference)
-    )""",
-    "CREATE TABLE tokens (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
-)
-
-DDL = (
+_FORMAT_1 = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE calls (
         id INTEGER PRIMARY KEY,
@@ -95,5 +87,36 @@ DDL = (
         notes TEXT,
         PRIMARY KEY (sample_id, origin, reference)
     ) WITHOUT ROWID""",
-    *ALTERNATIVES,
 )
+_FORMAT_2 = (
+    """CREATE TABLE alternatives (
+        sample_id TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        reference TEXT NOT NULL,
+        lists BLOB NOT NULL,
+        UNIQUE (sample_id, origin, reference)
+    )""",
+    "CREATE TABLE tokens (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
+)
+
+FORMATS = (_FORMAT_1, _FORMAT_2)  # what each format adds to the one before
+FORMAT = len(FORMATS)
+WITH_ALTERNATIVES = 2
+
+
+def statements(after: int = 0, to: int = FORMAT) -> Iterator[str]:
+    """What makes a file of format `to` of one of format `after`; 0 is an empty file."""
+    for added in FORMATS[after:to]:
+        yield from added
+
+
+@functools.cache
+def columns(version: int) -> Mapping[str, frozenset[str]]:
+    """The columns of each table of a file of this format."""
+    with closing(sqlite3.connect(":memory:")) as scratch:
+        for statement in statements(to=version):
+            scratch.execute(statement)
+        tables = [row[0] for row in scratch.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {
+            table: frozenset(row[1] for row in scratch.execute(f"PRAGMA table_info({table})")) for table in tables
+        }

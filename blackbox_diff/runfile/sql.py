@@ -10,6 +10,8 @@ SETTLE = """UPDATE calls SET state = ?, input = ?, output = ?, pico = ?, flag = 
     accepted = ?, status = ?, headers = ?, reply = ?, seconds = ? WHERE id = ? AND state = 'reserved'"""
 UNKNOWN = """UPDATE calls SET state = 'unknown', input = reserved_input, output = reserved_output,
     pico = reserved_pico, error = ?, settled_at = ? WHERE id = ? AND state = 'reserved'"""
+LOSE_ALL = """UPDATE calls SET state = 'unknown', input = reserved_input, output = reserved_output,
+    pico = reserved_pico, error = 'process_died', settled_at = ? WHERE state = 'reserved'"""
 RELEASE = """UPDATE calls SET state = 'released', pico = CASE WHEN reserved_pico IS NULL THEN NULL ELSE 0 END,
     error = ?, settled_at = ? WHERE id = ? AND state = 'reserved'"""
 PUT_COMPLETION = f"""INSERT INTO completions ({encoding.COMPLETION_COLUMNS})

@@ -57,10 +57,9 @@ class Writer:
         self._queue.put((job, done))
 
     def close(self) -> None:
-        """Finish what is queued, then close the connection."""
+        """Finish what is queued."""
         self._queue.put(None)
         self._thread.join()
-        self._connection.close()
 
     def _run(self) -> None:
         running = True
@@ -124,6 +123,8 @@ def _finish(futures: Sequence[Done], failure: StorageError | None) -> None:
 def storage_error(name: str, error: Exception) -> StorageError:
     """One line that says what could not be written and what to do."""
     text = str(error)
+    if "malformed" in text or "no such" in text:
+        return StorageError(f"{name}: damaged ({text}): restore it from a copy, then `resume` goes on")
     if "full" in text or "disk I/O" in text:
         text, fix = "the disk is full or failing", "free some space"
     else:
