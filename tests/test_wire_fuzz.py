@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blackbox_diff.records import Completion, RawReply, ReferenceScore, Refusal
+from blackbox_diff.buying.buyer import settlement
+from blackbox_diff.buying.ledger import Ledger
+from blackbox_diff.buying.limits import Limiter
+from blackbox_diff.buying.prices import Prices
+from blackbox_diff.buying.retry import LONGEST_WAIT, Decision, decide
+from blackbox_diff.config.model import Budget
+from blackbox_diff.records import Call, Completion, RawReply, ReferenceScore, Refusal, Usage
 from blackbox_diff.wire import DIALECTS, ScoreItem, error_of, usage
+from blackbox_diff.wire.counts import MOST_TOKENS, delivered
 from tests.test_wire_requests import able
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "wire"
@@ -91,6 +98,37 @@ def check(found: Completion | ReferenceScore | Refusal) -> None:
             assert {"missing_logprobs", "merged_characters", "cut_run"} & set(found.notes)
 
 
+HEADERS = (
+    "retry-after", "retry-after-ms", "x-should-retry", "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
+)  # fmt: skip
+SAID = ("1", "0", "-1", "1e309", "nan", "inf", "6m0s", "1h2m3s", "9" * 400, "", "soon", "true", "\ufffd",
+        "Thu, 01 Jan 1970 00:01:40 GMT", "Thu, 99 Foo 9999", "1" * 60_000 + "x", "1741305600000")  # fmt: skip
+CALL = Call("/completions", {"prompt": "The capital", "max_tokens": 16})
+
+
+def headers(rng: random.Random) -> dict[str, str]:
+    return {name: rng.choice(SAID) for name in HEADERS if rng.random() < 0.3}
+
+
+def spend(reply: RawReply, judged: Decision, told: Usage) -> None:
+    """The verdict, the ledger and the limiter take any reply; none costs less than it shows at the price."""
+    ledger = Ledger(Budget(), Prices(1.0, 2.0))
+    worst = ledger.worst(CALL)
+    cost, _ = settlement(CALL, reply, judged, worst, ledger)
+    assert cost.pico is not None
+    assert 0 <= cost.pico < 2**63
+    if judged.fate == "billed":
+        assert cost.pico >= Prices(1.0, 2.0).pico(0, delivered(reply, CALL))
+    assert all(count is None or 0 <= count < MOST_TOKENS for count in (told.input_tokens, told.output_tokens))
+    now = [0.0]
+    limiter = Limiter(8, clock=lambda: now[0])
+    limiter.observe(judged, reply.headers)
+    assert 1 <= limiter.limit <= 8
+    assert judged.after is None or 0 <= judged.after <= LONGEST_WAIT
+    assert limiter._paused_until <= LONGEST_WAIT
+
+
 def fuzz(count: int, seed: int) -> dict[str, int]:
     rng = random.Random(seed)
     parsed = []
@@ -105,9 +143,11 @@ def fuzz(count: int, seed: int) -> dict[str, int]:
     for _ in range(count):
         body = mutated(rng, parsed)
         speaks, profile = rng.choice(speakers)
-        reply = RawReply(rng.choice((200, 200, 200, 200, 400, 500)), {}, body, 0.1)
-        usage(reply)
+        reply = RawReply(rng.choice((200, 200, 200, 200, 400, 429, 500)), headers(rng), body, 0.1)
+        told = usage(reply)
         error_of(reply)
+        judged = decide(reply, 1, now=0.0)
+        spend(reply, judged, told)
         prefill = rng.choice(("", "The capital of France is", "東京は"))
         framing = rng.choice(("raw", "chat", "user"))
         sample = speaks.read_sample(reply, call=None, profile=profile, prefill=prefill, framing=framing)  # type: ignore[arg-type]

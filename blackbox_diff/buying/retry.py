@@ -114,10 +114,11 @@ def _judge(reply: RawReply, now: float) -> Decision:
             )
         return Decision("retry", reason, fate, detail, after, throttled=True)
     again = status >= 500 or status in (408, 409, 425)
+    bounded = None if after is None else min(after, LONGEST_WAIT)
     wish = reply.headers.get("x-should-retry")
     if wish in ("true", "false"):
         again = wish == "true"
-    return Decision("retry" if again else "give up", f"http_{status}", fate, detail, after if again else None)
+    return Decision("retry" if again else "give up", f"http_{status}", fate, detail, bounded if again else None)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
