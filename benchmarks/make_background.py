@@ -114,8 +114,8 @@ async def written(url: str, path: str, bodies: Sequence[dict[str, object]]) -> l
 
 
 @click.command(help=__doc__)
-@click.option("--answers", default=480, show_default=True, help="Openings that the chat model answers.")
-@click.option("--repeats", default=20, show_default=True, help="Answers to each first message.")
+@click.option("--answers", default=150, show_default=True, help="Openings that the chat model answers.")
+@click.option("--repeats", default=8, show_default=True, help="Answers to each first message.")
 def main(answers: int, repeats: int) -> None:
     with serve([part for model in (CHAT_MODEL, PLAIN_MODEL) for part in ("--model", f"{model}={model}")]) as url:
         bodies = [chat_body(turn, k) for k, turn in enumerate(turns(answers, repeats))]

@@ -25,6 +25,7 @@ from blackbox_diff.findings import Quote, Ranked, Span, Theme
 MOST_ROWS = 5000
 RESAMPLES = 100
 SAME_ROWS = 0.4  # Jaccard index of two phrases' completions from which on they are one thing
+ALL_ROWS = 0.9  # and where chance need not be asked
 SAME_WORDS = 2 / 3  # of a phrase's words, function words aside
 TOGETHER = 0.3  # normalised pointwise mutual information from which on a phrase is a part of a theme
 BEYOND_CHANCE = 10.83  # likelihood ratio statistic that chance reaches once in a thousand
@@ -127,7 +128,9 @@ class _Grouping:
             _together(self.sentences[k] & said, self.sentences[heads] & said, said),
         )
         for j, node in enumerate(nodes):
-            if jaccard[j] >= SAME_ROWS or (self._alike(k, node.head) and strength[j] > 0):
+            # What half of all completions say meets a theme of all of them in half, by chance.
+            same = jaccard[j] >= SAME_ROWS or self._alike(k, node.head)
+            if jaccard[j] >= ALL_ROWS or (same and strength[j] > 0):
                 node.members.append(k)
                 return
         best = int(strength.argmax())
