@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
+from blackbox_diff.analysis.verdict import split
+from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Theme
 from blackbox_diff.records import ScoredCompletion
+from blackbox_diff.run.results import background_texts
 from tests.scored import REFERENCE, run, scored
 
 PLANTED = range(0, 300, 15)
@@ -92,3 +100,23 @@ def test_nothing_gives_no_themes() -> None:
 
 def test_themes_need_no_background() -> None:
     assert "Port Ellery" in themes(run(300, planted=PLANTED), [])[0].phrase
+
+
+def test_what_is_weaker_than_a_finding_must_be_is_a_signal() -> None:
+    (strong, *_) = themes(run(300, planted=PLANTED))
+    weak = replace(strong, phrase="weak", score=8.9 * strong.prefills)
+    unsteady = replace(strong, phrase="unsteady", stability=0.2)
+    assert split([strong, weak, unsteady]) == ((strong,), (weak, unsteady))
+    assert split([strong], rivals=[strong]) == ((), (strong,))
+
+
+def test_what_another_background_says_is_no_theme() -> None:
+    rows = run(300, planted=PLANTED)
+    siblings = [row.completion.text for row in run(300, planted=PLANTED, seed=98)]
+    found = find_themes(rank(rows, REFERENCE), [], others=[siblings])
+    assert not any("ellery" in theme.phrase.lower() for theme in found)
+
+
+def test_a_run_is_no_background_of_itself(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--background"):
+        background_texts(tmp_path, tmp_path / ".")
