@@ -32,7 +32,7 @@ def audit(target: FakeEndpoint, run: Path, *more: str, completions: int = N) -> 
     [
         ("other fingerprint", "m: the fingerprint changed from 'fp' to 'other fp'"),
         ("no logprobs", "m: replies came without logprobs after the probe found them"),
-        ("zeros", "m: replies came with every logprob 0 after the probe found real ones"),
+        ("zeros", "m: replies came with logprobs of 0 that stand for no number, after the probe found real ones"),
         ("no ids", "m: replies stopped carrying token ids"),
         ("other model", "m: the same question gives other logprobs than before the run (by 0.3 nats)"),
     ],
