@@ -16,3 +16,21 @@ def test_the_contracts_between_rooms_are_kept() -> None:
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
     assert "Contracts: 5 kept, 0 broken." in found.stdout
+
+
+def test_the_map_in_the_docs_is_drawn_from_the_imports() -> None:
+    drawn = subprocess.run(
+        [sys.executable, "docs/draw_map.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert drawn.strip() in page, "run: python docs/draw_map.py --write"
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    long = {
+        str(file.relative_to(ROOT)): lines
+        for package in ("blackbox_diff", "local_server")
+        for file in (ROOT / package).rglob("*.py")
+        if (lines := len(file.read_text(encoding="utf-8").splitlines())) > 500
+    }
+    assert long == {}

@@ -133,7 +133,7 @@ def test_dask_gives_the_same_rankings_bit_for_bit(toy: str, finished: Path, tmp_
     assert run_cli(line) == 0
     for name in ("leaky", "base"):
         here, there = (read_run(root / "runs" / name).analysis for root in (finished / "out", out))
-        assert [(row.id, row.score) for row in here.ranking] == [(row.id, row.score) for row in there.ranking]
+        assert [(row.id, row.value) for row in here.ranking] == [(row.id, row.value) for row in there.ranking]
 
 
 WRONG = [

@@ -11,14 +11,14 @@ import pytest
 
 from benchmarks import leak
 from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
-from blackbox_diff.buying.buyer import Endpoint
+from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.records import Completion, EndpointProfile, Framing, Refusal, Sampling
 from blackbox_diff.run.commands import probe_endpoint
 from blackbox_diff.run.results import read_run
 from blackbox_diff.run.verify import verify_run
 from blackbox_diff.wire import dialect
-from blackbox_diff.wire.body import first_choice, load
+from blackbox_diff.wire.body import first_choice
 from local_server.model.embedded import assemble, converted
 from tests import foreign
 from tests.conftest import BASE, ORGANISM, ROOT
@@ -108,7 +108,7 @@ def texts_join(url: str, model: str, framing: Framing) -> dict[str, set[str]]:
         sampling = Sampling(temperature=0.0, max_tokens=length, top_logprobs=5)
         call = speaks.sample(profile, prefill, framing, sampling, None)
         reply = await endpoint.post(call)
-        choice = first_choice(load(reply.body))
+        choice = first_choice(reply.value)
         said = choice["text"] if "text" in choice else choice["message"]["content"]
         read = speaks.read_sample(reply, call=call, profile=profile, prefill=prefill, framing=framing)
         if isinstance(read, Refusal):

@@ -92,7 +92,7 @@ def test_a_script_audits_and_reads(toy: str, tmp_path: Path) -> None:
 async def test_beside_a_running_loop(toy: str, tmp_path: Path) -> None:
     run = bd.audit(*ends(toy), out=tmp_path / "sync", **SMALL)
     other = await bd.audit_async(*ends(toy), out=tmp_path / "async", **SMALL)
-    assert [row.score for row in run.ranking] == [row.score for row in other.ranking]
+    assert [row.value for row in run.ranking] == [row.value for row in other.ranking]
 
 
 def test_on_a_thread(toy: str, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_notebook(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         f"small = {SMALL!r}",
         f"run = bd.audit(*ends, out={str(tmp_path / 'sync')!r}, **small)",
         f"other = await bd.audit_async(*ends, out={str(tmp_path / 'async')!r}, **small)",
-        "print([row.score for row in run.ranking] == [row.score for row in other.ranking])",
+        "print([row.value for row in run.ranking] == [row.value for row in other.ranking])",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     done = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()

@@ -12,7 +12,6 @@ from benchmarks.pools import (
     IDENTITY,
     SAME,
     Design,
-    copy_controls,
     find_organisms,
     is_finished,
     missing_pools,
@@ -21,6 +20,7 @@ from benchmarks.pools import (
 )
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.records import ReferenceScore
+from blackbox_diff.run.controls import copy_controls
 from blackbox_diff.run.pipeline import FINISHED
 from blackbox_diff.runfile.state import State
 from blackbox_diff.runfile.store import Store
