@@ -17,7 +17,7 @@ from typing import IO
 
 from blackbox_diff.errors import ConfigError
 
-INSTALL_HINT = "pip install 'blackbox-diff[local]' -c constraints.txt"
+INSTALL_HINT = "pip install 'blackbox-diff[local]'"
 READY = "ready "
 
 
