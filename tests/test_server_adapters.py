@@ -84,10 +84,10 @@ MISFITS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no config": (lambda path: (path / "adapter_config.json").unlink(), "adapter_config.json"),
     "config that is no JSON": (lambda path: (path / "adapter_config.json").write_text("{"), "not valid JSON"),
-    "no rank": (set_config(r=None), "r: None"),
+    "no rank": (set_config(r=None), "r: null"),
     "a rank of zero": (set_config(r=0), "r: 0"),
-    "no alpha": (set_config(lora_alpha=None), "lora_alpha: None"),
-    "DoRA": (set_config(use_dora=True), "only plain LoRA"),
+    "no alpha": (set_config(lora_alpha=None), "lora_alpha: null"),
+    "DoRA": (set_config(use_dora=True), "this is DoRA"),
     "another method": (set_config(peft_type="IA3"), "IA3"),
 }
 

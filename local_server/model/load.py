@@ -65,7 +65,7 @@ def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = {"use_safetensors": True}  # a pickle could run code
     path = Path(spec)
     if spec in EMBEDDED:
         source = str(converted(spec))
@@ -84,7 +84,9 @@ def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
             source, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=False, **arguments
         )
         # After the weights, whose reading takes twice their size for a moment: a large vocabulary takes much, too.
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **arguments)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False, **{name: arguments[name] for name in arguments if name == "gguf_file"}
+        )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise StartupError(f"{spec}: can't be loaded: {str(error).strip().splitlines()[0]}") from None
     model.float().eval().requires_grad_(False)

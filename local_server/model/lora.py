@@ -5,13 +5,10 @@ y = W x + (alpha / r) B A x  (Hu et al., arXiv 2106.09685). The base weights are
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,9 +16,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from local_server.errors import StartupError
+from local_server.model import adapter_config
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+WEIGHTS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
+_OTHERS = {
+    "lora_magnitude_vector": "DoRA's",
+    "lora_embedding_": "LoRA on an embedding",
+    "lora_B.bias": "a bias (lora_bias)",
+    "modules_to_save": "a whole layer (modules_to_save)",
+}
 
 
 @dataclass(slots=True)
@@ -59,42 +63,64 @@ class LoraLinear(nn.Module):
 
 
 def attach(model: nn.Module, chosen: Chosen, name: str, directory: Path) -> None:
-    """Add the PEFT adapter in `directory` to `model` under `name`.
+    """Add the PEFT adapter in `directory` to `model` under `name`, at the scale at which PEFT would.
 
-    Raises StartupError for missing files, formats other than plain LoRA, and shapes that do not fit.
+    Raises StartupError for missing files, for anything but plain LoRA on linear layers of the model's body, and
+    for tensors that do not fit, are not finite, or belong to layers that the configuration does not name.
     """
-    config = _read_config(directory)
+    config = adapter_config.read(directory)
+    halves = _read_tensors(directory)
+    for path, pair in halves.items():
+        if not config.adapts(path):
+            raise config.refused(f"target_modules: does not name {path}, for which there are tensors")
+        layer = _wrapped(model, path, chosen, directory)
+        weight = layer.base.weight
+        if set(pair) != {"A", "B"} or not _fits(pair["A"], pair["B"], weight):
+            raise StartupError(f"{directory}: {path} does not fit the base model's {tuple(weight.shape)}")
+        down, up = pair["A"].float(), pair["B"].float() * config.scale(path, len(pair["A"]))
+        if not bool(down.isfinite().all() and up.isfinite().all()):
+            raise StartupError(f"{directory}: {path} holds numbers that are not finite")
+        layer.pairs[name] = (down.to(weight.dtype).t().contiguous(), up.to(weight.dtype).t().contiguous())
+    if not config.starts_at_zero:
+        linear = (path for path, module in model.named_modules() if isinstance(module, nn.Linear | LoraLinear))
+        for path in linear:
+            if config.adapts(path) and path not in halves:
+                raise StartupError(f"{directory}: holds no tensors for {path}, which target_modules names")
+
+
+def _read_tensors(directory: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Per layer its halves "A", (rank, inputs), and "B", (outputs, rank), as far as they are there."""
+    path = directory / WEIGHTS
+    if not path.is_file() and (directory / PICKLE).is_file():
+        raise StartupError(f"{directory / PICKLE}: a pickle can run code and is not read; save it as {WEIGHTS}")
     try:
-        tensors = load_file(directory / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise StartupError(f"{directory / WEIGHTS}: not a readable safetensors file: {error}") from None
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
-        raise StartupError(f"{directory / CONFIG}: r: {rank}, lora_alpha: {alpha}: both must be positive numbers")
-    scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+        tensors = load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StartupError(f"{path}: not a readable safetensors file: {reason}") from None
     halves: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if not match:
-            raise StartupError(
-                f"{directory}: tensor '{key}' is not plain LoRA; only LoRA on linear layers is served"
-            )
+            raise StartupError(f"{path}: '{key}' is {_kind(key)}; only plain LoRA on linear layers is served")
+        if tensor.dim() != 2 or not tensor.is_floating_point():
+            raise StartupError(f"{path}: '{key}' is no matrix of floating-point numbers")
         halves.setdefault(match[1], {})[match[2]] = tensor
     if not halves:
-        raise StartupError(f"{directory / WEIGHTS}: holds no tensors")
-    for path, pair in halves.items():
-        layer = _wrapped(model, path, chosen, directory)
-        weight = layer.base.weight
-        if (
-            set(pair) != {"A", "B"}
-            or pair["A"].shape[1] != weight.shape[1]
-            or pair["B"].shape[0] != weight.shape[0]
-        ):
-            raise StartupError(f"{directory}: {path} does not fit the base model's {tuple(weight.shape)}")
-        layer.pairs[name] = (
-            pair["A"].to(weight.dtype).t().contiguous(),
-            (pair["B"].float() * scale).to(weight.dtype).t().contiguous(),
-        )
+        raise StartupError(f"{path}: holds no tensors")
+    return halves
+
+
+def _kind(key: str) -> str:
+    """What a tensor that is no half of plain LoRA belongs to."""
+    for part, kind in _OTHERS.items():
+        if part in key:
+            return kind
+    return "not plain LoRA"
+
+
+def _fits(down: torch.Tensor, up: torch.Tensor, weight: torch.Tensor) -> bool:
+    return (len(up), down.shape[1]) == tuple(weight.shape) and up.shape[1] == len(down) > 0
 
 
 def _wrapped(model: nn.Module, path: str, chosen: Chosen, directory: Path) -> LoraLinear:
@@ -108,22 +134,8 @@ def _wrapped(model: nn.Module, path: str, chosen: Chosen, directory: Path) -> Lo
         return layer
     if not isinstance(layer, nn.Linear):
         raise StartupError(f"{directory}: {path} is not a linear layer")
+    if layer is model.get_output_embeddings():  # type: ignore[operator]
+        raise StartupError(f"{directory}: {path} is the output layer; LoRA there is not served")
     wrapped = LoraLinear(layer, chosen)
     setattr(parent, leaf, wrapped)
     return wrapped
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    path = directory / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartupError(
-            f"{path}: {error.strerror}; an adapter is a directory with {CONFIG} and {WEIGHTS}"
-        ) from None
-    except ValueError as error:
-        raise StartupError(f"{path}: not valid JSON: {error}") from None
-    kind = config.get("peft_type") if isinstance(config, dict) else None
-    if kind != "LORA" or config.get("use_dora") or config.get("modules_to_save"):
-        raise StartupError(f"{path}: only plain LoRA adapters are served, this is {kind}")
-    return dict(config)
