@@ -52,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--host", default="127.0.0.1")
     found.add_argument("--port", type=int, default=8000, help="0 picks a free one")
+    found.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name clients call this server by",
+    )
     found.add_argument("--api-key-env", metavar="VAR", help="environment variable that holds the key")
     found.add_argument(
         "--dtype",
@@ -80,6 +87,11 @@ def serve(options: argparse.Namespace, parent: int) -> int:
         base = spec.partition(":")[0]
         if name in models or base not in models:
             raise StartupError(f"--adapter {name}={spec}: give NAME=BASE:DIR with BASE one of {', '.join(models)}")
+    if key is None and options.host not in ("127.0.0.1", "localhost", "::1"):
+        print(
+            f"local_server: warning: --host {options.host} without --api-key-env: anybody may use it",
+            file=sys.stderr,
+        )
     # Before loading: a port in use should not take a minute to say.
     with listen(options.host, options.port) as listener:
         answer(options, models, adapters, key, listener, parent)
@@ -98,7 +110,9 @@ def answer(
     import uvicorn
 
     from local_server.engine.engine import Engine
+    from local_server.http.access import own_names
     from local_server.http.app import build_app
+    from local_server.http.connections import TimedProtocol
     from local_server.http.handlers import Served, State
     from local_server.model.load import load
     from local_server.model.lora import attach
@@ -110,7 +124,8 @@ def answer(
             base, _, directory = spec.partition(":")
             attach(loaded[base].model, loaded[base].chosen, name, Path(directory))
             served[name] = Served(base, name, loaded[base])
-        return State(Engine(loaded, options.max_batch), served, key)
+        names = own_names(options.host, options.allowed_host)
+        return State(Engine(loaded, options.max_batch), served, key, host_names=names)
 
     # In a thread that ends: a thread that has computed keeps its OpenMP team, and with more teams than cores
     # the inference thread's own would sleep between products instead of waiting for the next, at half the speed.
@@ -121,7 +136,12 @@ def answer(
     app = build_app(state)
     server = uvicorn.Server(
         uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=120
+            app,
+            http=TimedProtocol,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            timeout_keep_alive=120,
         )
     )
     if options.exit_with_parent:
@@ -149,7 +169,9 @@ def pairs(option: str, values: list[str]) -> dict[str, str]:
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises StartupError when the port is taken or the host is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named since asyncio sets TCP_NODELAY only on sockets that say they are TCP's; without it each
+    # request of a kept connection waits 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

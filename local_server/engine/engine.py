@@ -68,8 +68,8 @@ class Engine:
                 if scheduler.busy:
                     try:
                         scheduler.work()
-                    except Exception as error:  # a fault in a shared pass can't be blamed on one of its jobs
-                        scheduler.fail(error)
+                    except Exception as error:  # whatever it is, every job ends, and the thread goes on
+                        scheduler.isolate(error)
         for scheduler in self.schedulers.values():
             scheduler.fail(RequestError("the server is shutting down", status=503))
 

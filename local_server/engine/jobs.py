@@ -55,6 +55,12 @@ class Generate:
     future: Future[Written] = field(default_factory=Future)
     tokens: list[Token] = field(default_factory=list)
     text: bytearray = field(default_factory=bytearray)
+    failures: int = 0  # turns with this job in them that raised
+
+    @property
+    def ids(self) -> list[int]:
+        """The prompt and what has been written."""
+        return [*self.prompt, *(token.id for token in self.tokens)]
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +77,7 @@ class Score:
     ranked: bool = False
     writer: Generate | None = None
     future: Future[list[Token]] = field(default_factory=Future)
+    failures: int = 0
 
 
 def settle(future: Future[R], result: R) -> None:

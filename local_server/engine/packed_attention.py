@@ -98,7 +98,8 @@ class Pass:
         if cache is not None:
             joining = [segment for segment in segments if segment.row is not None]
             ends = [len(segment.ids) + (len(segment.prefix) if segment.prefix else 0) for segment in joining]
-            cache.ensure(self.n + len(joining), max([self.longest, *ends]))
+            rows = max([self.n, *(segment.row + 1 for segment in joining if segment.row is not None)])
+            cache.ensure(rows, max([self.longest, *ends]))
 
     def _grouped(self, segments: Sequence[Segment]) -> list[list[tuple[int, Segment]]]:
         """(start, segment) in groups of one prefix, no segment shorter than half the group's longest."""

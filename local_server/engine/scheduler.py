@@ -21,6 +21,7 @@ from local_server.engine.sampling import choose
 from local_server.model.load import LoadedModel
 
 PASS_TOKENS = 1024  # new tokens of a pass that only scores or reads prompts
+MAX_FAILURES = 3
 MIXED_TOKENS = 256  # and of one that also writes: a longer pass would hold up the live rows
 
 
@@ -45,6 +46,8 @@ class Scheduler:
         self.live: list[Generate] = []
         self.waiting: deque[Generate] = deque()
         self.scores: deque[Score] = deque()
+        self.passing: list[Generate | Score] = []  # in the running turn
+        self.suspects: deque[Generate | Score] = deque()  # of turns that failed; each has its next one alone
 
     def _new_cache(self) -> KVCache:
         config = self.loaded.model.config
@@ -55,7 +58,7 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        return bool(self.live or self.waiting or self.scores)
+        return bool(self.live or self.waiting or self.scores or self.suspects)
 
     def add(self, job: Generate | Score) -> None:
         """Queue a job."""
@@ -66,42 +69,78 @@ class Scheduler:
 
     @torch.inference_mode()
     def work(self) -> None:
-        """One turn."""
+        """One turn. If it raises, `isolate` says what becomes of its jobs."""
         self._drop_cancelled()
-        rows = len(self.live)
-        room = (MIXED_TOKENS if self.live else PASS_TOKENS) - rows
-        joining, segments, room = self._joining(room)
-        scoring, texts = self._scoring(room, first=rows + sum(len(segment.ids) for segment in segments))
+        if self.suspects:
+            job = self.suspects.popleft()
+            if isinstance(job, Score):
+                self._turn([], deque(), deque([job]))
+            elif self.cache.fits(1, len(job.ids) + 1):
+                self._turn([], deque([job]), deque())
+            else:  # those who went before it take the memory
+                self.waiting.appendleft(job)
+        else:
+            self._turn(self.live, self.waiting, self.scores)
+
+    def _turn(self, live: list[Generate], waiting: deque[Generate], scores: deque[Score]) -> None:
+        """One pass over the rows of `live`, and what there is room for of `waiting` and `scores`."""
+        rows = len(live)
+        self.passing = [*live]
+        room = (MIXED_TOKENS if live else PASS_TOKENS) - rows
+        joining, segments, room = self._joining(waiting, room)
+        scoring, texts = self._scoring(scores, room, first=rows + sum(len(segment.ids) for segment in segments))
         if not rows and not segments and not texts:
             return
         layout = Pass(
             self.cache,
-            [job.tokens[-1].id for job in self.live],
-            [job.adapter for job in self.live],
+            [job.tokens[-1].id for job in live],
+            [job.adapter for job in live],
             [*segments, *texts],
         )
         hidden = run(self.loaded, layout)
         self.cache.lengths[:rows] += 1
+        first = len(self.live)  # of the rows that join
         if joining:
-            self.cache.open([len(job.prompt) for job in joining])
+            self.cache.open([len(job.ids) for job in joining])
             self.live += joining
         self._finish(scoring, hidden)
         writers = [(one.job.writer, one.place + _new(one) - 1) for one in scoring if one.job.writer]
         ends = [start + len(s.ids) - 1 for start, s in zip(layout.starts, segments, strict=False)]
         last = [*range(rows), *ends, *(place for _, place in writers)]
         if last:
-            self._write(hidden[torch.tensor(last)], [*self.live, *(writer for writer, _ in writers)])
+            writing = [*range(rows), *range(first, len(self.live))]
+            self._write(hidden[torch.tensor(last)], writing, [writer for writer, _ in writers])
+        self.passing = []
+
+    def isolate(self, error: Exception) -> None:
+        """After a turn that raised `error`: its only job gets it; of several each has its next turn alone.
+
+        A job whose turns fail MAX_FAILURES times ends with the error, too.
+        """
+        passing, self.passing = [job for job in self.passing if not _done(job)], []
+        if not passing:
+            self.fail(error)
+            return
+        self.waiting = deque(job for job in self.waiting if job not in passing)
+        self.scores = deque(job for job in self.scores if job not in passing)
+        if any(job in self.live for job in passing):
+            passing += [job for job in self.live if job not in passing]
+            self.live, self.cache = [], self._new_cache()
+        for job in passing:
+            job.failures += 1
+            if len(passing) == 1 or job.failures == MAX_FAILURES:
+                _fail(job, error)
+            else:
+                self.suspects.append(job)
 
     def fail(self, error: Exception) -> None:
         """Every job gets `error`, and the batch starts anew."""
-        for job in [*self.live, *self.waiting, *(score.writer for score in self.scores)]:
-            if job is not None:
-                jobs.fail(job.future, error)
-        for score in self.scores:
-            jobs.fail(score.future, error)
-        self.live = []
+        for job in [*self.passing, *self.live, *self.waiting, *self.scores, *self.suspects]:
+            _fail(job, error)
+        self.live, self.passing = [], []
         self.waiting.clear()
         self.scores.clear()
+        self.suspects.clear()
         self.cache = self._new_cache()
 
     def _drop_cancelled(self) -> None:
@@ -109,6 +148,7 @@ class Scheduler:
             self.waiting = deque(job for job in self.waiting if not job.future.cancelled())
         if any(job.future.cancelled() for job in self.scores):
             self.scores = deque(job for job in self.scores if not job.future.cancelled())
+        self.suspects = deque(job for job in self.suspects if not job.future.cancelled())
         for row in range(len(self.live) - 1, -1, -1):
             if self.live[row].future.cancelled():
                 self._leave(row)
@@ -119,37 +159,42 @@ class Scheduler:
         if row < len(self.live):
             self.live[row] = last
 
-    def _joining(self, room: int) -> tuple[list[Generate], list[Segment], int]:
+    def _joining(self, waiting: deque[Generate], room: int) -> tuple[list[Generate], list[Segment], int]:
         """Waiting jobs that join now, their prompts, and the room left. One always may when no row is live."""
         joining: list[Generate] = []
         segments: list[Segment] = []
         longest = 0
-        while self.waiting:
-            job = self.waiting[0]
-            longest = max(longest, len(job.prompt) + 1)
+        while waiting:
+            job = waiting[0]
+            ids = job.ids
+            longest = max(longest, len(ids) + 1)
             if not self.cache.fits(len(joining) + 1, longest):
                 break
-            prefix = self.prefix_cache.find(job.prompt, job.adapter)
-            new = job.prompt[len(prefix) if prefix else 0 :]
+            self.passing.append(job)
+            prefix = self.prefix_cache.find(ids, job.adapter)
+            new = ids[len(prefix) if prefix else 0 :]
             if segments and len(new) > room:
+                self.passing.pop()
                 break
-            self.waiting.popleft()
+            waiting.popleft()
             segments.append(Segment(new, job.adapter, prefix, row=len(self.live) + len(joining)))
             joining.append(job)
             room -= len(new)
         return joining, segments, room
 
-    def _scoring(self, room: int, first: int) -> tuple[list[_Scoring], list[Segment]]:
+    def _scoring(self, scores: deque[Score], room: int, first: int) -> tuple[list[_Scoring], list[Segment]]:
         """Texts that are scored in this pass, oldest first; at least one whenever there is any room."""
         scoring: list[_Scoring] = []
         segments: list[Segment] = []
-        while self.scores and room > 0:
-            job = self.scores[0]
+        while scores and room > 0:
+            job = scores[0]
+            self.passing.append(job)
             prefix = self.prefix_cache.find(job.prompt, job.adapter)
             new = job.prompt[len(prefix) if prefix else 0 :]
             if scoring and len(new) > room:
+                self.passing.pop()
                 break
-            self.scores.popleft()
+            scores.popleft()
             scoring.append(_Scoring(job, prefix, first))
             segments.append(Segment(new, job.adapter, prefix))
             first += len(new)
@@ -182,18 +227,19 @@ class Scheduler:
                 result.append(Token(index, logprob, best[: job.top], rank))
             jobs.settle(job.future, result)
 
-    def _write(self, hidden: torch.Tensor, writing: list[Generate]) -> None:
-        """Draw one token for each job: the live rows, then those that write one token and need no row."""
+    def _write(self, hidden: torch.Tensor, rows: list[int], writers: list[Generate]) -> None:
+        """Draw one token for each job: these live rows, then `writers`, who write one token and need no row."""
+        writing = [*(self.live[row] for row in rows), *writers]
         found = logits.rows(self.loaded, hidden)
         drawn = [token for part, rows in found for token in self._draw(rows, writing[part])]
-        for row in range(len(writing) - 1, -1, -1):
-            job, token = writing[row], drawn[row]
+        for place in range(len(writing) - 1, -1, -1):
+            job, token = writing[place], drawn[place]
             job.tokens.append(token)
             if token.id not in self.loaded.special:
                 job.text += self.loaded.pieces[token.id]
             reason = self._ended(job)
-            if reason and row < len(self.live):
-                self._leave(row)
+            if reason and place < len(rows):
+                self._leave(rows[place])
             if job.on_token is not None:
                 job.on_token(token)
             if reason:
@@ -228,3 +274,17 @@ class Scheduler:
 def _new(one: _Scoring) -> int:
     """New tokens of a text in the pass."""
     return len(one.job.prompt) - (len(one.prefix) if one.prefix else 0)
+
+
+def _done(job: Generate | Score) -> bool:
+    rider = job.writer if isinstance(job, Score) else None
+    return job.future.done() and (rider is None or rider.future.done())
+
+
+def _fail(job: Generate | Score, error: Exception) -> None:
+    if isinstance(job, Generate):
+        jobs.fail(job.future, error)
+        return
+    jobs.fail(job.future, error)
+    if job.writer is not None:
+        jobs.fail(job.writer.future, error)

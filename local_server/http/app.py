@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_server.errors import RequestError
 from local_server.http import prompts, replies, streaming
+from local_server.http.access import HostCheck, KeyCheck
 from local_server.http.body import read_json
 from local_server.http.handlers import State, complete, converse
 from local_server.http.protocol import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest, read
+from local_server.http.replies import refusal
 
 
 def build_app(state: State) -> FastAPI:
@@ -38,6 +38,7 @@ def build_app(state: State) -> FastAPI:
 
     if state.key is not None:
         app.add_middleware(KeyCheck, key=state.key)
+    app.add_middleware(HostCheck, names=state.host_names)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -76,16 +77,7 @@ def build_app(state: State) -> FastAPI:
     async def tokenize(request: Request) -> dict[str, Any]:
         wanted: TokenizeRequest = read(TokenizeRequest, await read_json(request))
         loaded = state.find(wanted.model).loaded
-        if wanted.prompt is not None:
-            ids = prompts.encode(loaded, wanted.prompt, add_special=wanted.add_special_tokens)
-        else:
-            ids = prompts.render(
-                loaded,
-                wanted.messages or [],
-                generation=wanted.add_generation_prompt,
-                continue_final=wanted.continue_final_message,
-                options=wanted.chat_template_kwargs,
-            )
+        ids = await state.tokenized(prompts.token_ids, loaded, wanted)
         strings = [replies.legacy_token(loaded.pieces[index]) for index in ids]
         return {
             "count": len(ids),
@@ -103,31 +95,6 @@ def build_app(state: State) -> FastAPI:
         return {"prompt": b"".join(loaded.pieces[index] for index in wanted.tokens).decode(errors="replace")}
 
     return app
-
-
-class KeyCheck:
-    """Refuses every request without the key, but for /health.
-
-    Plain ASGI: behind Starlette's function middleware a handler can't see that its caller has gone.
-    """
-
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        self.app, self.key = app, key.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/health":
-            given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
-            if not hmac.compare_digest(given, self.key):
-                await refusal(RequestError("incorrect API key", status=401, code="invalid_api_key"))(
-                    scope, receive, send
-                )
-                return
-        await self.app(scope, receive, send)
-
-
-def refusal(error: RequestError) -> JSONResponse:
-    headers = {"retry-after": str(error.retry_after)} if error.retry_after else None
-    return JSONResponse(error.body(), status_code=error.status, headers=headers)
 
 
 def card(state: State, name: str) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from fastapi import Request
 
@@ -18,9 +20,12 @@ from local_server.engine.jobs import Generate, Score, Token, Written
 from local_server.engine.sampling import Settings
 from local_server.errors import RequestError
 from local_server.http import prompts, replies
+from local_server.http.access import LOOPBACK
 from local_server.http.protocol import ChatRequest, CompletionRequest, Sampler
 from local_server.model.load import LoadedModel
 
+P = ParamSpec("P")
+R = TypeVar("R")
 DEFAULT_CHAT_TOKENS = 512
 HANG_UP_CHECK = 1.0  # seconds between looks at whether the client is still there
 
@@ -36,13 +41,18 @@ class Served:
 
 @dataclass(slots=True)
 class State:
-    """What the routes share. counts: per served model, what was asked of it."""
+    """What the routes share. counts: per served model, what was asked of it. host_names: what clients may call it.
+
+    tokenizer: the one thread that tokenises: long texts take seconds, and a tokenizer is not made for two threads.
+    """
 
     engine: Engine
     served: dict[str, Served]
     key: str | None = None
     started: float = field(default_factory=time.time)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    host_names: frozenset[str] = LOOPBACK
+    tokenizer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tokenizer"))
 
     def find(self, name: str) -> Served:
         """Raises RequestError 404 for a name that is not served."""
@@ -54,6 +64,11 @@ class State:
                 code="model_not_found",
             )
         return self.served[name]
+
+    async def tokenized(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What `function` returns, called in the thread that may tokenise."""
+        work = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.tokenizer, work)
 
     def count(self, model: str, **amounts: int) -> None:
         self.counts.setdefault(model, Counter()).update(amounts)
@@ -150,7 +165,7 @@ def plan(state: State, wanted: CompletionRequest | ChatRequest) -> Work:
 
 async def run(state: State, request: Request, wanted: CompletionRequest | ChatRequest) -> Work:
     """The request's jobs, done. The caller's going away cancels them."""
-    work = plan(state, wanted)
+    work = await state.tokenized(plan, state, wanted)
     state.engine.submit(work.served.base, work.jobs)
     state.count(wanted.model, requests=1, prompt_tokens=sum(map(len, work.lists)))
     pending = {asyncio.wrap_future(future) for future in work.futures}

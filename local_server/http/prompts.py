@@ -7,14 +7,25 @@ template, from `add_special_tokens` (BOS), and from prompts given as ids.
 
 from __future__ import annotations
 
+import ctypes
+import inspect
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from local_server.errors import RequestError
-from local_server.http.protocol import CompletionRequest, Message
+from local_server.http.protocol import CompletionRequest, Message, TokenizeRequest
 from local_server.model.load import LoadedModel
+
+# What a request may not give a template: the parameters of transformers' own function, its template among them.
+RESERVED = frozenset(inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters) | {"messages"}
+RENDER_SECONDS = 5.0
+RENDER_GROWTH = 1 << 20  # characters that a template may add to what it is given
 
 
 def encode(loaded: LoadedModel, text: str, *, add_special: bool = False) -> list[int]:
@@ -38,6 +49,19 @@ def prompt_ids(loaded: LoadedModel, request: CompletionRequest) -> list[list[int
     return found
 
 
+def token_ids(loaded: LoadedModel, request: TokenizeRequest) -> list[int]:
+    """Ids of the text, or of the conversation."""
+    if request.prompt is not None:
+        return encode(loaded, request.prompt, add_special=request.add_special_tokens)
+    return render(
+        loaded,
+        request.messages or [],
+        generation=request.add_generation_prompt,
+        continue_final=request.continue_final_message,
+        options=request.chat_template_kwargs,
+    )
+
+
 def render(
     loaded: LoadedModel,
     messages: Sequence[Message],
@@ -54,14 +78,23 @@ def render(
     """
     if not loaded.has_template:
         raise RequestError(f"messages: {loaded.spec} has no chat template; use /v1/completions", param="messages")
+    own = RESERVED.union(loaded.tokenizer.special_tokens_map)
+    for name in options:
+        if name in own:
+            raise RequestError(
+                f"chat_template_kwargs.{name}: not taken from requests", param=f"chat_template_kwargs.{name}"
+            )
     stand_ins = {f"\ue000{secrets.token_hex(8)}\ue001": message.content for message in messages}
     turns = [
         {"role": message.role, "content": stand_in} for message, stand_in in zip(messages, stand_ins, strict=True)
     ]
     try:
-        text: str = loaded.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=generation, **options
-        )
+        with _deadline(RENDER_SECONDS):
+            text: str = loaded.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=generation, **options
+            )
+        if len(text) > RENDER_GROWTH:
+            raise ValueError(f"the result has {len(text)} characters")
         if continue_final:
             last = list(stand_ins)[-1]
             text = text[: text.rindex(last) + len(last)]
@@ -78,4 +111,21 @@ def render(
             ids.append(loaded.tokenizer.convert_tokens_to_ids(part))
         elif part:
             ids += encode(loaded, re.sub("\ue000[0-9a-f]{16}\ue001", lambda found: stand_ins[found[0]], part))
+    if not ids:
+        raise RequestError("messages: the chat template makes no text of them", param="messages")
     return ids
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """TimeoutError in this thread after that time: a template is a program, and may not end by itself."""
+    raise_in, thread = ctypes.pythonapi.PyThreadState_SetAsyncExc, ctypes.c_ulong(threading.get_ident())
+    timer = threading.Timer(seconds, raise_in, (thread, ctypes.py_object(TimeoutError)))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        raise_in(thread, None)

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from local_server.errors import RequestError
 
 MAX_TOP = 50
+MAX_TEXTS = 2048  # completions of a request, or prompts
+MAX_CHARACTERS = 2 << 20  # of all prompts or messages of a request
+MAX_IDS = 1 << 20
+MAX_STOPS, MAX_STOP_CHARACTERS = 16, 1000
 
 
 class _Request(BaseModel):
@@ -57,6 +61,8 @@ class Sampler(_Request):
             raise ValueError("stream: can't be combined with prompt_logprobs")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: needs stream: true")
+        if any(len(text) > MAX_STOP_CHARACTERS for text in self.stops()):
+            raise ValueError(f"stop: at most {MAX_STOP_CHARACTERS} characters each")
         return self
 
     def stops(self) -> tuple[bytes, ...]:
@@ -150,6 +156,8 @@ class DetokenizeRequest(_Request):
 
 def read(kind: type[BaseModel], body: Any) -> Any:
     """`body` as `kind`; RequestError 400 that names the field at fault."""
+    if isinstance(body, dict):
+        _bound(body)
     try:
         return kind.model_validate(body)
     except ValidationError as error:
@@ -161,3 +169,30 @@ def read(kind: type[BaseModel], body: Any) -> Any:
         if not path and ":" in message:  # a rule over several fields names its own
             path, _, message = message.partition(": ")
         raise RequestError(f"{path}: {message}" if path else message, param=path or None) from None
+
+
+def _bound(body: dict[str, Any]) -> None:
+    """Count before anything is checked in detail, copied or tokenised. Raises RequestError 400 or 413."""
+    n, stop = body.get("n"), body.get("stop")
+    copies = n if isinstance(n, int) else 1
+    if isinstance(stop, list) and len(stop) > MAX_STOPS:
+        raise RequestError(f"stop: {len(stop)} strings; at most {MAX_STOPS}", param="stop")
+    for name in ("prompt", "messages", "tokens"):
+        value = body.get(name)
+        items = value if isinstance(value, list) else [value]
+        ids = sum(len(item) if isinstance(item, list) else isinstance(item, int) for item in items)
+        texts = len(items) - sum(isinstance(item, int) for item in items)
+        characters = sum(map(_characters, items))
+        texts *= max(copies, 1)
+        limits = ((texts, MAX_TEXTS, "texts"), (characters, MAX_CHARACTERS, "characters"), (ids, MAX_IDS, "ids"))
+        for found, most, what in limits:
+            if found > most:
+                raise RequestError(
+                    f"{name}: {found} {what} in one request; at most {most}", status=413, param=name
+                )
+
+
+def _characters(item: object) -> int:
+    """Characters of a prompt, or of a message's content."""
+    text = item.get("content") if isinstance(item, dict) else item
+    return len(text) if isinstance(text, str) else 0

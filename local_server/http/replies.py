@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from fastapi.responses import JSONResponse
+
 from local_server.engine.jobs import Token
+from local_server.errors import RequestError
 from local_server.model.load import LoadedModel
 
 
@@ -109,3 +112,9 @@ def prompt_logprobs(loaded: LoadedModel, tokens: Sequence[Token], top: int) -> l
 
 def _ranked(loaded: LoadedModel, index: int, logprob: float, rank: int) -> dict[str, Any]:
     return {"logprob": logprob, "rank": rank, "decoded_token": legacy_token(loaded.pieces[index])}
+
+
+def refusal(error: RequestError) -> JSONResponse:
+    """An error as clients get it."""
+    headers = {"retry-after": str(error.retry_after)} if error.retry_after else None
+    return JSONResponse(error.body(), status_code=error.status, headers=headers)

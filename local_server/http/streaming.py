@@ -60,7 +60,7 @@ class TextFeed:
 
 async def start(state: State, wanted: CompletionRequest | ChatRequest) -> AsyncIterator[str]:
     """The events of one request. Raises RequestError before the first of them, when it can't be served."""
-    work = plan(state, wanted)
+    work = await state.tokenized(plan, state, wanted)
     events: asyncio.Queue[Event] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
