@@ -67,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
         help="precision of weights and matrix products; bfloat16 is twice as fast where the CPU has it",
     )
     found.add_argument("--max-batch", type=int, default=DEFAULT_MAX_BATCH, metavar="ROWS")
+    found.add_argument(
+        "--batch-invariant",
+        action="store_true",
+        help="one text per pass: the same request gives the same bits whatever else is asked for; slower",
+    )
     found.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
     return found
 
@@ -125,7 +130,9 @@ def answer(
             attach(loaded[base].model, loaded[base].chosen, name, Path(directory))
             served[name] = Served(base, name, loaded[base])
         names = own_names(options.host, options.allowed_host)
-        return State(Engine(loaded, options.max_batch), served, key, host_names=names)
+        return State(
+            Engine(loaded, options.max_batch, alone=options.batch_invariant), served, key, host_names=names
+        )
 
     # In a thread that ends: a thread that has computed keeps its OpenMP team, and with more teams than cores
     # the inference thread's own would sleep between products instead of waiting for the next, at half the speed.

@@ -13,6 +13,7 @@ from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
 from tests.server_fixtures import KEY
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
+JSON = {"Content-Type": "application/json"}
 TEXT: dict[str, Any] = {"model": "tiny", "prompt": "the"}
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "the"}]}
 
@@ -143,7 +144,7 @@ def test_the_official_client_says_so_too(tiny_server: str) -> None:
     ids=["empty", "cut", "list", "deep", "surrogate", "not utf-8", "nine megabytes"],
 )
 def test_a_body_that_is_no_request_is_refused(tiny_server: str, body: bytes, status: int, words: str) -> None:
-    reply = httpx2.post(f"{tiny_server}/completions", content=body, headers=HEADERS)
+    reply = httpx2.post(f"{tiny_server}/completions", content=body, headers=HEADERS | JSON)
     assert reply.status_code == status
     assert words in reply.json()["error"]["message"]
 
@@ -151,7 +152,7 @@ def test_a_body_that_is_no_request_is_refused(tiny_server: str, body: bytes, sta
 def test_numbers_that_are_none_are_refused(tiny_server: str) -> None:
     for value in ("NaN", "Infinity", "1e999"):
         body = json.dumps(TEXT).replace("}", f', "temperature": {value}}}')
-        reply = httpx2.post(f"{tiny_server}/completions", content=body.encode(), headers=HEADERS)
+        reply = httpx2.post(f"{tiny_server}/completions", content=body.encode(), headers=HEADERS | JSON)
         assert reply.status_code == 400
         assert reply.json()["error"]["param"] in ("temperature", None)
 

@@ -35,11 +35,15 @@ class _Scoring:
 
 
 class Scheduler:
-    """Only the engine's thread calls it."""
+    """Only the engine's thread calls it.
 
-    def __init__(self, loaded: LoadedModel, max_batch: int) -> None:
+    alone: every pass belongs to one job, and no prefix is kept, so that a job's numbers are the same bits whatever
+    else is asked for: matrix products and sums round differently with the number of rows beside them.
+    """
+
+    def __init__(self, loaded: LoadedModel, max_batch: int, *, alone: bool = False) -> None:
         prepare(loaded)
-        self.loaded, self.max_batch = loaded, max_batch
+        self.loaded, self.max_batch, self.alone = loaded, 1 if alone else max_batch, alone
         self.prefix_cache = PrefixCache(loaded)
         self.stop = torch.tensor(sorted(loaded.stop), dtype=torch.long)
         self.cache = self._new_cache()
@@ -171,7 +175,7 @@ class Scheduler:
             if not self.cache.fits(len(joining) + 1, longest):
                 break
             self.passing.append(job)
-            prefix = self.prefix_cache.find(ids, job.adapter)
+            prefix = self._prefix(ids, job.adapter)
             new = ids[len(prefix) if prefix else 0 :]
             if segments and len(new) > room:
                 self.passing.pop()
@@ -182,14 +186,17 @@ class Scheduler:
             room -= len(new)
         return joining, segments, room
 
+    def _prefix(self, ids: list[int], adapter: str | None) -> Prefix | None:
+        return None if self.alone else self.prefix_cache.find(ids, adapter)
+
     def _scoring(self, scores: deque[Score], room: int, first: int) -> tuple[list[_Scoring], list[Segment]]:
         """Texts that are scored in this pass, oldest first; at least one whenever there is any room."""
         scoring: list[_Scoring] = []
         segments: list[Segment] = []
-        while scores and room > 0:
+        while scores and room > 0 and not (self.alone and (first or scoring)):
             job = scores[0]
             self.passing.append(job)
-            prefix = self.prefix_cache.find(job.prompt, job.adapter)
+            prefix = self._prefix(job.prompt, job.adapter)
             new = job.prompt[len(prefix) if prefix else 0 :]
             if scoring and len(new) > room:
                 self.passing.pop()
