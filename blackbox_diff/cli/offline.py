@@ -192,7 +192,7 @@ def verify(run: Path) -> int:
     from blackbox_diff.run.verify import verify_run
 
     checked = verify_run(run)
-    for problem in checked.problems:
-        click.echo(problem, err=True)
+    for line in (*checked.problems, *checked.notes):
+        click.echo(line, err=True)
     click.echo(checked.sentence())
     return 2 if checked.problems else 0

@@ -11,12 +11,15 @@ from blackbox_diff.buying.buyer import settlement
 from blackbox_diff.buying.ledger import Cost, Ledger
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget
-from blackbox_diff.records import Alternatives, Completion, Lost, ReferenceScore, Sample
+from blackbox_diff.design.validation import ORIGIN
+from blackbox_diff.records import Alternatives, Completion, Lost, ReferenceScore, Refusal, Sample
 from blackbox_diff.run import rounds
-from blackbox_diff.run.collect import TARGET
+from blackbox_diff.run.collect import INTERRUPTED, TARGET
 from blackbox_diff.run.reread import Profiles, completion_again, score_again
+from blackbox_diff.run.scoring import ONLY_WITH_IDS
 from blackbox_diff.runfile.encoding import StoredCall
 from blackbox_diff.runfile.store import Store
+from blackbox_diff.wire.body import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Verified:
     scores: int
     calls: int
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what a run that was stopped or killed leaves open; no fault
 
     def sentence(self) -> str:
         counts = f"{self.completions} completions, {self.scores} scores, {self.calls} calls"
@@ -41,9 +45,8 @@ def verify_run(run: Path) -> Verified:
         completions = scores = 0
         for origin in store.origins():
             for sample, outcome, call_id in store.decided(origin):
-                if call_id is not None:
-                    completions += 1
-                    problems += _completion(store, sample, origin, outcome, call_id, profiles)
+                completions += 1
+                problems += _completion(store, sample, origin, outcome, call_id, profiles)
                 if isinstance(outcome, Completion):
                     for label in store.scores(sample.id, origin):
                         scores += 1
@@ -51,17 +54,74 @@ def verify_run(run: Path) -> Verified:
         calls = list(_ledger(store))
         problems += [line for line in calls if line]
         problems += _rounds(store)
-        return Verified(completions, scores, len(calls), tuple(problems))
+        unread = list(_unread(store, profiles))
+        # A session that ended in order read every reply that it paid for.
+        ended = store.state.stopped_because not in (None, INTERRUPTED)
+        problems += unread if ended else []
+        flying = sum(call.state == "reserved" for call in store.calls())
+        notes = [] if ended else unread
+        if flying:
+            notes.append(f"{flying} calls are in flight, or were when the run was killed: `resume` settles them")
+        return Verified(completions, scores, len(calls), tuple(problems), tuple(notes))
 
 
 def _completion(
-    store: Store, sample: Sample, origin: str, outcome: object, call_id: int, profiles: Profiles
+    store: Store, sample: Sample, origin: str, outcome: object, call_id: int | None, profiles: Profiles
 ) -> Iterator[str]:
+    what = f"completion {sample.id} of {origin}"
+    role = TARGET if origin in (TARGET, ORIGIN + TARGET) else f"reference:{origin.removeprefix(ORIGIN)}"
+    copied = role != TARGET and store.state.controls_from is not None
+    yield from _of_its_call(store, what, sample.id, role, outcome, call_id, copied)
+    if call_id is None or isinstance(outcome, Lost):
+        return
     again = completion_again(store, sample, origin, call_id, profiles)
     if again is None:
-        yield f"completion {sample.id} of {origin}: its reply is missing (call {call_id})"
+        yield f"{what}: its reply is missing (call {call_id})"
     elif _bare(again) != outcome or not _same_lists(store, again, store.alternatives(sample.id, origin)):
-        yield f"completion {sample.id} of {origin}: differs from its reply (call {call_id})"
+        yield f"{what}: differs from its reply (call {call_id})"
+
+
+def _of_its_call(
+    store: Store, what: str, sample_id: str, role: str, outcome: object, call_id: int | None, free: bool
+) -> Iterator[str]:
+    """What is wrong between a row and the call that it says it was read from. free: it may come without one."""
+    if isinstance(outcome, Lost):
+        if call_id is not None:
+            yield f"{what}: is called {outcome.reason}, and call {call_id} answered it"
+        return
+    call = None if call_id is None else store.call(call_id)
+    if call is None:
+        if not free:
+            yield f"{what}: no call is named that it was read from"
+    elif (call.role, call.sample_id) != (role, sample_id):
+        yield f"{what}: call {call_id} is {call.role}'s, for {call.sample_id or 'a probe'}"
+    elif not call.accepted:
+        yield f"{what}: call {call_id} gave no usable reply"
+
+
+def _unread(store: Store, profiles: Profiles) -> Iterator[str]:
+    """The accepted replies of which nothing was made."""
+    used = store.calls_in_use()
+    for call in store.calls():
+        if call.accepted and call.sample_id and call.id not in used and not _ids_failed(store, call, profiles):
+            yield f"call {call.id}: {call.role}'s reply for {call.sample_id} was paid for, and no row holds it"
+
+
+def _ids_failed(store: Store, call: StoredCall, profiles: Profiles) -> bool:
+    """Whether ids were to be scored and could not be: then the text was, in a later call that has a row."""
+    label = call.role.removeprefix("reference:")
+    sent = call.call.body.get("prompt", call.call.body.get("input_ids"))
+    if label not in profiles or not isinstance(sent, list):
+        return False
+    for origin in (TARGET, label):
+        sample, outcome = store.sample(call.sample_id, origin), store.outcome(call.sample_id, origin)
+        if sample is None or not isinstance(outcome, Completion):
+            continue
+        ids = [*(outcome.prompt_ids or ()), *(outcome.ids or ())]
+        if sent in (ids, [ids]):
+            again = score_again(store, sample, outcome, label, call.id, profiles)
+            return isinstance(again, Refusal) and again.reason in ONLY_WITH_IDS
+    return False
 
 
 def _score(
@@ -74,13 +134,17 @@ def _score(
 ) -> Iterator[str]:
     score = store.scores(sample.id, origin)[label]
     call_id = store.score_call(sample.id, origin, label)
+    what = f"score of {sample.id} ({origin}) under {label}"
+    unasked = isinstance(score, Refusal) and score.reason == "not_scorable"
+    free = unasked or (origin != TARGET and store.state.controls_from is not None)
+    yield from _of_its_call(store, what, sample.id, f"reference:{label}", score, call_id, free)
     if isinstance(score, Lost) or call_id is None:
         return
     again = score_again(store, sample, completion, label, call_id, profiles)
     if again is None:
-        yield f"score of {sample.id} ({origin}) under {label}: its reply is missing (call {call_id})"
+        yield f"{what}: its reply is missing (call {call_id})"
     elif _bare(again) != score or not _same_lists(store, again, store.alternatives(sample.id, origin, label)):
-        yield f"score of {sample.id} ({origin}) under {label}: differs from its reply (call {call_id})"
+        yield f"{what}: differs from its reply (call {call_id})"
 
 
 def _bare(found: object) -> object:
@@ -103,14 +167,17 @@ def _ledger(store: Store) -> Iterator[str]:
         ledgers[f"reference:{reference.name}"] = Ledger(
             Budget(), prices_for(reference, uncapped), None, reference.model
         )
+    names = {TARGET: config.target.model}
+    names |= {
+        f"reference:{label}": profile.model for label, profile in store.state.profiles.items() if label != TARGET
+    }
     free = Ledger()
-    spent = 0
     for call in store.calls():
-        ledger = ledgers.get(call.role, free)
-        spent += call.role == TARGET and call.state != "released"
-        yield _settled(call, ledger)
-    if spent != store.spent(TARGET).calls:
-        yield f"ledger: {spent} target calls are stored and {store.spent(TARGET).calls} are counted"
+        asked = call.call.body.get("model")
+        name = names.get(call.role)
+        if asked is not None and name is not None and asked != name:
+            yield f"call {call.id}: asked for {one_line(str(asked), 60)!r}, and {call.role} is {name!r}"
+        yield _settled(call, ledgers.get(call.role, free))
 
 
 def _rounds(store: Store) -> Iterator[str]:
@@ -124,11 +191,26 @@ def _rounds(store: Store) -> Iterator[str]:
 
 
 def _settled(call: StoredCall, ledger: Ledger) -> str:
+    """What is wrong with a call: its state, its cost and whether it counts as answered follow from its reply."""
+    if call.call.digest() != call.digest:
+        return f"call {call.id}: its request was edited: it is not the one that was digested when it was sent"
     if call.reply is None:
-        expected = call.reserved if call.state in ("unknown", "reserved") else None
+        nothing = 0 if call.reserved[2] is not None else None
+        expected = {"unknown": call.reserved, "released": (0, 0, nothing), "reserved": (0, 0, None)}.get(
+            call.state
+        )
+        if expected is None or call.accepted:
+            return f"call {call.id}: is called answered, and its reply is missing"
     else:
         decision = retry.decide(call.reply, call.attempt)
         expected = settlement(call.call, call.reply, decision, Cost(*call.reserved), ledger)[0].columns()
-    if expected is not None and call.settled != expected:
+        state = "unknown" if decision.fate == "unknown" else "settled"
+        accepted = decision.action == "accept"
+        if (call.state, call.accepted) != (state, accepted):
+            return (
+                f"call {call.id}: is called {call.state}{'' if call.accepted else ', not usable'}; its reply says "
+                f"{state}{'' if accepted else ', not usable'}"
+            )
+    if call.settled != expected:
         return f"call {call.id}: settled at {call.settled}, its reply says {expected}"
     return ""

@@ -124,6 +124,10 @@ class Rows:
         found = self._first(f"{_COMPLETION} AND {_IS_DECIDED}", (sample_id, origin), encoding.outcome_of)
         return None if isinstance(found, Lost) else found
 
+    def sample(self, sample_id: str, origin: str) -> Sample | None:
+        """What was asked for, where something became of it."""
+        return self._first(_COMPLETION, (sample_id, origin), encoding.sample_of)
+
     def outcomes(self, origin: str) -> set[str]:
         """Ids of the samples that are decided: completed, or refused for good."""
         return set(
@@ -202,6 +206,11 @@ class Rows:
     def vocabulary(self) -> tuple[bytes, ...]:
         """The bytes of every token that is listed, by the run's number of it."""
         return tuple(self._each("SELECT bytes FROM tokens ORDER BY number", (), _bytes))
+
+    def calls_in_use(self) -> set[int]:
+        """Ids of the calls that a completion or a score was read from."""
+        both = "SELECT call_id FROM completions UNION SELECT call_id FROM scores"
+        return set(self._each(f"SELECT * FROM ({both}) WHERE call_id IS NOT NULL", (), _number))
 
     def origins(self) -> list[str]:
         """Who wrote the completions of this run: "target" and references' labels."""
