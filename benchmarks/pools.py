@@ -121,7 +121,8 @@ def buy(run: Path, config: AuditConfig, control: Path | None, *, foreign: bool =
         state = store.state
         # What was asked for once is asked for again; the server's port is new each time.
         references = (other,) if foreign or state.references else ()
-        store.set_state(replace(state, config=config, stopped_because=None, references=references))
+        # Not complete: copied controls hold the scores of a reference that is new to the target's completions.
+        store.set_state(replace(state, config=config, stopped_because=None, complete=None, references=references))
         if control is not None:
             asyncio.run(copy_controls(control, store))
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
