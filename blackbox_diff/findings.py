@@ -208,6 +208,39 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
+class MassValidation:
+    """A promoted word on fresh completions, which the search never sees.
+
+    target, reference: its probabilities summed over their positions, each prefill at most 0.25. prefills: distinct
+    ones. p_value: of one model for both, by sign flips over prefills. confirmed: design/mass.py says when.
+    """
+
+    word: str
+    target: float
+    reference: float
+    prefills: int
+    p_value: float
+    confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the strongest evidence of one kind stands among harmless finetunes (analysis/bank.py).
+
+    kind: "themes" (written text), "promoted" (words that are likelier) or "style" (such words that say how, not
+    what). stronger_than of `of` harmless models; p_value: that the target is one more of them, at least
+    1 / (of + 1). bank: their base.
+    """
+
+    kind: str
+    strength: float
+    stronger_than: int
+    of: int
+    p_value: float
+    bank: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sensitivity:
     """What a run of this size would have seen: wording that recurs in `rate` of the completions, with `power`.
 
@@ -293,6 +326,8 @@ class Analysis:
     sensitivity: Sensitivity | None = None
     promoted: tuple[Promoted, ...] = ()
     listed: int = 0
+    standings: tuple[Standing, ...] = ()  # of the strongest evidence of each kind, among harmless finetunes
+    masses: tuple[MassValidation, ...] = ()  # promoted words on fresh completions, strongest first
     validation: tuple[Validation, ...] = ()  # apart from everything above: on completions of its own
 
 

@@ -7,13 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_diff.analysis.bank import Bank, strengths
+from blackbox_diff.analysis.bank import standings as compared
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import promoted_words
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
-from blackbox_diff.analysis.verdict import decide, ratio_interval, split, top_mean, top_stability
-from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Ranked, Theme
+from blackbox_diff.analysis.verdict import (
+    decide,
+    ratio_interval,
+    split,
+    top_mean,
+    top_stability,
+    with_promoted,
+)
+from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Promoted, Ranked, Standing, Theme
 from blackbox_diff.records import Listed, ScoredCompletion
 
 MOST_WITH_SEGMENTS = 20_000  # rows whose segments fit in memory comfortably
@@ -30,6 +39,7 @@ def analyse(
     benign: Sequence[ScoredCompletion] = (),
     backgrounds: Sequence[Sequence[str]] = (),
     listed: Iterable[Listed] = (),
+    bank: Bank | None = None,
 ) -> Analysis:
     """The findings of one run under one reference.
 
@@ -40,6 +50,7 @@ def analyse(
     metric: what the ranking goes by. Themes, verdict and intervals go by `score`, whatever it is.
     arms: arm name -> (refused, failed, unpaid) calls.
     listed: the target's completions with what both models listed at their positions, read once.
+    bank: harmless models that the strongest evidence is compared with, if they were audited under `reference`.
     Raises InputError for an unknown metric.
     """
     ranking = rank(target, reference, metric, with_segments=MOST_WITH_SEGMENTS)
@@ -52,12 +63,16 @@ def analyse(
         null = rank(benign, reference, metric, with_segments=MOST_WITH_SEGMENTS)
         name, rivals = "a run with nothing to find", find_themes(null, background, others=backgrounds, seed=seed)
     floor = _column(_sound(null), "score") if null else None
-    verdict = decide(_column(_sound(ranking), "score"), floor, found, rivals, name=name, seed=seed)
     themes, signals = split(found, rivals)
+    mass = masses(listed)
+    promoted = promoted_words(mass, background)
+    standings = _standings(bank, reference, found, promoted, mass.n)
+    scores = _column(_sound(ranking), "score")
+    verdict = decide(scores, floor, found, rivals, name=name, seed=seed)
+    verdict = with_promoted(verdict, promoted, standings)
     totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
     with np.errstate(divide="ignore", invalid="ignore"):
         tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])
-    mass = masses(listed)
     return Analysis(
         reference=reference,
         metric=metric,
@@ -71,10 +86,19 @@ def analyse(
         arms=_arms(ranking, target, reference, arms or {}),
         controls=null,
         order=tuple(row.sample.id for row in target),
-        promoted=promoted_words(mass, background),
+        promoted=promoted,
+        standings=standings,
         listed=mass.n,
         sensitivity=sensitivity(len({row.prefill for row in ranking}), len(background)),
     )
+
+
+def _standings(
+    bank: Bank | None, reference: str, themes: Sequence[Theme], promoted: Sequence[Promoted], listed: int
+) -> tuple[Standing, ...]:
+    if bank is None or bank.reference != reference:  # strengths under another reference mean something else
+        return ()
+    return compared(bank, strengths(themes, promoted, listed, bank.completions)[0])
 
 
 def _sound(rows: Sequence[Ranked]) -> list[Ranked]:

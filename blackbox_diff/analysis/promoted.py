@@ -59,7 +59,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
         return np.bincount(word, weights=values, minlength=size).astype(np.float64)
 
     t, r, wide = summed(target), summed(reference), summed((difference > NOTICEABLE).astype(np.float64))
-    strength = np.log((t + PRIOR) / (r + PRIOR)) - 0.5 * np.sqrt(1 / (t + 0.5) + 1 / (r + 0.5))
+    strength = lowered_log_ratio(t, r)
     p = sign_flip_p(summed(difference), summed(difference**2), summed(np.abs(difference)))
     written = Words.of([*mass.texts, *others])
     uses = _uses(written)
@@ -92,6 +92,12 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     ]
     content = [each for each in found if not each.style][:MOST]
     return (*content, *[each for each in found if each.style][:MOST])
+
+
+def lowered_log_ratio(target: Floats, reference: Floats) -> Floats:
+    """The strength of words with these sums of masses, nats."""
+    ratio = np.log((target + PRIOR) / (reference + PRIOR))
+    return np.asarray(ratio - 0.5 * np.sqrt(1 / (target + 0.5) + 1 / (reference + 0.5)))
 
 
 def sign_flip_p(total: Floats, square: Floats, absolute: Floats) -> Floats:

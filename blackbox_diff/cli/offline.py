@@ -89,6 +89,13 @@ def themes(run: Path, reference: str | None, metric: str, backgrounds: tuple[Pat
     help="A run of a model with nothing to find, as a second control.",
 )
 @click.option(
+    "--bank",
+    "bank_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Harmless models to compare with, made by `calibrate`; the shipped ones by default.",
+)
+@click.option(
     "--notes",
     "notes_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -105,6 +112,7 @@ def report(
     html: Path | None,
     markdown: Path | None,
     benign: Path | None,
+    bank_file: Path | None,
     notes_file: Path | None,
     backgrounds: tuple[Path, ...],
     as_json: bool,
@@ -112,9 +120,18 @@ def report(
 ) -> int:
     """Terminal summary of RUN; --html writes a self-contained explorer."""
     from blackbox_diff.report.write import write_reports
+    from blackbox_diff.run.bank import read_bank
     from blackbox_diff.run.results import read_run
 
-    read = partial(read_run, run, reference=reference, metric=metric, benign=benign, backgrounds=backgrounds)
+    read = partial(
+        read_run,
+        run,
+        reference=reference,
+        metric=metric,
+        benign=benign,
+        backgrounds=backgrounds,
+        bank="shipped" if bank_file is None else read_bank(bank_file),
+    )
     results = read(side_by_side=html is not None)
     notes = None
     if notes_file is not None:
@@ -196,3 +213,21 @@ def verify(run: Path) -> int:
         click.echo(line, err=True)
     click.echo(checked.sentence())
     return 2 if checked.problems else 0
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--reference", metavar="NAME", help="Which reference's scores; the first run's first by default.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The bank's file.")
+def calibrate(runs: tuple[Path, ...], reference: str | None, out: Path) -> None:
+    """Make a bank of the harmless models that RUNS audited, for `report RUN --bank FILE` to compare with."""
+    from blackbox_diff.run.bank import written
+    from blackbox_diff.run.calibrate import bank_of
+
+    bank = bank_of(runs, reference=reference)
+    try:
+        out.write_text(written(bank), encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"--out: {out}: {error.strerror or error}") from None
+    least = 1 / (len(bank.members) + 1)
+    click.echo(f"wrote {out}: {len(bank.members)} harmless models, so that p can be {least:.3f} at the least")

@@ -125,6 +125,28 @@ class PromotedPart(_Part):
     places: list[PlacePart]
 
 
+class StandingPart(_Part):
+    """The strongest evidence of one kind among harmless finetunes; p_value: that it is from one more of them."""
+
+    kind: Literal["themes", "promoted", "style"]
+    strength: float
+    stronger_than: Count
+    of: Count
+    p_value: float
+    bank: str
+
+
+class MassValidationPart(_Part):
+    """A promoted word on fresh completions: expected uses at either side, and a permutation test over prefills."""
+
+    word: str
+    target: float
+    reference: float
+    prefills: Count
+    p_value: float
+    confirmed: bool
+
+
 class RatePart(_Part):
     """hits of n fresh completions."""
 
@@ -211,6 +233,8 @@ class Conclusion(_Part):
     signals: list[ThemePart]
     promoted: list[PromotedPart]
     listed: Count
+    standings: list[StandingPart] = Field(default_factory=list)
+    masses: list[MassValidationPart] = Field(default_factory=list)
     validation: list[ValidationPart]
     control: ControlPart | None
     kl_nats_per_token: IntervalPart | None
@@ -260,6 +284,8 @@ def conclude(results: Results) -> Conclusion:
         signals=[theme_part(theme) for theme in analysis.signals],
         promoted=[promoted_part(each) for each in analysis.promoted],
         listed=analysis.listed,
+        standings=[StandingPart(**_finite(each)) for each in analysis.standings],
+        masses=[MassValidationPart(**_finite(each)) for each in analysis.masses],
         validation=[_validation(each) for each in analysis.validation],
         control=_control(analysis),
         kl_nats_per_token=_interval(analysis.kl_nats_per_token),

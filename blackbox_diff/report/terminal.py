@@ -70,6 +70,8 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
         yield _heading(f"Validation: {wording.VALIDATION}")
     for found in analysis.validation:
         yield Text(f'  "{shorten(visible(found.phrase), 50)}"  {wording.validated(found)}')
+    for word in analysis.masses:
+        yield from _wrapped(f'  "{visible(word.word)}"  {wording.mass_validated(word)}', width)
     yield Text()
     yield _heading(f"Top completions by {wording.label(analysis.metric)}")
     for ranked in analysis.ranking[:top]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from blackbox_diff.config.model import on_this_machine
-from blackbox_diff.findings import Analysis, EndpointSummary, Promoted, RunSummary, Theme, Validation, Verdict
+from blackbox_diff.findings import (
+    Analysis,
+    EndpointSummary,
+    MassValidation,
+    Promoted,
+    RunSummary,
+    Standing,
+    Theme,
+    Validation,
+    Verdict,
+)
 from blackbox_diff.report.glossary import meaning
 from blackbox_diff.sanitize import cut, finite, shorten, visible
 
@@ -129,8 +139,11 @@ def weak_signals(signals: Sequence[Theme], most: int) -> str:
 
 def headline(analysis: Analysis) -> str:
     """The whole report in one sentence: what recurs, if something was found; else the verdict's own."""
-    if analysis.verdict.outcome != "finding" or not analysis.themes:
+    if analysis.verdict.outcome != "finding":
         return answer(analysis.verdict)
+    if not analysis.themes:
+        content = [each for each in analysis.promoted if not each.style]
+        return f"The target nearly says {promoted_line(content[0])}." if content else answer(analysis.verdict)
     first = analysis.themes[0]
     n = sum(1 + len(row.copies) for row in analysis.ranking)
     elsewhere = "in none" if not first.background else f"in {first.background:,}"
@@ -229,4 +242,24 @@ def promoted_summary(analysis: Analysis) -> str:
     content = sum(not each.style for each in analysis.promoted)
     looked = plural(analysis.listed, "completion")
     said = f"{plural(content, 'word')} promoted in {looked} with alternatives on both sides"
-    return said + (f"; of style: {', '.join(style)}" if style else "")
+    said += f"; of style: {', '.join(style)}" if style else ""
+    stands = [standing(each) for each in analysis.standings if each.kind == "promoted"]
+    return ". ".join([said, *stands])
+
+
+def standing(found: Standing) -> str:
+    """Where evidence of one kind stands among harmless finetunes."""
+    kinds = {"themes": "What recurs", "promoted": "What is promoted", "style": "Its style"}
+    return (
+        f"{kinds[found.kind]} is stronger than in {found.stronger_than} of {found.of} harmless finetunes of "
+        f"{visible(found.bank)} (p <= {found.p_value:.3f})"
+    )
+
+
+def mass_validated(found: MassValidation) -> str:
+    """How a promoted word came out on fresh completions."""
+    said = "confirmed" if found.confirmed else "not confirmed"
+    return (
+        f"{number(found.target, 2)} expected uses against {number(found.reference, 2)} after "
+        f"{plural(found.prefills, 'fresh prefill')} (p {found.p_value:.4f}): {said}"
+    )

@@ -6,15 +6,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.analysis.bank import Bank
+from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.rank import DEFAULT
 from blackbox_diff.config.model import AuditConfig
-from blackbox_diff.design import validation
+from blackbox_diff.design import mass, validation
 from blackbox_diff.errors import InputError, RunFileError
 from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Validation
 from blackbox_diff.probing.drift import sentences
 from blackbox_diff.records import Completion, ScoredCompletion
+from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.runfile.store import Store
 
 TARGET = "target"
@@ -49,13 +53,15 @@ def read_run(
     side_by_side: bool = False,
     backgrounds: Sequence[Path] = (),
     promoted: bool = True,
+    bank: Bank | Literal["shipped"] | None = "shipped",
 ) -> Results:
     """Findings of the run in directory `run`; nothing is changed.
 
     benign: a run of a model in which there is nothing to find, as a second control.
     side_by_side: whether the run's further references are read, too.
     backgrounds: runs whose completions say what is ordinary, such as those of other finetunes of the same maker.
-    promoted: whether the lists of alternatives are read, which are most of a run file.
+    promoted: whether the lists of alternatives are read, which are most of a run file. bank: harmless models to
+        compare with.
     Raises RunFileError for what is not a run, InputError for a reference or metric it does not have.
     """
 
@@ -68,6 +74,7 @@ def read_run(
             benign=benign,
             backgrounds=backgrounds,
             promoted=promoted,
+            bank=bank,
         )
 
     with Store.open(run, read_only=True) as store:
@@ -96,6 +103,7 @@ def results_of(
     benign: Path | None = None,
     backgrounds: Sequence[Path] = (),
     promoted: bool = True,
+    bank: Bank | Literal["shipped"] | None = "shipped",
 ) -> Results:
     """Like read_run, on an open store."""
     label = choose_reference(store.references(), reference, name)
@@ -110,8 +118,15 @@ def results_of(
         benign=benign_rows(benign, label) if benign is not None else (),
         backgrounds=[background_texts(each, Path(name)) for each in backgrounds],
         listed=store.listed(TARGET, label) if promoted else (),
+        bank=shipped_bank() if bank == "shipped" else bank,
     )
-    return Results(replace(analysis, validation=validated(store, label)), summarise(store, name, len(target)))
+    fresh = masses(store.listed(validation.ORIGIN + TARGET, label)) if promoted else None
+    analysis = replace(
+        analysis,
+        validation=validated(store, label),
+        masses=() if fresh is None else mass.validate_masses(store.state.promoted, fresh, seed=store.config.seed),
+    )
+    return Results(analysis, summarise(store, name, len(target)))
 
 
 def validated(store: Store, reference: str) -> tuple[Validation, ...]:

@@ -17,10 +17,10 @@ from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.buying.estimate import Estimate
 from blackbox_diff.config.model import AuditConfig
-from blackbox_diff.design import allocation, stopping, validation
+from blackbox_diff.design import allocation, mass, stopping, validation
 from blackbox_diff.findings import Analysis, Ranked, Round
 from blackbox_diff.prefills import draw
-from blackbox_diff.prefills.plan import arm_samples
+from blackbox_diff.prefills.plan import arm_samples, shares
 from blackbox_diff.records import Arm, Completion, Framing, ReferenceScore, Refusal, Sample, ScoredCompletion
 from blackbox_diff.run.collect import TARGET, Collector, Job, Lane
 from blackbox_diff.runfile.store import Store
@@ -198,11 +198,33 @@ async def explore(rounds: Rounds, collector: Collector, work: Work, say: Callabl
 def validation_jobs(store: Store, config: AuditConfig, target: Lane, reference: Lane) -> list[Job]:
     """What the strongest themes are validated on, from both sides; the questions are kept in the run file."""
     rows, control = list(store.scored(TARGET)), list(store.scored(reference.label))
-    analysis = analyse(rows, control, reference.label, seed=config.seed)
+    listed = store.listed(TARGET, reference.label)
+    analysis = analyse(rows, control, reference.label, seed=config.seed, listed=listed)
     asked = validation.questions(
         (*analysis.themes, *analysis.signals), analysis.ranking, config.to_validate, config.seed
     )
-    store.set_state(replace(store.state, validation=asked))
+    words = tuple(each.word for each in analysis.promoted if not each.style)[: mass.WORDS]
+    store.set_state(replace(store.state, validation=asked, promoted=words))
     samples = [sample for question in asked for sample in question.samples]
-    sides = [replace(lane, label=validation.ORIGIN + lane.label) for lane in (target, reference)]
-    return [Job(side, sample, (), frozenset()) for sample in samples for side in sides]
+    ours, theirs = (replace(lane, label=validation.ORIGIN + lane.label) for lane in (target, reference))
+    # The reference lists its own alternatives on what the target writes: that is where masses are compared.
+    scorers = (reference,) if words else ()
+    if words and not samples:  # no wording to count on the reference's side
+        return [Job(ours, sample, scorers, frozenset()) for sample in _fresh(config, rows)]
+    both = ((Job(ours, each, scorers, frozenset()), Job(theirs, each, (), frozenset())) for each in samples)
+    return [job for pair in both for job in pair]
+
+
+def _fresh(config: AuditConfig, rows: Sequence[ScoredCompletion]) -> list[Sample]:
+    """Prefills that the run has not used, in equal shares of its arms."""
+    used = {row.sample.prefill for row in rows}
+    arms = sorted({row.sample.arm for row in rows}, key=lambda arm: arm.name)
+    found = []
+    for arm, number in shares(config.to_validate, arms).items():
+        pool = arm_samples(arm, config.completions + number, config.seed, partial(draw, or_all=True))
+        unused = [each for each in pool if each.prefill not in used][-number:] if number else []
+        found += [
+            replace(each, id=f"{validation.SOURCE}-{each.id}", arm=Arm(validation.SOURCE, arm.framing))
+            for each in unused
+        ]
+    return found

@@ -40,7 +40,8 @@ class State:
     config: the manifest's, with what `resume` has changed; None before the first time.
     references: those that `score` added, in order. profiles: by a lane's label.
     controls_from: the run that the control's completions were copied from.
-    rounds, validation: of an adaptive run. drift: how often each warning was given.
+    rounds, validation: of an adaptive run. promoted: words that are validated by their probability. drift: how
+        often each warning was given.
     complete: what was asked for when all of it was done.
     begun_in_format: of an older run, until what its replies hold and that format had no place for is stored.
     stopped_because: None while a session is at work, or where one was killed. seconds: of all sessions.
@@ -52,6 +53,7 @@ class State:
     controls_from: str | None = None
     rounds: tuple[Round, ...] = ()
     validation: tuple[Question, ...] = ()
+    promoted: tuple[str, ...] = ()
     drift: Mapping[str, int] = field(default_factory=dict)
     stopped_because: str | None = None
     complete: Asked | None = None
@@ -80,6 +82,7 @@ def state_of(rows: Mapping[str, Json]) -> State:
         "controls_from": str,
         "rounds": lambda found: tuple(map(_round, found)),
         "validation": lambda found: tuple(map(_question, found)),
+        "promoted": lambda found: tuple(map(str, found)),
         "drift": lambda found: {str(warning): int(number) for warning, number in found.items()},
         "stopped_because": str,
         "complete": lambda found: Asked(**found),

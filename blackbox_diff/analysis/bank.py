@@ -1,0 +1,104 @@
+"""How strong the same evidence gets in many harmless finetunes, and where a model stands among them.
+
+A bank holds, for each of n models in which there is nothing to find, the strength of its strongest evidence of
+each kind. Were the audited model one more of them, its place among them would be as likely as any other, so
+
+    p = (1 + number of members at least as strong) / (n + 1)
+
+is a valid p-value whatever the strengths look like (a conformal p-value: Vovk, Gammerman & Shafer 2005), and
+never below 1 / (n + 1). A member is compared with the others. The p-value speaks of models that are like the
+members, audited alike under the same reference. A strength grows with the number of completions, because its
+standard error shrinks: the masses of promoted words are scaled to the bank's number before they are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from blackbox_diff.analysis.promoted import lowered_log_ratio
+from blackbox_diff.analysis.verdict import strongest, theme_strength
+from blackbox_diff.findings import Promoted, Standing, Theme
+
+Kind = Literal["themes", "promoted", "style"]
+KINDS: tuple[Kind, ...] = ("themes", "promoted", "style")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One harmless model: its scored completions, and strength and wording of its strongest evidence by kind.
+
+    A kind without evidence has strength 0; one that could not be measured (no alternatives) is absent.
+    """
+
+    name: str
+    completions: int
+    strengths: Mapping[str, float]
+    wording: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Harmless finetunes of one base, all audited under one reference.
+
+    completions: the number to which promoted words are scaled down; those of a shorter run stay as they are.
+    """
+
+    base: str
+    reference: str
+    completions: int
+    members: tuple[Member, ...]
+
+
+def strengths(
+    themes: Sequence[Theme], promoted: Sequence[Promoted], listed: int, completions: int
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Strength and wording of the strongest evidence of each kind.
+
+    listed: completions in which promoted words were looked for, 0 where they can't be. completions: the bank's.
+    """
+    best = strongest(themes)
+    found = {"themes": theme_strength(best) if best is not None else 0.0}
+    wording = {"themes": best.phrase} if best is not None else {}
+    if not listed:
+        return found, wording
+    share = min(1.0, completions / listed)
+    for kind, is_style in (("promoted", False), ("style", True)):
+        words = [each for each in promoted if each.style is is_style]
+        found[kind] = 0.0
+        if words:
+            masses = [np.asarray([getattr(each, side) for each in words]) for side in ("target", "reference")]
+            scaled = lowered_log_ratio(share * masses[0], share * masses[1])
+            top = int(scaled.argmax())
+            found[kind] = max(0.0, float(scaled[top]))
+            wording[kind] = words[top].phrase
+    return found, wording
+
+
+def standings(bank: Bank, found: Mapping[str, float], name: str | None = None) -> tuple[Standing, ...]:
+    """Where each kind of evidence stands in the bank. name: the audited model's, left out if it is a member."""
+    return tuple(
+        standing
+        for kind in KINDS
+        if kind in found and (standing := _standing(bank, kind, found[kind], name)) is not None
+    )
+
+
+def _standing(bank: Bank, kind: str, strength: float, name: str | None) -> Standing | None:
+    others = [
+        member.strengths[kind] for member in bank.members if member.name != name and kind in member.strengths
+    ]
+    if not others:
+        return None
+    reached = sum(other >= strength for other in others)
+    return Standing(
+        kind=kind,
+        strength=strength,
+        stronger_than=len(others) - reached,
+        of=len(others),
+        p_value=(1 + reached) / (len(others) + 1),
+        bank=bank.base,
+    )

@@ -1,0 +1,82 @@
+"""Banks of harmless models as files: the one that is shipped, and a user's own made of runs."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blackbox_diff.analysis.bank import Bank, Member
+from blackbox_diff.errors import InputError
+
+FORMAT = 1
+SHIPPED = "bank.json"
+LEAST = 2  # a bank of one says nothing
+
+
+class _Member(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str
+    completions: Annotated[int, Field(ge=1)]
+    strengths: dict[str, Annotated[float, Field(ge=0)]]
+    wording: dict[str, str]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)]
+    base: str
+    reference: str
+    completions: Annotated[int, Field(ge=1)]
+    members: Annotated[list[_Member], Field(min_length=LEAST)]
+
+
+def shipped_bank() -> Bank:
+    """The bank that comes with the package: docs/how-it-works.md says of which models."""
+    text = resources.files("blackbox_diff.analysis").joinpath(SHIPPED).read_text(encoding="utf-8")
+    return _parsed(text, SHIPPED)
+
+
+def read_bank(path: Path) -> Bank:
+    """A bank that `calibrate` wrote. Raises InputError, one line, for a file that is none."""
+    try:
+        return _parsed(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a bank: make one with `blackbox-diff calibrate RUN...`") from None
+
+
+def _parsed(text: str, origin: str) -> Bank:
+    try:
+        found = _File.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{origin}: not a bank ({where + ': ' if where else ''}{first['msg']}): make one with "
+            "`blackbox-diff calibrate RUN...`"
+        ) from None
+    members = tuple(Member(each.name, each.completions, each.strengths, each.wording) for each in found.members)
+    return Bank(found.base, found.reference, found.completions, members)
+
+
+def written(bank: Bank) -> str:
+    """The bank as JSON text."""
+    members = [
+        {
+            "name": member.name,
+            "completions": member.completions,
+            "strengths": {kind: round(value, 4) for kind, value in member.strengths.items()},
+            "wording": dict(member.wording),
+        }
+        for member in bank.members
+    ]
+    head = {"format": FORMAT, "base": bank.base, "reference": bank.reference, "completions": bank.completions}
+    value = {**head, "members": members}
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,73 @@
+"""Where a model stands in a bank of harmless ones: a p-value that is valid whatever strengths look like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackbox_diff.analysis.bank import Bank, Member, standings
+from blackbox_diff.errors import InputError
+from blackbox_diff.run.bank import read_bank, shipped_bank, written
+
+
+def bank(values: list[float]) -> Bank:
+    members = tuple(Member(f"m{k}", 200, {"themes": value}, {}) for k, value in enumerate(values))
+    return Bank("base", "base", 200, members)
+
+
+def p(values: list[float], strength: float, name: str | None = None) -> float:
+    (found,) = standings(bank(values), {"themes": strength, "promoted": 5.0}, name)
+    return found.p_value
+
+
+def test_the_strongest_of_all_has_the_least_p_value_and_ties_count_against_it() -> None:
+    assert p([1.0] * 20, 2.0) == pytest.approx(1 / 21)
+    assert p([1.0] * 20, 1.0) == 1.0
+    assert p([1.0, 2.0, 3.0], 2.5) == pytest.approx(2 / 4)
+
+
+def test_a_member_is_not_compared_with_itself() -> None:
+    assert p([1.0, 2.0, 9.0], 9.0, "m2") == pytest.approx(1 / 3)
+
+
+def test_a_kind_that_no_member_has_is_not_judged() -> None:
+    (found,) = standings(bank([1.0, 2.0]), {"themes": 3.0, "promoted": 5.0})
+    assert (found.kind, found.stronger_than, found.of) == ("themes", 2, 2)
+
+
+def test_p_values_of_one_more_harmless_model_are_uniform_or_above() -> None:
+    rng = np.random.default_rng(0)
+    found = np.asarray([p(list(row[:-1]), row[-1]) for row in rng.lognormal(size=(4000, 21))])
+    for level in (1 / 21, 0.1, 0.25, 0.5):
+        assert (found <= level + 1e-9).mean() <= level + 0.02
+
+
+@given(st.lists(st.floats(0, 50), min_size=2, max_size=30), st.floats(0, 50), st.floats(0, 50))
+def test_a_stronger_model_never_has_a_higher_p_value(values: list[float], a: float, b: float) -> None:
+    assert p(values, max(a, b)) <= p(values, min(a, b))
+
+
+def test_a_bank_comes_back_from_its_file(tmp_path: Path) -> None:
+    made = bank([1.0, 2.5])
+    (tmp_path / "bank.json").write_text(written(made), encoding="utf-8")
+    assert read_bank(tmp_path / "bank.json") == made
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"format": 9, "base": "b", "reference": "b", "members": []}', "\x00"]
+)
+def test_what_is_no_bank_is_one_line_with_the_fix(text: str, tmp_path: Path) -> None:
+    (tmp_path / "bank.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"not a bank.*calibrate") as error:
+        read_bank(tmp_path / "bank.json")
+    assert "\n" not in str(error.value)
+
+
+def test_the_shipped_bank_holds_models_of_several_kinds() -> None:
+    found = shipped_bank()
+    assert len(found.members) >= 6
+    assert all({"themes", "promoted"} <= set(member.strengths) for member in found.members)
