@@ -177,7 +177,7 @@ def test_the_summary_reports_finding_and_validation_apart(finished: Path) -> Non
     summary = json.loads((finished / "summary.json").read_text())
     assert len(summary["rounds"]) == len(log(finished))
     assert [each["phrase"] for each in summary["validation"]] == [
-        each["phrase"] for each in summary["themes"][: len(summary["validation"])]
+        each["phrase"] for each in (summary["themes"] + summary["signals"])[: len(summary["validation"])]
     ]
     assert summary["validation"][0]["confirmed"]
     low, high = summary["validation"][0]["interval"]
