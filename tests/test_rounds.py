@@ -70,9 +70,9 @@ def finished(toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rounds_add_up_to_what_was_bought(finished: Path) -> None:
     rounds, summary = log(finished), read_run(finished).summary
     assert len(rounds) >= 2
-    assert sum(rounds[0]["given"].values()) == 32
-    assert len(set(rounds[0]["given"].values())) == 1
-    assert rounds[-1]["bought"] == sum(sum(each["given"].values()) for each in rounds) == summary.completions
+    assert sum(rounds[0].given.values()) == 32
+    assert len(set(rounds[0].given.values())) == 1
+    assert rounds[-1].bought == sum(sum(each.given.values()) for each in rounds) == summary.completions
     assert summary.completions <= CAP
 
 
@@ -83,7 +83,7 @@ def test_it_stops_before_the_cap_once_the_finding_is_stable(finished: Path) -> N
 
 
 def test_calls_go_to_the_framing_that_leaks(finished: Path) -> None:
-    given = log(finished)[1]["given"]
+    given = log(finished)[1].given
     chat, raw = (sum(n for name, n in given.items() if name.endswith(end)) for end in ("chat", "raw"))
     assert raw >= 2 * chat > 0
 

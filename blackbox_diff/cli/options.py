@@ -169,7 +169,7 @@ def design_options(command: F) -> F:
 def build_config(config_file: Path | None, options: dict[str, Any]) -> AuditConfig:
     """The TOML file's settings, overlaid with the options that were given."""
     data = overlaid(read_toml(config_file) if config_file else {}, settings(options))
-    if "target" not in data:
+    if "target" not in data and not data.keys() - AuditConfig.model_fields.keys():
         raise ConfigError("no target: give --target-url and --target-model, or a TOML file with [target]")
     return parse_config(data, str(config_file) if config_file else "options")
 

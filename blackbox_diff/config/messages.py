@@ -17,7 +17,8 @@ def complaint(error: ValidationError, kind: type[BaseModel], origin: str, side: 
 
     origin: a file's name, or "options"; side: "target" or "reference" where `kind` is that endpoint.
     """
-    first = error.errors()[0]
+    # An unknown name first: `[targets]` is why `target` is missing.
+    first = next((each for each in error.errors() if each["type"] == "extra_forbidden"), error.errors()[0])
     path = [part for part in first["loc"] if isinstance(part, str)]
     if first["type"] == "extra_forbidden":
         message = _unknown(path[-1], _fields(kind, path[:-1]))
@@ -49,6 +50,8 @@ def _plain(kind: str, limits: Mapping[str, Any], given: object, fallback: str) -
             return f"must be more than {_number(limits['gt'])}{wrong}"
         case "finite_number":
             return f"must be a finite number{wrong}"
+        case "bool_type" | "bool_parsing":
+            return f"must be true or false{wrong}"
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return f"must be a whole number{wrong}"
         case "float_parsing" | "float_type":

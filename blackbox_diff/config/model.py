@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from blackbox_diff.config.messages import complaint
 from blackbox_diff.errors import ConfigError, MissingKeyError
@@ -22,6 +23,9 @@ DEFAULT_CONCURRENCY = 32
 DEFAULT_VALIDATION = 60
 MOST_PRICE = 100_000.0  # USD per million tokens
 MOST_USD = 1e9
+
+
+ROUTES = ("/chat/completions", "/completions", "/models")  # what is asked for below the base URL
 
 
 class _Frozen(BaseModel):
@@ -61,10 +65,10 @@ class EndpointConfig(_Frozen):
     api_version: str | None = None
     provider: str | None = None
     label: str = ""
-    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    price_in: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
-    price_out: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
-    max_cost: Annotated[float, Field(ge=0, le=MOST_USD)] | None = None
+    timeout_seconds: Annotated[float, Field(strict=True, gt=0, le=3600)] = 120.0
+    price_in: Annotated[float, Field(strict=True, ge=0, le=MOST_PRICE)] | None = None
+    price_out: Annotated[float, Field(strict=True, ge=0, le=MOST_PRICE)] | None = None
+    max_cost: Annotated[float, Field(strict=True, ge=0, le=MOST_USD)] | None = None
 
     @field_validator("url")
     @classmethod
@@ -80,7 +84,28 @@ class EndpointConfig(_Frozen):
             raise ValueError(f"'{url}' is not a URL: give one such as http://127.0.0.1:8000/v1")
         if parts.username or parts.password:
             raise ValueError("the URL holds a password: name an environment variable with --*-key-env instead")
+        if parts.query or "?" in url:
+            raise ValueError(
+                "the URL holds a query (?...): leave it out; for Azure's api-version give --*-api-version "
+                "(api_version in TOML), for a key --*-key-env"
+            )
+        if "#" in url:
+            raise ValueError("the URL holds a fragment (#...), which no server gets to see: leave it out")
+        for route in ROUTES:
+            if parts.path.rstrip("/").endswith(route):
+                raise ValueError(f"the URL ends in {route}: give the base URL before that, such as http://host/v1")
         return url.rstrip("/")
+
+    @field_validator("key_env")
+    @classmethod
+    def _check_key_env(cls, name: str | None) -> str | None:
+        """What is no name may be the key itself, which is not repeated."""
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(
+                "takes the name of an environment variable that holds the key, and this is no name: "
+                "export the key, as in VENDOR_KEY=..., and give VENDOR_KEY"
+            )
+        return name
 
     @field_validator("model")
     @classmethod
@@ -108,8 +133,11 @@ class EndpointConfig(_Frozen):
             return None
         key = os.environ.get(self.key_env, "")
         if not key:
+            # A name in small letters may be the key itself, given in place of the variable's name.
+            name = self.key_env if self.key_env.isupper() and len(self.key_env) < 64 else "VENDOR_KEY"
+            shown = f"environment variable {name}" if name == self.key_env else "the variable named by --*-key-env"
             raise MissingKeyError(
-                f"environment variable {self.key_env} is not set: export {self.key_env}=... or drop the key option"
+                f"{shown} is not set: export {name}=... and give its name, or drop the key option"
             )
         return key
 
@@ -117,11 +145,11 @@ class EndpointConfig(_Frozen):
 class Budget(_Frozen):
     """Hard caps on what the target may cost; None = no cap of that kind. Prices: USD per million tokens."""
 
-    max_cost: Annotated[float, Field(ge=0, le=MOST_USD)] | None = None
-    max_calls: Annotated[int, Field(ge=0)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=0)] | None = None
-    price_in: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
-    price_out: Annotated[float, Field(ge=0, le=MOST_PRICE)] | None = None
+    max_cost: Annotated[float, Field(strict=True, ge=0, le=MOST_USD)] | None = None
+    max_calls: Annotated[int, Field(strict=True, ge=0)] | None = None
+    max_output_tokens: Annotated[int, Field(strict=True, ge=0)] | None = None
+    price_in: Annotated[float, Field(strict=True, ge=0, le=MOST_PRICE)] | None = None
+    price_out: Annotated[float, Field(strict=True, ge=0, le=MOST_PRICE)] | None = None
 
 
 class AuditConfig(_Frozen):
@@ -131,16 +159,20 @@ class AuditConfig(_Frozen):
     reference: EndpointConfig | None = None
     source: tuple[str, ...] = DEFAULT_SOURCES
     framing: tuple[Framing, ...] = ()  # empty: all that the target allows
-    completions: Annotated[int, Field(ge=1, le=1_000_000)] = DEFAULT_COMPLETIONS
-    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] = DEFAULT_ALTERNATIVES
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = DEFAULT_CONCURRENCY
-    control: Annotated[int, Field(ge=0)] | None = None  # reference completions; None: as many as the target's
-    adaptive: bool = False  # spend the calls where the gap is, and stop once the answer is stable
-    validation: Annotated[int, Field(ge=0)] | None = None  # fresh completions; None: 60 if adaptive, else none
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    fresh_probe: bool = False  # probe, also where an earlier probe's profile is at hand
+    completions: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = DEFAULT_COMPLETIONS
+    max_tokens: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
+    temperature: Annotated[float, Field(strict=True, ge=0, le=2)] = 1.0
+    top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] = DEFAULT_ALTERNATIVES
+    concurrency: Annotated[int, Field(strict=True, ge=1, le=1024)] = DEFAULT_CONCURRENCY
+    control: Annotated[int, Field(strict=True, ge=0)] | None = (
+        None  # reference completions; None: as many as the target's
+    )
+    adaptive: StrictBool = False  # spend the calls where the gap is, and stop once the answer is stable
+    validation: Annotated[int, Field(strict=True, ge=0)] | None = (
+        None  # fresh completions; None: 60 if adaptive, else none
+    )
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
+    fresh_probe: StrictBool = False  # probe, also where an earlier probe's profile is at hand
     budget: Budget = Budget()
 
     @field_validator("source", "framing")
@@ -214,7 +246,7 @@ def _validated(kind: type[_Model], data: dict[str, Any], origin: str, side: str 
 def read_toml(path: Path) -> dict[str, Any]:
     """The settings of a TOML file. Raises ConfigError, one line, with file and position."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
