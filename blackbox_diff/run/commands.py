@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from blackbox_diff.buying.estimate import Estimate, estimate
 from blackbox_diff.buying.http import Endpoint
+from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.config.resume import changed
@@ -108,11 +109,17 @@ async def go_on(
         config = changed(store.config, dict(changes))
         state = store.state
         references = [*([config.reference] if config.reference else []), *state.references]
+        Ledger(
+            config.budget, prices_for(config.target, config.budget)
+        )  # a cap that can't be held is refused first
         if complete(store, config, references):
             listener(Notice(f"{run}: complete, nothing to do"))
             return Ended(state.stopped_because or FINISHED)
         store.set_state(replace(state, config=config))
-        return await collect(Session(store, config, references, listener=listener, stop=stop or Stop()))
+        session = Session(
+            store, config, references, listener=listener, stop=stop or Stop(), served=company.served
+        )  # fmt: skip
+        return await collect(session)
 
 
 async def add_reference(
