@@ -71,7 +71,7 @@ def test_the_planted_theme_is_asked_about_in_its_own_contexts() -> None:
     assert len(first.samples) >= 20
     assert len({sample.id for sample in first.samples}) == len(first.samples)
     for sample in first.samples:
-        assert not first.holds(sample.prefill)
+        assert not holds(first, sample.prefill)
         assert len(sample.prefill.split()) <= CONTEXT_WORDS
 
 
