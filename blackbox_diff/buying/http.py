@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import ssl
 import time
 import zlib
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -16,7 +19,8 @@ import httpx2
 
 from blackbox_diff.buying.connections import Connections
 from blackbox_diff.buying.failures import TransportFailure
-from blackbox_diff.config.model import EndpointConfig
+from blackbox_diff.buying.secrets import Secret
+from blackbox_diff.config.model import EndpointConfig, on_this_machine
 from blackbox_diff.errors import ConfigError, EndpointUsageError
 from blackbox_diff.records import Call, RawReply
 from blackbox_diff.wire.asked import reply_bytes
@@ -24,8 +28,6 @@ from blackbox_diff.wire.asked import reply_bytes
 LISTING = 8 * 1024 * 1024  # bytes of an answer to a GET: the largest routers list hundreds of models
 MOST_PARTS = 20_000  # pieces that one body may come in; servers that write token by token send one a token
 CONNECT_SECONDS = 10.0
-HIDDEN = b"[key]"
-SECRET_LENGTH = 8  # a shorter key is a placeholder such as "x" or "none", and part of ordinary words
 
 # Response headers worth keeping: limits, waits and provenance. The rest (cookies) is not even read.
 KEPT_HEADERS = ("content-type", "date", "location", "server", "x-request-id", "openai-model", "x-should-retry")
@@ -55,10 +57,12 @@ class Endpoint:
         key = config.key()
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise ConfigError(f"{config.key_env}: holds a space, a newline or non-ASCII text: export the bare key")
-        self._secret = key.encode() if key and len(key) >= SECRET_LENGTH else None
+        self._secret = Secret(key)
         self._origin = _origin(config.url)
         self._transport = transport
-        self._tls = httpx2.create_ssl_context()
+        # What the environment says of proxies and certificates is for hosts that are elsewhere.
+        self._trusts_environment = not on_this_machine(config.url)
+        self._tls = _tls(config.url.startswith("https:"))
         self._headers = httpx2.Headers(_headers(key, config))
         # What is left to bound is the whole call, which _attempt does.
         connect = httpx2.Timeout(None, connect=min(CONNECT_SECONDS, config.timeout_seconds))
@@ -88,12 +92,19 @@ class Endpoint:
         return await self._attempt("GET", path, None, LISTING)
 
     def _client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
-            transport=self._transport,
-            verify=self._tls,
-            follow_redirects=False,
-            limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
-        )
+        try:
+            return httpx2.AsyncClient(
+                transport=self._transport,
+                verify=self._tls,
+                follow_redirects=False,
+                limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
+                trust_env=self._trusts_environment,
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL):
+            raise ConfigError(
+                "the proxy that ALL_PROXY, HTTPS_PROXY or HTTP_PROXY names can't be used: give an http:// one "
+                "(socks:// needs `pip install 'httpx2[socks]'`), unset the variable, or name the host in NO_PROXY"
+            ) from None
 
     def _url(self, path: str) -> httpx2.URL:
         if path not in self._urls:
@@ -122,8 +133,11 @@ class Endpoint:
             raise self._failure(error) from None
         return RawReply(
             response.status_code,
-            {name: self._scrub(value) for name, value in islice(_kept(response.headers), MOST_HEADERS)},
-            self._scrub_bytes(body),
+            {
+                name: self._secret.out_of_text(value)
+                for name, value in islice(_kept(response.headers), MOST_HEADERS)
+            },
+            self._secret.out_of(body),
             time.monotonic() - started,
         )
 
@@ -141,12 +155,18 @@ class Endpoint:
             return TransportFailure("unknown", "timeout", f"{where}: no whole reply within {seconds:g} s")
         return TransportFailure("unknown", "connection_lost", f"{where}: the connection broke within the reply")
 
-    def _scrub(self, text: str) -> str:
-        return text if self._secret is None else text.replace(self._secret.decode(), HIDDEN.decode())
 
-    def _scrub_bytes(self, body: bytes) -> bytes:
-        """Some endpoints repeat the key they were sent; the run file must not hold it."""
-        return body if self._secret is None else body.replace(self._secret, HIDDEN)
+def _tls(trusts_environment: bool) -> ssl.SSLContext:
+    """How certificates are checked. Raises ConfigError, with the variable's name, where they can't be."""
+    try:
+        return httpx2.create_ssl_context(trust_env=trusts_environment)
+    except (OSError, ssl.SSLError):
+        there = {name: Path(os.environ.get(name, "/")) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+        there["SSLKEYLOGFILE"] = Path(os.environ.get("SSLKEYLOGFILE", "/")).parent
+        names = [name for name, path in there.items() if not path.exists()] or [*there]
+        raise ConfigError(
+            f"{' or '.join(names)}: names what can't be read or written: correct it or unset it"
+        ) from None
 
 
 def _kept(headers: httpx2.Headers) -> Iterator[tuple[str, str]]:
@@ -197,7 +217,9 @@ def _headers(key: str | None, config: EndpointConfig) -> dict[str, str]:
     """
     import openai
 
-    client = openai.AsyncOpenAI(api_key=key or "none", base_url=config.url, max_retries=0)
+    # Only its headers are wanted: what the environment says of proxies must not stop it.
+    quiet = httpx2.AsyncClient(trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    client = openai.AsyncOpenAI(api_key=key or "none", base_url=config.url, max_retries=0, http_client=quiet)
     azure = config.api_version is not None
     given = {**client.default_headers, "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
     if key is not None:

@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.records import RawReply
 from blackbox_diff.wire import error_of, usage
+from blackbox_diff.wire.body import one_line
 from blackbox_diff.wire.reading import value_of
 
 MAX_ATTEMPTS = 10
@@ -99,7 +100,11 @@ def _judge(reply: RawReply, now: float) -> Decision:
     if status == 402 or (status == 429 and error and error.code == "insufficient_quota"):
         return Decision("stop", "insufficient_quota", fate, f"{detail}: the account has no credit left")
     if status < 400:
-        return Decision("stop", "redirected", fate, f"HTTP {status}: the endpoint redirects: give its final URL")
+        to = one_line(reply.headers.get("location", ""), 200)
+        where = f" to {to}" if to else ""
+        return Decision(
+            "stop", "redirected", fate, f"HTTP {status}: the endpoint redirects{where}: give its final base URL"
+        )
     if status in (401, 403):
         return Decision("stop", "rejected_key", fate, f"{detail}: check the key and its rights")
     if status == 404:
