@@ -4,7 +4,8 @@ A prefill is the first three tokens' worth of a line of general text. Which toke
 here (target and reference have their own), so `opening` counts pieces instead: a word with its inner
 apostrophes and hyphens, or a run of punctuation, each with the white space before it.
 
-Sources: `prose` and `code` (built in), `file:PATH[:FIELD]` or a path, `hf:ID_OR_DIR[:COLUMN]`.
+Sources: `prose` and `code` (built in), `file:PATH[:FIELD]` or a path (text, JSONL, JSON, CSV, TSV, gzip of these),
+`hf:ID_OR_DIR[:COLUMN]`.
 """
 
 from __future__ import annotations

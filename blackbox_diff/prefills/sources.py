@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import IO, cast
 
 from blackbox_diff.errors import InputError
 from blackbox_diff.prefills.huggingface import open_dataset
+from blackbox_diff.prefills.tables import GZIP, cells, delimiter_of, fields_of, head_of, records, texts_at
+from blackbox_diff.records import Json
 
 BUILT_IN = ("prose", "code")
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -56,22 +60,69 @@ def _file(spec: str, rest: str) -> Source:
         raise InputError(f"{path}: is a directory: give a text or JSONL file, or hf:{path} for a saved dataset")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    is_json = path.suffix.lower() in _JSON_LINES
-    if field != _DEFAULT_FIELD and not is_json:
-        raise InputError(f"{path}: field '{field}' is for JSONL files (.jsonl), and this is read as plain text")
-    return Source(spec, (lambda: _json_lines(path, field)) if is_json else (lambda: _lines(path)))
+    beginning = head_of(path)
+    start = beginning.decode("utf-8-sig", "replace").lstrip()
+    kind = {suffix.lower() for suffix in path.suffixes}
+    if kind & set(_JSON_LINES) or _is_json_lines(start):
+        return Source(spec, lambda: _json_lines(path, field))
+    if ".json" in kind:
+        return Source(spec, lambda: _json(path, field))
+    delimiter = delimiter_of(path, beginning)
+    if delimiter is not None:
+        return Source(spec, lambda: cells(path, _lines(path), delimiter, field))
+    if field != _DEFAULT_FIELD:
+        raise InputError(f"{path}: field '{field}' is for JSONL, JSON, CSV and TSV; this is read as plain text")
+    return Source(spec, lambda: _lines(path))
+
+
+def _is_json_lines(start: str) -> bool:
+    """Whether the first whole line is a JSON object."""
+    line, end, _ = start.partition("\n")
+    try:
+        return line.startswith("{") and bool(end) and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        packed = file.read(2) == GZIP
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
 
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             for number, raw in enumerate(file, start=1):
                 try:
                     yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
                     raise InputError(f"{path}: line {number}: not UTF-8: convert the file first") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _json(path: Path, field: str) -> Iterator[str]:
+    for number, record in enumerate(records(path, lambda: _whole(path)), start=1):
+        if isinstance(record, str) and field == _DEFAULT_FIELD:
+            yield record
+        else:
+            yield from _texts(path, f"record {number}", record, field)
+
+
+def _whole(path: Path) -> bytes:
+    with _open(path) as file:
+        return file.read()
+
+
+def _texts(path: Path, where: str, record: Json, field: str) -> list[str]:
+    found = texts_at(record, field)
+    if not found:
+        raise InputError(
+            f"{path}: {where}: no text in field '{field}': it has {fields_of(record)}: "
+            f"name one with file:{path}:FIELD"
+        )
+    return found
 
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:
@@ -85,7 +136,4 @@ def _json_lines(path: Path, field: str) -> Iterator[str]:
                 error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply or a number too long"
             )
             raise InputError(f"{path}: line {number}: not JSON: {reason}") from None
-        value = record.get(field) if isinstance(record, dict) else None
-        if not isinstance(value, str):
-            raise InputError(f"{path}: line {number}: no text in field '{field}': name one with file:{path}:FIELD")
-        yield value
+        yield from _texts(path, f"line {number}", record, field)
