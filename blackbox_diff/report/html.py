@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from blackbox_diff.findings import Analysis, RunSummary, Theme
+from blackbox_diff.findings import Analysis, Promoted, RunSummary, Theme
 from blackbox_diff.report import wording
 from blackbox_diff.report.explorer_data import payload
 from blackbox_diff.report.figures import figures
@@ -29,6 +29,7 @@ _SCRIPTS = (
 _QUOTE_WIDTH = 200
 _THEMES = 9
 _PARTS = 6
+_PROMOTED = 12
 
 
 def render(
@@ -89,10 +90,35 @@ def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
         "figures": figures(analysis, summary),
         "themes": [_theme(theme, ranks, place) for theme in strong[:_THEMES]],
         "weak": [_theme(theme, ranks, place) for theme in weak[:_THEMES]],
+        "promoted_summary": wording.promoted_summary(analysis),
+        "standings": [wording.standing(each) for each in analysis.standings],
+        "promoted": [_promoted(each) for each in analysis.promoted if not each.style][:_PROMOTED],
         "validation": [
             (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
         ],
         "arms": analysis.arms,
+    }
+
+
+def _promoted(found: Promoted) -> dict[str, Any]:
+    """A promoted word as the page shows it; the bars are shares of the larger mass."""
+    return {
+        "phrase": visible(found.phrase),
+        "line": wording.promoted_line(found),
+        "target": wording.number(found.target, 1),
+        "reference": wording.number(found.reference, 1),
+        "prefills": found.prefills,
+        "places": [
+            {
+                "id": place.id,
+                "before": visible(place.before),
+                "word": visible(found.word),
+                "written": shorten(visible(place.written).strip(), 50),
+                "target": f"{place.target:.0%}",
+                "reference": f"{place.reference:.1%}",
+            }
+            for place in found.places
+        ],
     }
 
 

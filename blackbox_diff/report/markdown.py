@@ -76,6 +76,15 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
         yield ""
         yield f"Weak signals: {', '.join(_named(theme) for theme in weak[:5])}"
     yield ""
+    yield f"## {wording.PROMOTED}"
+    yield ""
+    yield plain(wording.promoted_summary(analysis))
+    yield ""
+    for word in [each for each in analysis.promoted if not each.style][:8]:
+        yield f"- {plain(wording.promoted_line(word))}"
+        for line in wording.nearly_said(word)[:2]:
+            yield f"  - {code(line)}"
+    yield ""
     if analysis.validation:
         yield f"## Validation: {wording.VALIDATION}"
         yield ""

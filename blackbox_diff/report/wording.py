@@ -263,3 +263,12 @@ def mass_validated(found: MassValidation) -> str:
         f"{number(found.target, 2)} expected uses against {number(found.reference, 2)} after "
         f"{plural(found.prefills, 'fresh prefill')} (p {found.p_value:.4f}): {said}"
     )
+
+
+def nearly_said(found: Promoted) -> list[str]:
+    """A promoted word's clearest places, each on a line: before, what was written, both probabilities."""
+    return [
+        f"{place.id}: …{visible(place.before)} [{visible(found.word)}] {place.target:.0%} against at most "
+        f"{place.reference:.1%}; it wrote “{shorten(visible(place.written).strip(), 40)}”"
+        for place in found.places
+    ]
