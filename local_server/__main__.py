@@ -92,13 +92,13 @@ def serve(options: argparse.Namespace, parent: int) -> int:
         base = spec.partition(":")[0]
         if name in models or base not in models:
             raise StartupError(f"--adapter {name}={spec}: give NAME=BASE:DIR with BASE one of {', '.join(models)}")
-    if key is None and options.host not in ("127.0.0.1", "localhost", "::1"):
-        print(
-            f"local_server: warning: --host {options.host} without --api-key-env: anybody may use it",
-            file=sys.stderr,
-        )
     # Before loading: a port in use should not take a minute to say.
     with listen(options.host, options.port) as listener:
+        if key is None and options.host not in ("127.0.0.1", "localhost", "::1"):
+            print(
+                f"local_server: warning: --host {options.host} without --api-key-env: anybody may use it",
+                file=sys.stderr,
+            )
         answer(options, models, adapters, key, listener, parent)
     return 0
 

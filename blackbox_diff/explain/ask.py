@@ -14,6 +14,7 @@ from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.errors import EndpointUsageError
 from blackbox_diff.explain.reading import Explanation, Message, explain
 from blackbox_diff.records import Call
+from blackbox_diff.run.lanes import reach
 from blackbox_diff.run.results import read_run
 from blackbox_diff.wire import error_of, usage
 from blackbox_diff.wire.body import first_choice, mapping, message_text
@@ -40,6 +41,7 @@ def explain_run(
 
     async def read() -> Explanation:
         ledger = Ledger(budget, prices_for(reader, budget), None, reader.model)
+        await reach(reader)
         async with Endpoint(reader) as endpoint:
 
             async def ask(messages: list[Message], seed: int) -> str:

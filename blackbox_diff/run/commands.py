@@ -21,7 +21,7 @@ from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.config.resume import changed
 from blackbox_diff.design import validation
-from blackbox_diff.errors import BlackboxDiffError, ConfigError
+from blackbox_diff.errors import ConfigError, NotAuditableError, UsageError
 from blackbox_diff.probing import cache
 from blackbox_diff.probing.probe import probe
 from blackbox_diff.records import EndpointProfile
@@ -61,7 +61,7 @@ async def start(
 ) -> Ended:
     """A new run in directory `run`. Raises RunFileError when `run` holds one.
 
-    A run that failed before it bought a completion is removed again: the same command, corrected, must not
+    A run that was refused before it bought a completion is removed again: the same command, corrected, must not
     meet a run of that name.
     """
     if config.reference is None:
@@ -85,7 +85,7 @@ async def start(
             )  # fmt: skip
             try:
                 return await collect(session)
-            except BlackboxDiffError:
+            except (UsageError, NotAuditableError):
                 empty = not store.outcomes(TARGET)
                 raise
     finally:

@@ -28,6 +28,21 @@ REFERENCE = "reference-"  # what the options of its caps begin with
 LOCAL_SECONDS = 600.0  # a model on this machine may be slow, and asking again would make it slower
 
 
+async def reach(wanted: EndpointConfig) -> None:
+    """Ask for the list of models, which is free. Raises EndpointUsageError where nobody answers.
+
+    A `local:` reference is there once it is started.
+    """
+    if wanted.url.startswith(LOCAL):
+        return
+    async with Endpoint(wanted) as endpoint:
+        try:
+            await endpoint.get("/models")
+        except TransportFailure as failure:
+            if failure.kind == "unsent":
+                raise EndpointUsageError(str(failure)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """What lanes are made with: the run's store and configuration, and the stack that closes the connections.
@@ -40,15 +55,6 @@ class Connections:
     listener: Listener
     stack: AsyncExitStack
     served: Mapping[str, str] = field(default_factory=dict)
-
-    async def reach(self, wanted: EndpointConfig) -> None:
-        """Ask for the list of models, which is free. Raises EndpointUsageError where nobody answers."""
-        async with Endpoint(wanted) as endpoint:
-            try:
-                await endpoint.get("/models")
-            except TransportFailure as failure:
-                if failure.kind == "unsent":
-                    raise EndpointUsageError(str(failure)) from None
 
     async def target(self, *, probing: bool) -> Lane:
         """The target's lane. Raises NotAuditableError where completions are to be bought and can't be."""

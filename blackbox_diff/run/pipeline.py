@@ -19,7 +19,7 @@ from blackbox_diff.probing.drift import Watch
 from blackbox_diff.probing.probe import shares_vocabulary
 from blackbox_diff.records import Framing, Sample
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
-from blackbox_diff.run.lanes import Connections, framings_to_use
+from blackbox_diff.run.lanes import Connections, framings_to_use, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
 from blackbox_diff.run.rounds import Rounds, explore, validation_jobs
@@ -128,8 +128,8 @@ async def _stages(session: Session) -> str | None:
     await reread_alternatives(store)
     async with AsyncExitStack() as stack:
         connections = Connections(store, config, session.listener, stack, session.served)
-        if session.buy:
-            await connections.reach(config.target)
+        for endpoint in (*((config.target,) if session.buy else ()), *session.references):
+            await reach(endpoint)
         session.listener(Progress(0, session.planned, 0, phase="probing"))
         lanes = [await connections.reference(reference) for reference in session.references]
         target = await connections.target(probing=session.buy)

@@ -52,7 +52,7 @@ def test_a_reference_here_is_free_and_its_calls_are_reported(
 def test_a_reference_with_a_price_is_counted_and_its_cap_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, cap = tmp_path / "run", 0.0015
+    run, cap = tmp_path / "run", 0.0008
     assert audit(run, *PRICED, "--reference-max-cost", str(cap), completions=20) == 3
     assert json.loads(capsys.readouterr().out)["stopped_because"].startswith("--reference-max-cost")
     spent = read_run(run).summary.endpoints[1].cost_usd
