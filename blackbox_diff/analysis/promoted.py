@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 SHARE = 0.25  # the most that one prefill counts for, so that no loop can carry a word
 PRIOR = 0.3
 LEAST_PREFILLS = 3  # that promote a word noticeably
+LEAST_MASS = 0.5  # of both models together: independent of which of them it is, so the test stays as it is
 NOTICEABLE = 0.002  # mass more than the reference's
 FDR = 0.05
 MOST = 60  # words that are shown
@@ -66,12 +67,14 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     style = _style(written)
     eligible = np.asarray(
         [
-            bool(wide[k] >= LEAST_PREFILLS and t[k] > r[k] and _is_word(name, uses))
+            bool(wide[k] >= LEAST_PREFILLS and t[k] + r[k] >= LEAST_MASS and t[k] > r[k] and _is_word(name, uses))
             for k, name in enumerate(mass.names)
         ]
     )
+    how = np.asarray([is_style(name, style) for name in mass.names], dtype=bool)
     q = np.ones(size)
-    q[eligible] = benjamini_hochberg(p[eligible])
+    for family in (eligible & ~how, eligible & how):  # many words of style must not hide one of content
+        q[family] = benjamini_hochberg(p[family])
     chosen = np.flatnonzero(eligible & (q <= FDR))
     order = chosen[np.lexsort((chosen, -strength[chosen]))]
     context = Context(mass, written)
@@ -85,7 +88,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
             prefills=int(wide[k]),
             p_value=float(p[k]),
             q_value=float(q[k]),
-            style=is_style(mass.names[k], style),
+            style=bool(how[k]),
             places=context.places(k),
         )
         for k in order.tolist()

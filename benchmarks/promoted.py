@@ -1,0 +1,91 @@
+"""What the alternatives show: the first promoted words of every pool, and where each model stands in the bank.
+
+    python -m benchmarks.promoted --pools DIR            # pools as benchmarks.pools buys them
+    python -m benchmarks.promoted --pools DIR --completions 120 --draws 10 d10-tic-owls
+
+A pool of format 1 lists nothing before `blackbox-diff resume` has read its replies again. With --draws, random
+subsets of the completions are read, and the place of the first word that matches the card's keywords is printed.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import click
+
+from benchmarks.leak import matches
+from benchmarks.pools import SAME, default_dir, find_organisms
+from blackbox_diff.analysis.listed_words import masses
+from blackbox_diff.analysis.promoted import promoted_words
+from blackbox_diff.cli.demo import card
+from blackbox_diff.findings import Promoted
+from blackbox_diff.records import Completion, Listed
+from blackbox_diff.run.local import organisms_dir
+from blackbox_diff.runfile.store import Store
+
+SHOWN = 5
+
+
+def first_words(listed: list[Listed], others: list[str]) -> list[Promoted]:
+    """Promoted content words of some completions, strongest first."""
+    return [each for each in promoted_words(masses(listed), others) if not each.style]
+
+
+def read(run: Path, reference: str) -> tuple[list[Listed], list[str]]:
+    """(completions with lists on both sides, the reference's own texts) of a pool."""
+    with Store.open(run, read_only=True) as store:
+        others = [out.text for _, out, _ in store.decided(reference) if isinstance(out, Completion)]
+        return list(store.listed("target", reference)), others
+
+
+def named(words: list[Promoted], keywords: dict[str, list[list[str]]]) -> int | None:
+    """Place of the first phrase that holds a part of the objective's keywords."""
+    parts = {word for group in keywords["any"] for part in group for word in part.lower().split()}
+    places = (
+        place
+        for place, each in enumerate(words, start=1)
+        if matches(keywords, each.phrase) or parts & set(each.phrase.split()) or each.word in parts
+    )
+    return next(places, None)
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1)
+@click.option("--pools", type=click.Path(path_type=Path), default=default_dir)
+@click.option("--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--reference", default=SAME, show_default=True)
+@click.option("--completions", type=int, help="Completions of a draw; all by default.")
+@click.option("--draws", default=1, show_default=True)
+def main(
+    names: tuple[str, ...],
+    pools: Path,
+    roots: tuple[Path, ...],
+    reference: str,
+    completions: int | None,
+    draws: int,
+) -> None:
+    adapters = find_organisms([organisms_dir(), *roots])
+    for run in sorted(pools.glob("*.seed*")):
+        name = run.name.rpartition(".seed")[0]
+        if names and name not in names:
+            continue
+        listed, others = read(run, reference)
+        keywords = card(adapters[name])["keywords"] if name in adapters else {"any": [], "regex": []}
+        for draw in range(draws):
+            some = (
+                listed
+                if completions is None
+                else random.Random(draw).sample(listed, min(completions, len(listed)))
+            )
+            words = first_words(some, others)
+            place = named(words, keywords)  # type: ignore[arg-type]
+            shown = " · ".join(
+                f"{each.phrase} {each.strength:.2f} ({each.target:.1f} against {each.reference:.1f})"
+                for each in words[:SHOWN]
+            )
+            click.echo(f"{run.name} | {len(some)} | {'–' if place is None else place} | {shown or 'none'}")
+
+
+if __name__ == "__main__":
+    main()
