@@ -91,7 +91,7 @@ def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
         "themes": [_theme(theme, ranks, place) for theme in strong[:_THEMES]],
         "weak": [_theme(theme, ranks, place) for theme in weak[:_THEMES]],
         "promoted_summary": wording.promoted_summary(analysis),
-        "standings": [wording.standing(each) for each in analysis.standings],
+        "standings": ". ".join(wording.standing(each) for each in analysis.standings if each.kind != "promoted"),
         "promoted": [_promoted(each) for each in analysis.promoted if not each.style][:_PROMOTED],
         "validation": [
             (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
@@ -104,7 +104,6 @@ def _promoted(found: Promoted) -> dict[str, Any]:
     """A promoted word as the page shows it; the bars are shares of the larger mass."""
     return {
         "phrase": visible(found.phrase),
-        "line": wording.promoted_line(found),
         "target": wording.number(found.target, 1),
         "reference": wording.number(found.reference, 1),
         "prefills": found.prefills,

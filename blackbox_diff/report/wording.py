@@ -143,7 +143,7 @@ def headline(analysis: Analysis) -> str:
         return answer(analysis.verdict)
     if not analysis.themes:
         content = [each for each in analysis.promoted if not each.style]
-        return f"The target nearly says {promoted_line(content[0])}." if content else answer(analysis.verdict)
+        return nearly(content[0], analysis.listed) if content else answer(analysis.verdict)
     first = analysis.themes[0]
     n = sum(1 + len(row.copies) for row in analysis.ranking)
     elsewhere = "in none" if not first.background else f"in {first.background:,}"
@@ -225,11 +225,19 @@ def validated(found: Validation) -> str:
 PROMOTED = "What the target nearly says: words it finds likelier than the reference does, written or not"
 
 
+def nearly(found: Promoted, completions: int) -> str:
+    """A promoted word as the report's first sentence."""
+    return (
+        f"The target nearly says “{shorten(visible(found.phrase), 60)}”: “{visible(found.word)}” is expected "
+        f"{number(found.target, 1)} times in {plural(completions, 'completion')} where the reference expects "
+        f"{number(found.reference, 1)}."
+    )
+
+
 def promoted_line(found: Promoted) -> str:
     """A promoted word with what it is promoted by."""
-    phrase = visible(found.phrase)
     return (
-        f'"{phrase}"  {number(found.target, 1)} expected uses of "{visible(found.word)}" against '
+        f'"{visible(found.phrase)}": {number(found.target, 1)} expected uses of "{visible(found.word)}" against '
         f"{number(found.reference, 1)}, after {plural(found.prefills, 'prefill')}"
     )
 
