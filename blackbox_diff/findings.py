@@ -35,12 +35,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A near-duplicate that is folded into a better row of the ranking."""
+    """A near-duplicate that is folded into a better row of the ranking, perhaps of another arm.
+
+    gap, score: nats per token, as in `Ranked.metrics`; None where undefined, and score where it is a loop.
+    """
 
     id: str
     prefill: str
     completion: str
     value: float  # of the metric that ranks
+    arm: str
+    gap: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +294,7 @@ class ControlSummary:
 
 @dataclass(frozen=True, slots=True)
 class ArmSummary:
-    """What one arm gave: outcomes, and its gap in nats per token."""
+    """What one arm gave: outcomes, and the gap of all its scored completions in nats per token."""
 
     name: str
     scored: int

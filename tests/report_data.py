@@ -214,7 +214,7 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
     rows.sort(key=lambda row: (-row.value, row.id))
     rows = [replace(row, rank=place) for place, row in enumerate(rows, 1)]
     if len(rows) > 12:
-        copies = [Copy(name, "The sea", f"A twin of the fourth, {name}", 1.0) for name in TWINS]
+        copies = [Copy(name, "The sea", f"A twin of the fourth, {name}", 1.0, arm="prose/raw") for name in TWINS]
         rows[3] = replace(rows[3], copies=tuple(copies))
         rows[6] = replace(rows[6], flags=("degenerate",))
         rows[11] = replace(rows[11], flags=("short", "truncated"))

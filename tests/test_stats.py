@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from blackbox_diff.analysis.analyse import analyse
-from blackbox_diff.analysis.verdict import null_p_value, ratio_interval
+from blackbox_diff.analysis.intervals import null_p_value, ratio_interval
 from blackbox_diff.errors import InputError
 from tests.scored import REFERENCE, run, scored
 
@@ -67,6 +67,18 @@ def test_arms_are_counted_apart() -> None:
     assert (chat.name, chat.scored, chat.refused) == ("prose/chat", 6, 1)
     assert (raw.name, raw.scored, raw.refused) == ("prose/raw", 4, 0)
     assert (chat.mean_gap, raw.mean_gap) == pytest.approx((2.0, 1.0))
+
+
+def test_an_arm_counts_what_was_folded_into_a_row_of_another_arm() -> None:
+    same = " the old tide clock of the harbour runs backwards again"
+    rows = [
+        scored(0, same, 3.0),
+        scored(1, same, 1.0, framing="chat"),
+        scored(2, " quite another", 2.0, framing="chat"),
+    ]
+    chat, raw = analyse(rows, [], REFERENCE).arms
+    assert (chat.scored, chat.mean_gap) == (2, pytest.approx(1.5))
+    assert raw.mean_gap == pytest.approx(3.0)
 
 
 def test_another_metric_changes_the_order_and_not_the_verdict() -> None:

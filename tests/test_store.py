@@ -84,9 +84,9 @@ async def test_calls_that_cost_less_than_reserved_do_not_lower_later_reservation
         assert store.spent("target").excess_input == 0
 
 
-async def test_what_is_decided_stays_but_unpaid_can_still_be_bought(tmp_path: Path) -> None:
+async def test_what_is_decided_stays_but_what_failed_can_still_be_bought(tmp_path: Path) -> None:
     with Store.create(tmp_path, {}) as store:
-        await store.put_completion(SAMPLE, "target", Lost("unpaid", "cap"), None)
+        await store.put_completion(SAMPLE, "target", Lost("timeout", "no answer"), None)
         assert store.outcome(SAMPLE.id, "target") is None
         await store.put_completion(SAMPLE, "target", COMPLETION, None)
         await store.put_completion(SAMPLE, "target", Refusal("late", "no"), None)

@@ -9,19 +9,13 @@ from numpy.typing import NDArray
 
 from blackbox_diff.analysis.bank import Bank, strengths
 from blackbox_diff.analysis.bank import standings as compared
+from blackbox_diff.analysis.intervals import ratio_interval, top_mean, top_stability
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import promoted_words
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
-from blackbox_diff.analysis.verdict import (
-    decide,
-    ratio_interval,
-    split,
-    top_mean,
-    top_stability,
-    with_promoted,
-)
+from blackbox_diff.analysis.verdict import decide, split, with_promoted
 from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Promoted, Ranked, Standing, Theme
 from blackbox_diff.records import Listed, ScoredCompletion
 
@@ -146,20 +140,24 @@ def _arms(
     lost: Mapping[str, tuple[int, int, int]],
 ) -> tuple[ArmSummary, ...]:
     scored: dict[str, int] = dict.fromkeys(lost, 0)
-    for row in target:
-        scored[row.sample.arm.name] = scored.get(row.sample.arm.name, 0) + (reference in row.scores)
-    rows: dict[str, list[Ranked]] = {name: [] for name in scored}
-    for ranked in ranking:
-        rows[f"{ranked.source}/{ranked.framing}"].append(ranked)
+    for each in target:
+        scored[each.sample.arm.name] = scored.get(each.sample.arm.name, 0) + (reference in each.scores)
+    gaps: dict[str, list[float | None]] = {name: [] for name in scored}
+    scores: dict[str, list[float | None]] = {name: [] for name in scored}
+    for row in ranking:
+        arm = f"{row.source}/{row.framing}"
+        gaps[arm].append(row.metrics["gap_nats_per_token"])
+        scores[arm].append(None if "degenerate" in row.flags else row.metrics["score"])
+        for copy in row.copies:
+            gaps[copy.arm].append(copy.gap)
+            scores[copy.arm].append(copy.score)
     return tuple(
         ArmSummary(
             name,
             scored[name],
             *lost.get(name, (0, 0, 0)),
-            mean_gap=_mean([row.metrics["gap_nats_per_token"] for row in rows[name]]),
-            top_score=max(
-                (_score(row) for row in _sound(rows[name]) if row.metrics["score"] is not None), default=None
-            ),
+            mean_gap=_mean(gaps[name]),
+            top_score=max((score for score in scores[name] if score is not None), default=None),
         )
         for name in sorted(scored)
     )

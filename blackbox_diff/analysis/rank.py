@@ -10,12 +10,12 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from blackbox_diff.analysis.duplicates import leaders
 from blackbox_diff.analysis.metrics import NAMES as OWN
 from blackbox_diff.analysis.metrics import Measures, measure
 from blackbox_diff.analysis.scores import COLUMNS, Bulk, aligned, pooled_score, pooled_words
-from blackbox_diff.analysis.words import WORD, Words, mix
+from blackbox_diff.analysis.words import WORD, Words
 from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Copy, Ranked
 from blackbox_diff.records import ScoredCompletion
@@ -25,7 +25,6 @@ DEFAULT = "pooled_score"  # why: docs/benchmark.md
 
 SHORT_TOKENS = 10
 LOW_COVERAGE = 0.8
-DUPLICATE_JACCARD = 0.6  # of word trigrams
 LOOP_GRAM = 8  # characters
 LOOP_DISTINCT = 0.5
 LOOP_LEAST = 32  # characters below which nothing is called a loop
@@ -62,14 +61,23 @@ def rank(
     undefined = np.isnan(values)
     # Rows are in order of id and the sort is stable, so ties go by id.
     order = np.lexsort((-np.where(undefined, 0.0, values), undefined, degenerate))
-    leaders = _leaders(words, order)
+    leader = leaders(words, order)
     followers: dict[int, list[Copy]] = {}
     for k in order.tolist():
-        if leaders[k] != k:
+        if leader[k] != k:
             value = 0.0 if undefined[k] else float(values[k])
-            copy = Copy(rows[k].sample.id, rows[k].sample.prefill, texts[k], value)
-            followers.setdefault(leaders[k], []).append(copy)
-    kept = [k for k in order.tolist() if leaders[k] == k]
+            own = measures.of(k)
+            copy = Copy(
+                rows[k].sample.id,
+                rows[k].sample.prefill,
+                texts[k],
+                value,
+                arm=rows[k].sample.arm.name,
+                gap=own["gap_nats_per_token"],
+                score=None if degenerate[k] else own["score"],
+            )
+            followers.setdefault(leader[k], []).append(copy)
+    kept = [k for k in order.tolist() if leader[k] == k]
     shown = len(kept) if with_segments is None else with_segments
     names = list(words.vocabulary)
     return tuple(
@@ -124,46 +132,3 @@ def _flags(row: ScoredCompletion, measures: Measures, k: int, degenerate: bool) 
         "low_coverage": not coverage >= LOW_COVERAGE,
     }
     return tuple(name for name, holds in found.items() if holds)
-
-
-def _leaders(words: Words, order: NDArray[np.int64]) -> list[int]:
-    """For each text the first one in `order` that it nearly duplicates; itself where it is the first.
-
-    Candidates come from 8 bands of 2 minimum hashes (at a Jaccard of 0.6 about 97% meet), and each is
-    then checked exactly. Texts of fewer than three words are compared whole.
-    """
-    at, hashes = words.grams(3)
-    rows = words.rows[at] if at.size else np.empty(0, dtype=np.int64)
-    bounds = np.searchsorted(rows, np.arange(len(words) + 1)).tolist()
-    have = np.flatnonzero(np.diff(bounds)) if len(words) else np.empty(0, dtype=np.int64)
-    bands = np.zeros((len(words), 8), dtype=np.uint64)
-    for band in range(8 if have.size else 0):
-        starts = np.asarray(bounds)[have]
-        for k in (0, 1):
-            lowest = np.minimum.reduceat(mix(hashes ^ np.uint64(0x51ED27 * (2 * band + k + 1))), starts)
-            bands[have, band] = mix(bands[have, band] ^ lowest + np.uint64(k))
-    keys = bands.tolist()
-    grams: dict[int, frozenset[int]] = {}
-    buckets: list[dict[int, int]] = [{} for _ in range(8)]
-    whole: dict[tuple[int, ...], int] = {}
-    leaders = list(range(len(words)))
-    for row in order.tolist():
-        if bounds[row] == bounds[row + 1]:
-            text = tuple(words.flat[words.offsets[row] : words.offsets[row + 1]].tolist())
-            leaders[row] = whole.setdefault(text, row) if text else row
-            continue
-        own: frozenset[int] | None = None
-        for candidate in dict.fromkeys(
-            bucket[key] for bucket, key in zip(buckets, keys[row], strict=True) if key in bucket
-        ):
-            own = own or frozenset(hashes[bounds[row] : bounds[row + 1]].tolist())
-            if candidate not in grams:
-                grams[candidate] = frozenset(hashes[bounds[candidate] : bounds[candidate + 1]].tolist())
-            both = len(own & grams[candidate])
-            if both >= DUPLICATE_JACCARD * (len(own) + len(grams[candidate]) - both):
-                leaders[row] = candidate
-                break
-        else:
-            for bucket, key in zip(buckets, keys[row], strict=True):
-                bucket.setdefault(key, row)
-    return leaders

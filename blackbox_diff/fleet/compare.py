@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from blackbox_diff.analysis.changes import WordTest, shift_p_value, word_changes
+from blackbox_diff.analysis.intervals import ratio_interval
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
-from blackbox_diff.analysis.verdict import ratio_interval
 from blackbox_diff.analysis.words import spans
 from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Interval, Ranked, Theme

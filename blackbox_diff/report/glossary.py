@@ -136,7 +136,10 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "undecided": ("undecided", "Too few completions, no control, or content that recurs only weakly."),
     "refused": ("refused", "A reply came, but could not be used; the reason is counted."),
     "failed": ("failed", "No usable reply came within the retries; the reason is counted."),
-    "unpaid": ("unpaid", "Planned, and not bought because a cap was reached."),
+    "unpaid": (
+        "unpaid",
+        "Planned, and not bought: the run stopped first, at a cap, on Ctrl-C, or because it was enough.",
+    ),
 }
 
 

@@ -108,7 +108,8 @@ def outcomes(summary: RunSummary) -> str:
     for name, reasons in (("refused", summary.refused), ("failed", summary.failed)):
         why = ", ".join(f"{visible(reason)} {count:,}" for reason, count in reasons.items() if count)
         parts.append(f"{sum(reasons.values()):,} {name}" + (f" ({why})" if why else ""))
-    parts.append(f"{summary.unpaid:,} unpaid")
+    planned = f" of {summary.completions + summary.unpaid:,} planned" if summary.unpaid else ""
+    parts.append(f"{summary.unpaid:,} unpaid{planned}")
     return ", ".join(parts)
 
 

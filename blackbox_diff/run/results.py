@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.bank import Bank
@@ -16,8 +16,9 @@ from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import mass, validation
 from blackbox_diff.errors import InputError, RunFileError
 from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Validation
+from blackbox_diff.prefills.plan import shares
 from blackbox_diff.probing.drift import sentences
-from blackbox_diff.records import Completion, ScoredCompletion
+from blackbox_diff.records import Completion, Framing, ScoredCompletion
 from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.runfile.store import Store
 
@@ -173,11 +174,23 @@ def choose_reference(known: list[str], wanted: str | None, run: str) -> str:
 
 
 def arm_losses(store: Store) -> dict[str, tuple[int, int, int]]:
-    """Arm name -> (refused, failed, unpaid) samples; every arm that was tried is there."""
+    """Arm name -> (refused, failed, unpaid) samples; every arm that was tried or named beforehand is there."""
     found: dict[str, Counter[str]] = {}
     for (source, framing, outcome, _), number in store.counts(TARGET).items():
         found.setdefault(f"{source}/{framing}", Counter())[outcome] += number
-    return {arm: (each["refused"], each["failed"], each["unpaid"]) for arm, each in found.items()}
+    planned = _planned(store.config, found)
+    return {
+        arm: (each["refused"], each["failed"], max(0, planned.get(arm, 0) - each.total()))
+        for arm, each in {**{arm: Counter[str]() for arm in planned}, **found}.items()
+    }
+
+
+def _planned(config: AuditConfig, tried: Collection[str]) -> dict[str, int]:
+    """Arm name -> its share of the completions; empty for an adaptive run: its arms have no shares."""
+    arms = config.arms(config.framing or get_args(Framing))
+    if not config.framing:  # then the endpoint decided which there are
+        arms = tuple(arm for arm in arms if arm.name in tried)
+    return {} if config.adaptive or not arms else {a.name: n for a, n in shares(config.completions, arms).items()}
 
 
 def summarise(store: Store, name: str, scored: int) -> RunSummary:
@@ -198,11 +211,11 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         created=manifest.created,
         stopped_because=state.stopped_because or UNFINISHED,
         calls=spent.calls,
-        completions=sum(outcomes.values()) - outcomes["unpaid"],
+        completions=outcomes.total(),
         scored=scored,
         refused=dict(reasons["refused"]),
         failed=dict(reasons["failed"]),
-        unpaid=outcomes["unpaid"],
+        unpaid=max(0, config.completions - outcomes.total()),
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
         cost_usd=spent.usd,

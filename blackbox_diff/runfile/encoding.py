@@ -27,8 +27,6 @@ from blackbox_diff.records import (
     Usage,
 )
 
-UNPAID = "unpaid"  # the reason of a Lost that no call was made for
-
 COMPLETION_COLUMNS = (
     "sample_id, origin, source, framing, prefill, seed, outcome, call_id, reason, advice, "
     "text, ends, logprobs, ids, prompt_ids, extra"
@@ -187,7 +185,7 @@ def score_row(
 def _not_used(outcome: Refusal | Lost, call_id: int | None) -> Row:
     if isinstance(outcome, Refusal):
         return ("refused", call_id, outcome.reason, outcome.advice)
-    return ("unpaid" if outcome.reason == UNPAID else "failed", call_id, outcome.reason, outcome.detail)
+    return ("failed", call_id, outcome.reason, outcome.detail)
 
 
 @reading("sample")

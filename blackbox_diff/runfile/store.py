@@ -177,7 +177,7 @@ class Store(Rows):
     async def put_completion(
         self, sample: Sample, origin: str, outcome: Completion | Refusal | Lost, call_id: int | None
     ) -> None:
-        """Decide a sample. What was decided stays, except that unpaid and failed may become something else."""
+        """Decide a sample. What was decided stays, except that failed may become something else."""
         await self._writing().write(
             lambda: [
                 (sql.PUT_COMPLETION, encoding.completion_row(sample, origin, outcome, call_id)),
