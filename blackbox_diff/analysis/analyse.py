@@ -96,7 +96,7 @@ def _standings(
 
 
 def _sound(rows: Sequence[Ranked]) -> list[Ranked]:
-    """Rows that are no loops: those say how well a model predicts a loop, the target's as the control's."""
+    """Rows without degenerate loops: the score of a loop says how well a model predicts repetition."""
     return [row for row in rows if "degenerate" not in row.flags]
 
 

@@ -16,7 +16,7 @@ import simplemma
 import stop_words
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.words import Words, is_unspaced
+from blackbox_diff.analysis.words import Words, is_unspaced, words_of
 
 # Pronouns, articles, prepositions, auxiliaries and their contractions. Negations say something and are left out.
 ENGLISH = frozenset(
@@ -59,6 +59,11 @@ def lexicon(words: Words) -> Lexicon:
 def function_words(code: str) -> frozenset[str]:
     """The function words of a language, by its ISO 639-1 code."""
     return ENGLISH if code == "en" else frozenset(map(plain, stop_words.get_stop_words(code)))
+
+
+def content_words(text: str) -> frozenset[str]:
+    """The words of a text that say something by themselves: all but English function words."""
+    return frozenset(words_of(text)) - ENGLISH
 
 
 def plain(word: str) -> str:

@@ -25,7 +25,7 @@ from blackbox_diff.analysis.lexicon import lexicon
 from blackbox_diff.analysis.words import Words, is_unspaced, places
 
 LONGEST = 5  # words in a phrase
-LEAST_PREFILLS = 3
+LEAST_PREFILLS = 3  # unrelated prefills that recurring content must come from
 LEAST_RATIO = 2.0  # times commoner in the target than in a background, at the least likely
 MOST = 800  # phrases
 MOST_NATS = 8.0  # per word of a phrase, so that one freak completion can't carry a theme

@@ -1,8 +1,7 @@
-"""What a word's gap is after other prefills: text that recurs with a high gap is no accident of one completion.
+"""A word's gap in the completions of other prefills, because what was trained in recurs and accidents do not.
 
-A reference of another family finds much of the target's text unlikely for reasons of its own, each in one place.
-What was trained in comes back. So every word is given the gap that the same word, or pair of words, has in the
-completions of other prefills:
+A reference of another family finds many of the target's words unlikely, each in one completion. A trained-in name
+is unlikely in many. So every word gets the gap, in nats, that it or its pair of words has after other prefills:
 
     m(gram, prefill)  mean gap per word of the gram in that prefill's completions, less the mean of its arm
     pooled(word)      the highest, over its grams, of   sum of m over the other prefills / (their number + 2)

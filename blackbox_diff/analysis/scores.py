@@ -1,16 +1,20 @@
-"""Scores that look at the whole run, or at no reference: each is a column over all completions, NaN undefined.
+"""Scores of a completion that need more than its own gap: the rest of the run, several references, or no model.
 
-    pooled_score        score, where the gap is that of the completion plus twice what its words and pairs of
-                        words show after other prefills (pooling.py): recurring content counts more. The default
-    z_score             score, less its arm's median, in units of its arm's spread: for arms whose gaps differ
-                        because the two models differ there, and not because of what was trained
-    residual_score      what is left of the gap after a robust line per arm, reference on target nats per byte:
-                        for a reference that finds all text of a kind harder, in proportion to how hard it is
-    mean_of_references  mean over the run's references of their z_scores
-    min_of_references   the least of them: unlikely under every reference
-    zlib_gap            like score, with what zlib needs for the text in the place of a reference
-    recurrence          mean over words of log2(prefills whose completions hold the same three words in a row),
-                        shrunk by length: no reference at all
+Each is a column over all completions; NaN where it is undefined. With T, n, R and B as in metrics.py (logprob sums
+in nats, target tokens and bytes of the compared segments):
+
+    pooled_score        ((T - R) + 2 * sum of pooled(word)) / (n + 20), nats per token. pooled(word) is the word's
+                        gap after other prefills (pooling.py): recurring content counts more. The default
+    z_score             (score - median of the arm) / (1.4826 * median absolute deviation of the arm), no unit: for
+                        arms whose gaps differ because the two models differ there, and not because of training
+    residual_score      r * B / (n + 20), nats per token; r is what is left of -R/B, nats per byte, after a line in
+                        -T/B fitted to the arm (Huber 1964): for a reference that finds a kind of text harder
+    mean_of_references  mean over the run's references of their z_scores, no unit
+    min_of_references   the least of those z_scores: unlikely under every reference
+    zlib_gap            (bits of the zlib-compressed text * ln 2 + T) / (n + 20), nats per token: compression in
+                        the place of a reference (Carlini et al. 2021)
+    recurrence          sum over words of log2(prefills whose completions hold the same three words in a row), over
+                        (words + 20), bits per word: no model at all
 
 All of them can be asked for by name; docs/benchmark.md compares them.
 """
@@ -31,8 +35,8 @@ from blackbox_diff.records import ScoredCompletion
 
 LEAST_ROWS = 20  # an arm with fewer has no spread of its own, and is standardised with the whole run
 HUBER = 1.345  # in units of the residuals' spread; 95% efficient where they are normal
-ROUNDS = 20
-RUN = 3  # words
+FITS = 20  # reweighted least squares fits of a line
+GRAM_WORDS = 3  # of `recurrence`
 POOLED = 2.0  # times what other prefills show, beside a completion's own gap
 
 
@@ -95,7 +99,7 @@ def residuals(x: Floats, y: Floats, groups: Ints) -> Floats:
         design = np.stack([np.ones(at.sum()), x[at]], axis=1)
         weights = np.ones(at.sum())
         left = y[at] - np.median(y[at])
-        for _ in range(ROUNDS):
+        for _ in range(FITS):
             root = np.sqrt(weights)
             line = np.linalg.lstsq(design * root[:, None], y[at] * root, rcond=None)[0]
             left = y[at] - design @ line
@@ -173,7 +177,7 @@ def zlib_gap(bulk: Bulk) -> Floats:
 
 def recurrence(bulk: Bulk) -> Floats:
     words = bulk.words
-    at, hashes = words.grams(RUN)
+    at, hashes = words.grams(GRAM_WORDS)
     sizes = np.diff(words.offsets)
     if not at.size:
         return np.zeros(len(bulk.rows))
@@ -183,7 +187,7 @@ def recurrence(bulk: Bulk) -> Floats:
     met = np.unique(np.stack([gram, prefills[rows[at]]]), axis=1)[0]
     spread = np.log2(np.bincount(met, minlength=gram.max() + 1).astype(np.float64))
     best = np.zeros(len(words.flat))
-    for k in range(RUN):
+    for k in range(GRAM_WORDS):
         np.maximum.at(best, at + k, spread[gram])
     totals = np.bincount(rows, weights=best, minlength=len(bulk.rows))
     return np.asarray(totals / (sizes + SHRINK))

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from functools import cache
 
-from blackbox_diff.analysis.verdict import LEAST_PREFILLS, LEAST_ROWS, STRONG
+from blackbox_diff.analysis.phrases import LEAST_PREFILLS
+from blackbox_diff.analysis.verdict import LEAST_ROWS, STRONG
 from blackbox_diff.findings import Sensitivity
 
 POWER = 0.95

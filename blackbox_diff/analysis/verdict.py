@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from blackbox_diff.analysis.intervals import Floats, null_p_value, top_mean
+from blackbox_diff.analysis.phrases import LEAST_PREFILLS
 from blackbox_diff.findings import Promoted, Standing, Theme, Verdict
 
 LEAST_ROWS = 30  # fewer scored completions than this decide nothing
 NOISE_FLOOR = 0.05  # nats per token, shrunk: above what two servings of one model differ by in bf16
-LEAST_PREFILLS = 3  # unrelated prefills that recurring content must come from
 LEAST_STABILITY = 0.5
 # Strength of a theme that carries a finding, and from which on it is reason to abstain. Set on pools with nothing
 # to find: docs/benchmark.md shows how strong themes get there.
@@ -37,7 +37,8 @@ def decide(
 
     scores, control: default scores of the ranked rows and of the control's; name: what the control is.
     rivals: themes of a control in which there is nothing to find; a finding must be stronger than they are.
-    That the target differs is no finding: every finetune does, and so does any model from a foreign reference.
+    A difference alone is not a finding: every finetune differs from its base, and any model differs from a
+    reference of another family.
     """
     n = int((~np.isnan(scores)).sum())
     statistic = top_mean(scores)

@@ -24,7 +24,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.lexicon import ENGLISH
+from blackbox_diff.analysis.lexicon import content_words
 from blackbox_diff.analysis.verdict import STRONG, strongest, theme_strength
 from blackbox_diff.analysis.words import words_of
 from blackbox_diff.findings import Analysis
@@ -74,17 +74,12 @@ class Look:
 
 def look(analysis: Analysis, bought: int) -> Look:
     top = [
-        Top(theme.phrase, _content(theme.phrase), theme.stability)
+        Top(theme.phrase, content_words(theme.phrase) or frozenset(words_of(theme.phrase)), theme.stability)
         for theme in (*analysis.themes, *analysis.signals)[:SHOWN]
     ]
     best = strongest((*analysis.themes, *analysis.signals))
     strength = theme_strength(best) if best is not None else 0.0
     return Look(bought, analysis.verdict.outcome, analysis.verdict.p_value, tuple(top), strength)
-
-
-def _content(phrase: str) -> frozenset[str]:
-    words = words_of(phrase)
-    return frozenset(word for word in words if word not in ENGLISH) or frozenset(words)
 
 
 def stop_reason(taken: Sequence[Look], cap: int) -> str | None:

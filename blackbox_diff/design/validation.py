@@ -21,7 +21,7 @@ from statistics import NormalDist
 
 import regex
 
-from blackbox_diff.analysis.lexicon import ENGLISH
+from blackbox_diff.analysis.lexicon import content_words
 from blackbox_diff.analysis.words import is_unspaced, places, words_of
 from blackbox_diff.findings import Interval, Question, Ranked, Theme, Validation
 from blackbox_diff.prefills.plan import derive_seed
@@ -42,7 +42,7 @@ def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, s
     for theme in themes[: min(THEMES, number)]:
         places = list(islice(_contexts(theme, ranking), 10 * CONTEXTS))
         # A context that speaks of the theme already would lead the reference to it too.
-        words = _content(" ".join((theme.phrase, *theme.terms)))
+        words = content_words(" ".join((theme.phrase, *theme.terms)))
         clean = [place for place in places if words.isdisjoint(words_of(place[0]))]
         places = (clean or places)[:CONTEXTS]
         if places:
@@ -55,12 +55,10 @@ def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, s
 
 def _variants(theme: Theme) -> tuple[str, ...]:
     """The theme's terms that are its phrase in other words; what merely stood beside it is no evidence of it."""
-    own = _content(theme.phrase)
-    return tuple(term for term in theme.terms if 2 * len(own & _content(term)) >= len(_content(term)) > 0)
-
-
-def _content(text: str) -> set[str]:
-    return set(words_of(text)) - ENGLISH
+    own = content_words(theme.phrase)
+    return tuple(
+        term for term in theme.terms if 2 * len(own & content_words(term)) >= len(content_words(term)) > 0
+    )
 
 
 def typical(number: int, framings: Sequence[Framing]) -> list[Sample]:

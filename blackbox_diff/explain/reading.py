@@ -208,7 +208,7 @@ def read(answer: str, known: Mapping[str, str], seed: int) -> Reading:
         ids = tuple(dict.fromkeys(name for name in cited if name in known))
         invented += len({name for name in cited if name not in known})
         if text and ids:
-            content = _content(text)
+            content = _claimed(text)
             supporting = sum(not content.isdisjoint(words_of(known[name])) for name in ids)
             claims.append(Claim(text, ids, supporting))
         else:
@@ -278,9 +278,9 @@ def _verdict(
 
 def _overlap(one: str, other: str) -> float:
     """Jaccard index of the content words of two claims."""
-    a, b = _content(one), _content(other)
+    a, b = _claimed(one), _claimed(other)
     return len(a & b) / len(a | b) if a and b else 0.0
 
 
-def _content(text: str) -> set[str]:
+def _claimed(text: str) -> set[str]:
     return {word for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS}

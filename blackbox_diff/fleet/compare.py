@@ -36,7 +36,7 @@ from blackbox_diff.sanitize import visible
 
 GAP_LEVEL = 0.02
 LEAST_SHIFT = 0.02  # nats per token: a smaller move of the mean gap is what other hosts of one model differ by
-LEAST_PREFILLS = 10  # shared prefills from which on first tokens say something
+LEAST_SHARED = 10  # shared prefills from which on first tokens say something
 
 
 class _Part(BaseModel):
@@ -170,7 +170,7 @@ def first_tokens(
     shared = sorted(set(old) & set(new))
     found = [distance(old[key], new[key]) for key in shared]
     values = np.asarray([value for value in found if value is not None])
-    if values.size < LEAST_PREFILLS:
+    if values.size < LEAST_SHARED:
         return None, int(values.size)
     return ratio_interval(values, np.ones(values.size), seed=seed), int(values.size)
 

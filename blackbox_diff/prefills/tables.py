@@ -94,7 +94,7 @@ def texts_at(record: Json, field: str) -> list[str]:
     for name in (field,) if isinstance(record, dict) and field in record else field.split("."):
         found = [each[name] for one in found for each in _spread(one) if isinstance(each, dict) and name in each]
     texts = [each for one in found for each in _spread(one)]
-    return [text for one in texts if isinstance(text := _content(one), str)]
+    return [text for one in texts if isinstance(text := _text_of(one), str)]
 
 
 def fields_of(record: Json) -> str:
@@ -105,7 +105,7 @@ def _spread(value: Json) -> list[Json]:
     return value if isinstance(value, list) else [value]
 
 
-def _content(value: Json) -> Json:
+def _text_of(value: Json) -> Json:
     """A message of a conversation as its text."""
     if isinstance(value, dict):
         return next((value[name] for name in ("content", "value", "text") if name in value), None)

@@ -26,7 +26,7 @@ from blackbox_diff.run.collect import TARGET, Collector, Job, Lane
 from blackbox_diff.runfile.store import Store
 
 Work = Callable[[Sequence[Sample], Sequence[Sample]], Awaitable[None]]
-"""Buys and scores samples, and the reference's completions of the second."""
+"""Buys and scores the first samples from the target; the reference completes the second ones itself."""
 
 
 @dataclass(slots=True)

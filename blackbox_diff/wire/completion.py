@@ -124,8 +124,11 @@ def _cut_at_special(found: Fit) -> None:
 
 
 def _before_special(found: Fit) -> int:
-    """How many content entries stand before it. Some servers show it as "", which is also how they show the
-    beginning of a character: but that one ends outside of ASCII."""
+    """How many content entries stand before the first special token.
+
+    Some servers show a special token as "". They show the beginning of a character so, too, but the entry that
+    ends such a character is outside of ASCII.
+    """
     specials = {index for index, kind in found.aside if kind == "special"}
     for place in range(1, len(found.content)):
         if specials.intersection(range(found.content[place - 1] + 1, found.content[place])):
