@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LOCAL := $(VENV)/.local-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo demo-cross test test-slow check format benchmark clean
+.PHONY: demo demo-cross test test-slow check format docs clean
 
 demo: $(LOCAL)  ## audit a finetuned model on this machine
 	$(BIN)/blackbox-diff demo
@@ -28,6 +28,10 @@ check: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/bin/python  ## the documentation as a site in build/site; a warning fails it
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 # The accessibility checker, for one test that is skipped with the reason where npm is missing.
 node_modules/axe-core:
