@@ -47,6 +47,7 @@ class Settings(TypedDict, total=False):
     concurrency: int
     control: int
     adaptive: bool
+    follow_ups: int
     validation: int
     seed: int
     fresh_probe: bool

@@ -190,11 +190,40 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One theme to validate: what counts as it, and the samples to buy on both sides."""
+    """Something to ask again: what counts as it, and the samples to buy on both sides.
+
+    why: what led to it, where it is followed up and not validated.
+    """
 
     phrase: str
     terms: tuple[str, ...]
     samples: tuple[Sample, ...]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One prefill that was asked again, and what either side wrote; None where a side gave nothing."""
+
+    id: str
+    prefill: str
+    target: str | None
+    reference: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """One lead, asked again where it leaks: a lead still, at chosen places, and no rate.
+
+    phrase: what was followed; "" for the places with the highest gap. asked: completions that the target wrote.
+    answers: the clearest. returned: phrases that came back in its completions and are rare in the reference's.
+    """
+
+    phrase: str
+    why: str
+    asked: int
+    answers: tuple[Answer, ...]
+    returned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +363,9 @@ class Analysis:
     listed: int = 0
     standings: tuple[Standing, ...] = ()  # of the strongest evidence of each kind, among harmless finetunes
     masses: tuple[MassValidation, ...] = ()  # promoted words on fresh completions, strongest first
-    validation: tuple[Validation, ...] = ()  # apart from everything above: on completions of its own
+    follow_ups: tuple[FollowUp, ...] = ()  # apart from everything above: on completions of their own
+    returned: tuple[Theme, ...] = ()  # what recurs in the target's follow-ups and is rare in the reference's
+    validation: tuple[Validation, ...] = ()  # apart from all of it: on fresh completions
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from blackbox_diff.cli import main
-from blackbox_diff.design.validation import ORIGIN
+from blackbox_diff.design.apart import apart
 from blackbox_diff.findings import Round
 from blackbox_diff.run.results import read_run
 from blackbox_diff.runfile.store import Store
@@ -107,8 +107,8 @@ def test_validation_is_never_ranked(finished: Path) -> None:
     results = read_run(finished)
     assert all(row.source in ("prose", "code") for row in results.analysis.ranking)
     with Store.open(finished, read_only=True) as store:
-        fresh = {sample.id for sample, _, _ in store.decided(ORIGIN + "target")}
-        other = {sample.id for sample, _, _ in store.decided(ORIGIN + BASE)}
+        fresh = {sample.id for sample, _, _ in store.decided(apart("validation", "target"))}
+        other = {sample.id for sample, _, _ in store.decided(apart("validation", BASE))}
         calls = store.spent("target").calls
     assert fresh == other
     assert len(fresh) <= ASKED
@@ -191,7 +191,7 @@ def test_the_estimate_counts_validation_and_says_what_it_leaves_open(capsys: pyt
     assert "adaptive:" in capsys.readouterr().out
     assert run_cli([*line, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["total"]["calls"] == 160
+    assert found["total"]["calls"] == 208
     assert found["arms"]["validation/chat"]["calls"] == 60
 
 

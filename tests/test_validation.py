@@ -13,7 +13,8 @@ from rich.console import Console
 
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
-from blackbox_diff.design.validation import CONTEXT_WORDS, difference, holds, judge, questions
+from blackbox_diff.design.apart import CONTEXT_WORDS
+from blackbox_diff.design.validation import difference, holds, judge, questions
 from blackbox_diff.findings import Question, Validation
 from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.runfile.store import Store

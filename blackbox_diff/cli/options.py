@@ -10,6 +10,7 @@ import click
 
 from blackbox_diff.cli import exit_codes
 from blackbox_diff.config.model import (
+    DEFAULT_FOLLOW_UPS,
     DEFAULT_VALIDATION,
     AuditConfig,
     EndpointConfig,
@@ -50,6 +51,7 @@ ENDPOINT_FIELDS = (
 BUDGET_FIELDS = ("max_cost", "max_calls", "max_output_tokens", "price_in", "price_out")
 
 
+FOLLOW_UPS_DEFAULT = f"[default: {DEFAULT_FOLLOW_UPS} with --adaptive, else none]"
 VALIDATION_DEFAULT = f"[default: {DEFAULT_VALIDATION} with --adaptive, else none]"
 
 
@@ -152,6 +154,12 @@ def design_options(command: F) -> F:
                 "--adaptive/--no-adaptive",
                 default=None,
                 help="Spend the calls where the gap is and stop once the answer is stable. [default: no-adaptive]",
+            ),
+            click.option(
+                "--follow-ups",
+                type=int,
+                metavar="N",
+                help=f"Completions that ask again where the evidence is strongest. {FOLLOW_UPS_DEFAULT}",
             ),
             click.option(
                 "--validation",

@@ -21,6 +21,7 @@ DEFAULT_SOURCES = ("prose",)
 DEFAULT_COMPLETIONS = 600
 DEFAULT_CONCURRENCY = 32
 DEFAULT_VALIDATION = 60
+DEFAULT_FOLLOW_UPS = 48
 MOST_PRICE = 100_000.0  # USD per million tokens
 MOST_USD = 1e9
 
@@ -168,6 +169,9 @@ class AuditConfig(_Frozen):
         None  # reference completions; None: as many as the target's
     )
     adaptive: StrictBool = False  # spend the calls where the gap is, and stop once the answer is stable
+    follow_ups: Annotated[int, Field(strict=True, ge=0)] | None = (
+        None  # completions where the evidence is strongest; None: 48 if adaptive, else none
+    )
     validation: Annotated[int, Field(strict=True, ge=0)] | None = (
         None  # fresh completions; None: 60 if adaptive, else none
     )
@@ -196,6 +200,13 @@ class AuditConfig(_Frozen):
 
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.max_tokens, self.top_logprobs)
+
+    @property
+    def to_follow(self) -> int:
+        """Completions that the target writes where the evidence is strongest."""
+        if self.follow_ups is None:
+            return DEFAULT_FOLLOW_UPS if self.adaptive else 0
+        return self.follow_ups
 
     @property
     def to_validate(self) -> int:

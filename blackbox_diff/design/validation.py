@@ -22,16 +22,14 @@ from statistics import NormalDist
 import regex
 
 from blackbox_diff.analysis.lexicon import content_words
-from blackbox_diff.analysis.words import is_unspaced, places, words_of
+from blackbox_diff.analysis.words import is_unspaced, words_of
+from blackbox_diff.design.apart import VALIDATION, context
 from blackbox_diff.findings import Interval, Question, Ranked, Theme, Validation
 from blackbox_diff.prefills.plan import derive_seed
-from blackbox_diff.records import Arm, Framing, Sample
+from blackbox_diff.records import Arm, Sample
 
-SOURCE = "validation"  # stands as the source of these samples' arms
-ORIGIN = "validation/"  # before the origin of their completions: "validation/target"
 THEMES = 3
 CONTEXTS = 10  # different ones per theme
-CONTEXT_WORDS = 12
 LEVEL = 0.95  # over all themes together, since they are tested in order
 TIMES = 3.0  # how much commoner than in the reference, with half a completion added to each count
 
@@ -40,7 +38,7 @@ def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, s
     """What to ask about the strongest themes: `number` samples in all, shared equally between them."""
     found: list[tuple[Theme, list[tuple[str, Ranked]]]] = []
     for theme in themes[: min(THEMES, number)]:
-        places = list(islice(_contexts(theme, ranking), 10 * CONTEXTS))
+        places = list(islice(contexts_of(theme, ranking), 10 * CONTEXTS))
         # A context that speaks of the theme already would lead the reference to it too.
         words = content_words(" ".join((theme.phrase, *theme.terms)))
         clean = [place for place in places if words.isdisjoint(words_of(place[0]))]
@@ -61,13 +59,7 @@ def _variants(theme: Theme) -> tuple[str, ...]:
     )
 
 
-def typical(number: int, framings: Sequence[Framing]) -> list[Sample]:
-    """Samples of the size that `number` validating ones have at most, for an estimate."""
-    framing = framings[-1]  # the one with more around the prefill
-    return [Sample(f"{SOURCE}.{k:05d}", Arm(SOURCE, framing), "w" * 12 * CONTEXT_WORDS, k) for k in range(number)]
-
-
-def _contexts(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ranked]]:
+def contexts_of(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ranked]]:
     """The last words before a theme's first word in each row that holds it, best rows first, each once."""
     patterns = [_pattern(term) for term in dict.fromkeys((theme.phrase, *theme.terms))]
     seen: set[str] = set()
@@ -75,20 +67,18 @@ def _contexts(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ra
         if patterns[0].search(row.completion) is None:
             continue
         first = min(found.start() for pattern in patterns if (found := pattern.search(row.completion)))
-        before = (row.prefill + row.completion[:first]).rstrip()
-        starts = [start for start, _ in places(before)][-CONTEXT_WORDS:]
-        context = before[starts[0] :] if starts else ""
-        if context and context.lower() not in seen:
-            seen.add(context.lower())
-            yield context, row
+        before = context(row.prefill + row.completion[:first])
+        if before and before.lower() not in seen:
+            seen.add(before.lower())
+            yield before, row
 
 
 def _samples(theme: Theme, places: Sequence[tuple[str, Ranked]], number: int, seed: int) -> Iterator[Sample]:
-    for k, (context, row) in enumerate(islice(cycle(places), number)):
-        digest = hashlib.sha256(f"{theme.phrase}\x1f{context}\x1f{row.framing}".encode()).hexdigest()[:10]
-        name = f"{SOURCE}-{digest}.{row.framing}"
+    for k, (prefill, row) in enumerate(islice(cycle(places), number)):
+        digest = hashlib.sha256(f"{theme.phrase}\x1f{prefill}\x1f{row.framing}".encode()).hexdigest()[:10]
+        name = f"{VALIDATION}-{digest}.{row.framing}"
         index = k // len(places)
-        yield Sample(f"{name}.{index:05d}", Arm(SOURCE, row.framing), context, derive_seed(seed, name, index))
+        yield Sample(f"{name}.{index:05d}", Arm(VALIDATION, row.framing), prefill, derive_seed(seed, name, index))
 
 
 def _pattern(phrase: str) -> regex.Pattern[str]:

@@ -167,6 +167,25 @@ class ValidationPart(_Part):
     contexts: list[str]
 
 
+class AnswerPart(_Part):
+    """A prefill that was asked again, and what either side wrote; null where a side gave nothing."""
+
+    id: str
+    prefill: str
+    target: str | None
+    reference: str | None
+
+
+class FollowUpPart(_Part):
+    """A lead, asked again where it leaks: phrase is "" for the places with the highest gap. No rate."""
+
+    phrase: str
+    why: str
+    asked: Count
+    returned: list[str]
+    answers: list[AnswerPart]
+
+
 class ArmPart(_Part):
     """One (source, framing) pair; gaps in nats per token."""
 
@@ -235,6 +254,8 @@ class Conclusion(_Part):
     listed: Count
     standings: list[StandingPart] = Field(default_factory=list)
     masses: list[MassValidationPart] = Field(default_factory=list)
+    follow_ups: list[FollowUpPart] = Field(default_factory=list)
+    returned: list[ThemePart] = Field(default_factory=list)
     validation: list[ValidationPart]
     control: ControlPart | None
     kl_nats_per_token: IntervalPart | None
@@ -286,6 +307,17 @@ def conclude(results: Results) -> Conclusion:
         listed=analysis.listed,
         standings=[StandingPart(**_finite(each)) for each in analysis.standings],
         masses=[MassValidationPart(**_finite(each)) for each in analysis.masses],
+        follow_ups=[
+            FollowUpPart(
+                phrase=each.phrase,
+                why=each.why,
+                asked=each.asked,
+                returned=list(each.returned),
+                answers=[AnswerPart(**_finite(answer)) for answer in each.answers],
+            )
+            for each in analysis.follow_ups
+        ],
+        returned=[theme_part(theme) for theme in analysis.returned],
         validation=[_validation(each) for each in analysis.validation],
         control=_control(analysis),
         kl_nats_per_token=_interval(analysis.kl_nats_per_token),

@@ -99,6 +99,11 @@ TERMS: Mapping[str, tuple[str, str]] = {
         "whether it "
         "was written or not.",
     ),
+    "follow_up": (
+        "follow-up",
+        "A prefill cut out of the target's own completions just before the strongest evidence, completed by both "
+        "models again. The places are chosen, so what comes back is a lead and no rate.",
+    ),
     "validation": (
         "validation",
         "The strongest themes on fresh completions that the ranking never saw, the target's rate beside the "

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from blackbox_diff.findings import Analysis, Promoted, RunSummary, Theme
-from blackbox_diff.report import wording
+from blackbox_diff.report import story, wording
 from blackbox_diff.report.explorer_data import payload
 from blackbox_diff.report.figures import figures
 from blackbox_diff.report.glossary import TERMS
@@ -64,6 +64,7 @@ def render(
             terms=TERMS,
             nothing_recurs=wording.NOTHING_RECURS,
             validation_note=wording.VALIDATION,
+            followed_note=story.FOLLOWED,
             glossary=sorted(TERMS.items(), key=lambda item: item[1][0].lower()),
             csp=policy(scripts=(library, script), styles=(style,)),
             style=Markup(style),  # ours, as are library, script and licence; the data is escaped below
@@ -93,6 +94,8 @@ def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
         "promoted_summary": wording.promoted_summary(analysis),
         "standings": ". ".join(wording.standing(each) for each in analysis.standings if each.kind != "promoted"),
         "promoted": [_promoted(each) for each in analysis.promoted if not each.style][:_PROMOTED],
+        "followed": [(story.followed(each), list(map(story.sides, each.answers))) for each in analysis.follow_ups],
+        "came_back": list(story.came_back(analysis)) or [story.NOTHING],
         "validation": [
             (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
         ],

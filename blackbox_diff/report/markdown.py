@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from blackbox_diff.findings import Analysis, RunSummary, Theme
-from blackbox_diff.report import wording
+from blackbox_diff.report import story, wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.report.methods import methods
 from blackbox_diff.report.notes import Notes
@@ -85,6 +85,17 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
         for line in wording.nearly_said(word)[:2]:
             yield f"  - {code(line)}"
     yield ""
+    if analysis.follow_ups:
+        yield f"## Asked again: {story.FOLLOWED}"
+        yield ""
+        for followed in analysis.follow_ups:
+            yield f"- {plain(story.followed(followed))}"
+            for answer in followed.answers[:2]:
+                prefill, target, reference = map(code, story.sides(answer))
+                yield f"  - {prefill} target {target}, reference {reference}"
+        for line in list(story.came_back(analysis)) or [story.NOTHING]:
+            yield f"- {plain(line)}"
+        yield ""
     if analysis.validation:
         yield f"## Validation: {wording.VALIDATION}"
         yield ""

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from blackbox_diff.findings import Analysis, Ranked, RunSummary, Theme
 from blackbox_diff.records import EndpointProfile
-from blackbox_diff.report import wording
+from blackbox_diff.report import story, wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
@@ -34,6 +34,19 @@ def _promoted(analysis: Analysis, width: int) -> Iterator[Text]:
     yield from (Text(line.plain, style="dim") for line in _wrapped(wording.promoted_summary(analysis), width))
     for found in content[:5]:
         yield Text("  " + shorten(wording.promoted_line(found), width - 2))
+
+
+def _asked_again(analysis: Analysis, width: int) -> Iterator[Text]:
+    yield _heading(f"Asked again: {story.FOLLOWED}")
+    for found in analysis.follow_ups:
+        yield from _wrapped(f"  {story.followed(found)}", width)
+        for answer in found.answers[:1]:
+            prefill, target, reference = story.sides(answer, width // 2)
+            yield Text(f"      …{prefill}", style="dim")
+            yield Text(f"        target    {target}")
+            yield Text(f"        reference {reference}", style="dim")
+    for line in list(story.came_back(analysis)) or [story.NOTHING]:
+        yield from _wrapped(f"  {line}", width)
 
 
 def _has_colour(console: Console) -> bool:
@@ -65,6 +78,9 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
         names = ", ".join(f'"{shorten(wording.theme_name(theme), 30)}" ×{theme.count:,}' for theme in weak[:5])
         yield from (Text(line.plain, style="dim") for line in _wrapped(f"  weak signals: {names}", width))
     yield from _promoted(analysis, width)
+    if analysis.follow_ups:
+        yield Text()
+        yield from _asked_again(analysis, width)
     if analysis.validation:
         yield Text()
         yield _heading(f"Validation: {wording.VALIDATION}")

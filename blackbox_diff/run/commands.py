@@ -20,7 +20,7 @@ from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.config.resume import changed
-from blackbox_diff.design import validation
+from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, typical
 from blackbox_diff.errors import ConfigError, NotAuditableError, UsageError
 from blackbox_diff.probing import cache
 from blackbox_diff.probing.probe import probe
@@ -152,7 +152,9 @@ async def probe_endpoint(endpoint: EndpointConfig, purpose: Literal["target", "r
 def estimate_audit(config: AuditConfig) -> Estimate:
     """Calls, tokens and USD per arm; spends nothing, so unprobed framings are taken as allowed."""
     framings = config.framing or ("raw", "chat")
-    found = estimate([*plan(config, framings), *validation.typical(config.to_validate, framings)], config)
+    again = ((FOLLOW_UP, config.to_follow), (VALIDATION, config.to_validate))
+    apart = [sample for purpose, number in again for sample in typical(purpose, number, framings)]
+    found = estimate([*plan(config, framings), *apart], config)
     return replace(found, notes=adaptive_notes(found)) if config.adaptive else found
 
 

@@ -12,12 +12,16 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
+from blackbox_diff.design import follow_ups
+from blackbox_diff.design.apart import FOLLOW_UP
 from blackbox_diff.errors import StoppedError
+from blackbox_diff.findings import Question
 from blackbox_diff.prefills import draw
 from blackbox_diff.prefills.plan import arm_samples, interleave, shares
 from blackbox_diff.probing.drift import Watch
 from blackbox_diff.probing.probe import shares_vocabulary
 from blackbox_diff.records import Framing, Sample
+from blackbox_diff.run.again import WAVES, evidence, jobs, returned
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
 from blackbox_diff.run.lanes import Connections, framings_to_use, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
@@ -108,7 +112,7 @@ def complete(store: Store, config: AuditConfig, references: Sequence[EndpointCon
 
 
 def _asked(config: AuditConfig) -> Asked:
-    return Asked(config.completions, config.control, config.to_validate)
+    return Asked(config.completions, config.control, config.to_validate, config.to_follow)
 
 
 def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
@@ -168,10 +172,30 @@ async def _buy(session: Session, framings: Sequence[Framing], target: Lane, lane
         enough = await explore(rounds, session.collector, work, session.say)
     else:
         await _work(session, _jobs(config, target, lanes, plan(config, framings)))
+    if config.to_follow and session.stop.reason is None:
+        session.phase = "following up"
+        await _follow_up(session, target, lanes[0])
     if config.to_validate and session.stop.reason is None:
         session.phase = "validating"
         await _work(session, validation_jobs(store, config, target, lanes[0]))
     return enough
+
+
+async def _follow_up(session: Session, target: Lane, reference: Lane) -> None:
+    """Ask again where the evidence is strongest, and then where that brought something back."""
+    store, config = session.store, session.config
+    asked: tuple[Question, ...] = ()
+    for wave in range(WAVES):
+        store.set_state(replace(store.state, follow_ups=asked))
+        read = returned if wave else evidence
+        found = await asyncio.to_thread(read(store, config, reference.label))
+        number = config.to_follow // WAVES + (config.to_follow % WAVES if wave else 0)
+        more = follow_ups.questions(found.leads(), number, config.seed, wave)
+        asked += more
+        store.set_state(replace(store.state, follow_ups=asked))
+        await _work(session, jobs(more, FOLLOW_UP, target, reference, (reference,)))
+        if session.stop.reason is not None:
+            return
 
 
 async def _work(session: Session, jobs: Iterable[Job]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from blackbox_diff.design.validation import ORIGIN
+from blackbox_diff.design.apart import writer
 from blackbox_diff.records import (
     Alternatives,
     Completion,
@@ -34,7 +34,7 @@ def completion_again(
     stored = store.call(call_id)
     if stored is None or stored.reply is None:
         return None
-    profile = profiles[origin.removeprefix(ORIGIN)]
+    profile = profiles[writer(origin)]
     return dialect(profile.dialect).read_sample(
         stored.reply,
         call=stored.call,

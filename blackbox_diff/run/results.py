@@ -12,19 +12,23 @@ from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.rank import DEFAULT
+from blackbox_diff.analysis.verdict import split
 from blackbox_diff.config.model import AuditConfig
-from blackbox_diff.design import mass, validation
+from blackbox_diff.design import follow_ups, mass, validation
+from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
 from blackbox_diff.errors import InputError, RunFileError
-from blackbox_diff.findings import Analysis, EndpointSummary, RunSummary, Validation
+from blackbox_diff.findings import Analysis, EndpointSummary, FollowUp, RunSummary, Theme, Validation
 from blackbox_diff.prefills.plan import shares
 from blackbox_diff.probing.drift import sentences
-from blackbox_diff.records import Completion, Framing, ScoredCompletion
+from blackbox_diff.records import Framing, ScoredCompletion
+from blackbox_diff.run.again import returned, texts
 from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.runfile.store import Store
 
 TARGET = "target"
 SETTINGS = (
-    "source", "framing", "max_tokens", "temperature", "top_logprobs", "control", "adaptive", "validation", "seed"
+    "source", "framing", "max_tokens", "temperature", "top_logprobs", "control", "adaptive",
+    "follow_ups", "validation", "seed",
 )  # fmt: skip
 CAPS = ("max_cost", "max_calls", "max_output_tokens")
 UNFINISHED = "not finished (or still running)"
@@ -121,9 +125,12 @@ def results_of(
         listed=store.listed(TARGET, label) if promoted else (),
         bank=shipped_bank() if bank == "shipped" else bank,
     )
-    fresh = masses(store.listed(validation.ORIGIN + TARGET, label)) if promoted else None
+    fresh = masses(store.listed(apart(VALIDATION, TARGET), label)) if promoted else None
+    followed, back = _followed(store, label)
     analysis = replace(
         analysis,
+        follow_ups=followed,
+        returned=back,
         validation=validated(store, label),
         masses=() if fresh is None else mass.validate_masses(store.state.promoted, fresh, seed=store.config.seed),
     )
@@ -133,13 +140,19 @@ def results_of(
 def validated(store: Store, reference: str) -> tuple[Validation, ...]:
     """How the themes that were followed up came out under `reference`; empty where none was."""
     asked = store.state.validation
-    target, other = (_texts(store, validation.ORIGIN + side) for side in (TARGET, reference))
+    target, other = (texts(store, apart(VALIDATION, side)) for side in (TARGET, reference))
     return validation.judge(asked, target, other) if other else ()
 
 
-def _texts(store: Store, origin: str) -> dict[str, str]:
-    rows = store.decided(origin)
-    return {sample.id: outcome.text for sample, outcome, _ in rows if isinstance(outcome, Completion)}
+def _followed(store: Store, reference: str) -> tuple[tuple[FollowUp, ...], tuple[Theme, ...]]:
+    """What was asked again where it leaks, and what came back; nothing where `reference` did not answer, too."""
+    asked = store.state.follow_ups
+    ours, theirs = (texts(store, apart(FOLLOW_UP, side)) for side in (TARGET, reference))
+    if not ours or not theirs:
+        return (), ()
+    found = returned(store, store.config, reference)()
+    strong, _ = split(found.themes)
+    return follow_ups.told(asked, ours, theirs, strong), strong
 
 
 def benign_rows(run: Path, reference: str) -> list[ScoredCompletion]:
@@ -156,10 +169,10 @@ def background_texts(background: Path, run: Path) -> list[str]:
     if background.resolve() == run.resolve():
         raise InputError(f"--background: {background} is the run that is read; give runs of other models")
     with Store.open(background, read_only=True) as store:
-        texts = list(_texts(store, TARGET).values())
-    if not texts:
+        found = list(texts(store, TARGET).values())
+    if not found:
         raise InputError(f"--background: {background} has no completions: take that run further first")
-    return texts
+    return found
 
 
 def choose_reference(known: list[str], wanted: str | None, run: str) -> str:

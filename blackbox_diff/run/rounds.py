@@ -18,10 +18,12 @@ from blackbox_diff.analysis.rank import rank
 from blackbox_diff.buying.estimate import Estimate
 from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import allocation, mass, stopping, validation
+from blackbox_diff.design.apart import VALIDATION, apart
 from blackbox_diff.findings import Analysis, Ranked, Round
 from blackbox_diff.prefills import draw
 from blackbox_diff.prefills.plan import arm_samples, shares
 from blackbox_diff.records import Arm, Completion, Framing, ReferenceScore, Refusal, Sample, ScoredCompletion
+from blackbox_diff.run.again import jobs
 from blackbox_diff.run.collect import TARGET, Collector, Job, Lane
 from blackbox_diff.runfile.store import Store
 
@@ -205,14 +207,12 @@ def validation_jobs(store: Store, config: AuditConfig, target: Lane, reference: 
     )
     words = tuple(each.word for each in analysis.promoted if not each.style)[: mass.WORDS]
     store.set_state(replace(store.state, validation=asked, promoted=words))
-    samples = [sample for question in asked for sample in question.samples]
-    ours, theirs = (replace(lane, label=validation.ORIGIN + lane.label) for lane in (target, reference))
     # The reference lists its own alternatives on what the target writes: that is where masses are compared.
     scorers = (reference,) if words else ()
-    if words and not samples:  # no wording to count on the reference's side
+    if words and not asked:  # no wording to count on the reference's side
+        ours = replace(target, label=apart(VALIDATION, target.label))
         return [Job(ours, sample, scorers, frozenset()) for sample in _fresh(config, rows)]
-    both = ((Job(ours, each, scorers, frozenset()), Job(theirs, each, (), frozenset())) for each in samples)
-    return [job for pair in both for job in pair]
+    return jobs(asked, VALIDATION, target, reference, scorers)
 
 
 def _fresh(config: AuditConfig, rows: Sequence[ScoredCompletion]) -> list[Sample]:
@@ -223,8 +223,5 @@ def _fresh(config: AuditConfig, rows: Sequence[ScoredCompletion]) -> list[Sample
     for arm, number in shares(config.to_validate, arms).items():
         pool = arm_samples(arm, config.completions + number, config.seed, partial(draw, or_all=True))
         unused = [each for each in pool if each.prefill not in used][-number:] if number else []
-        found += [
-            replace(each, id=f"{validation.SOURCE}-{each.id}", arm=Arm(validation.SOURCE, arm.framing))
-            for each in unused
-        ]
+        found += [replace(each, id=f"{VALIDATION}-{each.id}", arm=Arm(VALIDATION, arm.framing)) for each in unused]
     return found

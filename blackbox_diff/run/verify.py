@@ -11,7 +11,7 @@ from blackbox_diff.buying.buyer import settlement
 from blackbox_diff.buying.ledger import Cost, Ledger
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget
-from blackbox_diff.design.validation import ORIGIN
+from blackbox_diff.design.apart import writer
 from blackbox_diff.records import Alternatives, Completion, Lost, ReferenceScore, Refusal, Sample
 from blackbox_diff.run import rounds
 from blackbox_diff.run.collect import INTERRUPTED, TARGET
@@ -69,7 +69,7 @@ def _completion(
     store: Store, sample: Sample, origin: str, outcome: object, call_id: int | None, profiles: Profiles
 ) -> Iterator[str]:
     what = f"completion {sample.id} of {origin}"
-    role = TARGET if origin in (TARGET, ORIGIN + TARGET) else f"reference:{origin.removeprefix(ORIGIN)}"
+    role = TARGET if writer(origin) == TARGET else f"reference:{writer(origin)}"
     copied = role != TARGET and store.state.controls_from is not None
     yield from _of_its_call(store, what, sample.id, role, outcome, call_id, copied)
     if call_id is None or isinstance(outcome, Lost):

@@ -31,6 +31,7 @@ class Asked:
     completions: int
     control: int | None
     validation: int
+    follow_ups: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class State:
     config: the manifest's, with what `resume` has changed; None before the first time.
     references: those that `score` added, in order. profiles: by a lane's label.
     controls_from: the run that the control's completions were copied from.
-    rounds, validation: of an adaptive run. promoted: words that are validated by their probability. drift: how
-        often each warning was given.
+    rounds: of an adaptive run. follow_ups, validation: what was asked again. promoted: words that are validated by
+        their probability. drift: how often each warning was given.
     complete: what was asked for when all of it was done.
     begun_in_format: of an older run, until what its replies hold and that format had no place for is stored.
     stopped_because: None while a session is at work, or where one was killed. seconds: of all sessions.
@@ -52,6 +53,7 @@ class State:
     profiles: Mapping[str, EndpointProfile] = field(default_factory=dict)
     controls_from: str | None = None
     rounds: tuple[Round, ...] = ()
+    follow_ups: tuple[Question, ...] = ()
     validation: tuple[Question, ...] = ()
     promoted: tuple[str, ...] = ()
     drift: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +83,7 @@ def state_of(rows: Mapping[str, Json]) -> State:
         "profiles": lambda found: {name: EndpointProfile.model_validate(one) for name, one in found.items()},
         "controls_from": str,
         "rounds": lambda found: tuple(map(_round, found)),
+        "follow_ups": lambda found: tuple(map(_question, found)),
         "validation": lambda found: tuple(map(_question, found)),
         "promoted": lambda found: tuple(map(str, found)),
         "drift": lambda found: {str(warning): int(number) for warning, number in found.items()},
@@ -106,7 +109,7 @@ def _round(found: Json) -> Round:
 
 def _question(found: Json) -> Question:
     samples = tuple(Sample(**{**each, "arm": Arm(**each["arm"])}) for each in found["samples"])
-    return Question(found["phrase"], tuple(found["terms"]), samples)
+    return Question(found["phrase"], tuple(found["terms"]), samples, found.get("why", ""))
 
 
 def _plain(value: object) -> Json:
