@@ -20,6 +20,11 @@ def visible(text: str) -> str:
     return _SUSPECTS.sub(lambda match: _mark(match.group()), text)
 
 
+def visible_lines(text: str) -> str:
+    """Like `visible`, but lines and tabs stay: for viewers that lay text out."""
+    return re.sub(r"[^\n\t]+", lambda match: visible(match.group()), text)
+
+
 def _mark(character: str) -> str:
     code = ord(character)
     if character == "\n":

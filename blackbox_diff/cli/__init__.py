@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "themes": ("offline", "What recurs in the top of a run."),
     "report": ("offline", "Terminal summary; --html writes the explorer."),
     "evaluate": ("offline", "count@10, count@100 and first rank against known keywords."),
-    "export": ("offline", "Write a run as .jsonl, .csv, .parquet or .md."),
+    "export": ("offline", "Write a run as .jsonl, .csv, .parquet, .md or .eval."),
     "calibrate": ("offline", "Make a bank of harmless models, which later reports compare with."),
     "verify": ("offline", "Re-derive every stored value from the raw replies."),
 }

@@ -194,7 +194,7 @@ def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, 
 @reading_options
 @click.option("--control", is_flag=True, help="The control's completions in the place of the target's.")
 def export(run: Path, file: Path, reference: str | None, metric: str, control: bool) -> None:
-    """Write RUN to FILE as .jsonl, .csv or .parquet (every row), or as .md (the summary)."""
+    """Write RUN to FILE as .jsonl, .csv, .parquet (every row), .md (the summary) or .eval (a log of Inspect)."""
     from blackbox_diff.report.write import export_run
 
     written = export_run(run, file, reference=reference, metric=metric, control=control)

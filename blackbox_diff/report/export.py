@@ -62,7 +62,7 @@ def write(path: Path, analysis: Analysis, summary: RunSummary) -> int:
     }
     writer = writers.get(path.suffix.lower())
     if writer is None:
-        raise InputError(f"{path}: can't tell the format: end the name with {', '.join(writers)}")
+        raise InputError(f"{path}: can't tell the format: end the name with {', '.join(writers)} or .eval")
     try:
         writer(path, analysis, summary)
     except OSError as error:

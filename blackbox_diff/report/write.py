@@ -7,9 +7,10 @@ from pathlib import Path
 
 from blackbox_diff.analysis.rank import DEFAULT
 from blackbox_diff.errors import InputError
-from blackbox_diff.report import export, markdown
+from blackbox_diff.report import export, inspect_log, markdown
 from blackbox_diff.report import html as explorer
 from blackbox_diff.report.notes import Notes
+from blackbox_diff.run.completions import written
 from blackbox_diff.run.results import Results, read_run
 
 
@@ -26,10 +27,17 @@ def write_reports(
 def export_run(
     run: Path, file: Path, *, reference: str | None = None, metric: str = DEFAULT, control: bool = False
 ) -> int:
-    """The ranking of `run` in the format of `file`'s suffix, or its control's; returns the number of rows."""
+    """The ranking of `run` in the format of `file`'s suffix, or its control's; returns the number of rows.
+
+    Raises InputError for another suffix, for a format whose package is missing, or a file that can't be written.
+    """
     results = read_run(run, reference=reference, metric=metric)
     if control:
-        results = replace(results, analysis=replace(results.analysis, ranking=results.analysis.controls))
+        results = replace(
+            results, analysis=replace(results.analysis, ranking=results.analysis.controls, controls=())
+        )
+    if file.suffix.lower() == inspect_log.SUFFIX:
+        return inspect_log.write(file, results, written(run, results.analysis.reference, control=control))
     return export.write(file, results.analysis, results.summary)
 
 
