@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from blackbox_diff.buying import token_counts
 from blackbox_diff.buying.prices import PICO, Prices
@@ -36,6 +37,14 @@ class Cost:
 NOTHING = Cost(0, 0, 0)
 
 
+class Shared(Protocol):
+    """Caps over several ledgers (buying/shared.py): what each of them reserves is reserved here, too."""
+
+    async def reserve(self, cost: Cost) -> None: ...
+    def settle(self, reserved: Cost, actual: Cost, flag: str | None = None) -> None: ...
+    def release(self, reserved: Cost) -> None: ...
+
+
 class Ledger:
     """The caps, and what is settled and reserved against them. For one event loop; no method blocks it."""
 
@@ -46,8 +55,10 @@ class Ledger:
         spent: Spent | None = None,
         model: str = "",
         side: str = "",
+        shared: Shared | None = None,
     ):
         self.side = side  # "reference-" where the caps are the reference's options
+        self.shared = shared  # caps that other ledgers count against, too
         self.budget = budget or Budget()
         self.prices = prices
         if self.budget.max_cost is not None and prices is None:
@@ -111,10 +122,18 @@ class Ledger:
         while not self.try_reserve(cost):
             self._changed.clear()
             await self._changed.wait()
+        if self.shared is not None:
+            try:
+                await self.shared.reserve(cost)
+            except BaseException:
+                self._drop(cost)
+                raise
 
     def settle(self, reserved: Cost, actual: Cost, flag: str | None = None) -> None:
         """Turn a reservation into what the call cost."""
         self._drop(reserved)
+        if self.shared is not None:
+            self.shared.settle(reserved, actual, flag)
         self.settled_calls += 1
         self.settled = _add(self.settled, actual)
         self.excess_input = max(self.excess_input, actual.input_tokens - reserved.input_tokens)
@@ -123,6 +142,8 @@ class Ledger:
     def release(self, reserved: Cost) -> None:
         """Give back the reservation of a call that never reached the endpoint."""
         self._drop(reserved)
+        if self.shared is not None:
+            self.shared.release(reserved)
 
     def _drop(self, reserved: Cost) -> None:
         self.reserved_calls -= 1

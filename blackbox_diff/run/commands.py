@@ -10,13 +10,16 @@ import datetime
 import importlib.metadata
 import platform
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.buying.estimate import Estimate, estimate
 from blackbox_diff.buying.http import Endpoint
-from blackbox_diff.buying.ledger import Ledger
+from blackbox_diff.buying.ledger import Ledger, Shared
+from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.config.resume import changed
@@ -27,10 +30,11 @@ from blackbox_diff.probing.probe import probe
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.run.collect import TARGET, Stop
 from blackbox_diff.run.controls import copy_controls
+from blackbox_diff.run.lanes import REFERENCE, reach
 from blackbox_diff.run.pipeline import FINISHED, Ended, Session, collect, complete, plan
 from blackbox_diff.run.progress import Listener, Notice, unheard
 from blackbox_diff.run.rounds import adaptive_notes
-from blackbox_diff.runfile.files import discard
+from blackbox_diff.runfile.files import FILE, discard
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
 
@@ -41,11 +45,13 @@ class Company:
 
     also: further references that score what is bought. served: where a `local:` reference is up already, by its
     label. control: a run of the same references and seed whose control is this one's, too.
+    shared: caps over all of them; such a run is kept also where it was refused, because its probe's cost counts.
     """
 
     also: tuple[EndpointConfig, ...] = ()
     served: Mapping[str, str] = field(default_factory=dict)
     control: Path | None = None
+    shared: Shared | None = None
 
 
 ALONE = Company()
@@ -81,12 +87,14 @@ async def start(
                 await copy_controls(company.control, store)
             session = Session(
                 store, priced, [config.reference, *company.also],
-                listener=listener, stop=stop or Stop(), served=company.served,
+                listener=listener, stop=stop or Stop(), served=company.served, shared=company.shared,
             )  # fmt: skip
             try:
                 return await collect(session)
-            except (UsageError, NotAuditableError):
-                empty = not store.outcomes(TARGET)
+            except (UsageError, NotAuditableError) as error:
+                empty = not store.outcomes(TARGET) and company.shared is None
+                if not empty:
+                    store.set_state(replace(store.state, stopped_because=str(error)))
                 raise
     finally:
         if empty:
@@ -117,7 +125,8 @@ async def go_on(
             return Ended(state.stopped_because or FINISHED)
         store.set_state(replace(state, config=config))
         session = Session(
-            store, config, references, listener=listener, stop=stop or Stop(), served=company.served
+            store, config, references,
+            listener=listener, stop=stop or Stop(), served=company.served, shared=company.shared,
         )  # fmt: skip
         return await collect(session)
 
@@ -147,6 +156,28 @@ async def probe_endpoint(endpoint: EndpointConfig, purpose: Literal["target", "r
         profile = await probe(connection, endpoint, purpose=purpose)
     cache.keep(endpoint, profile)
     return profile
+
+
+async def probe_into(
+    run: Path,
+    endpoint: EndpointConfig,
+    purpose: cache.Purpose,
+    shared: Shared | None = None,
+    served: Mapping[str, str] | None = None,
+) -> EndpointProfile:
+    """Like probe_endpoint, with its calls in the run file `run`: asked once there, and counted in `shared`."""
+    known = await asyncio.to_thread((run / FILE).is_file)
+    with Store.open(run) if known else Store.create(run, {}) as store:
+        async with AsyncExitStack() as stack:
+            await reach(endpoint)
+            url = (served or {}).get(endpoint.name, endpoint.url)
+            there = endpoint.model_copy(update={"url": url})
+            connection = await stack.enter_async_context(Endpoint(there))
+            caps, side = endpoint.budget(), "" if purpose == "target" else REFERENCE
+            ledger = Ledger(caps, prices_for(endpoint, caps, side), store.spent(), endpoint.model, side, shared)
+            role = TARGET if purpose == "target" else f"{REFERENCE[:-1]}:{endpoint.name}"
+            buyer = Buyer(connection, store, ledger, Limiter(4), role)
+            return await cache.profile_of(store, buyer, there, purpose, purpose, fresh=True, say=lambda _: None)
 
 
 def estimate_audit(config: AuditConfig) -> Estimate:

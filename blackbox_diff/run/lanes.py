@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.http import Endpoint
-from blackbox_diff.buying.ledger import Ledger
+from blackbox_diff.buying.ledger import Ledger, Shared
 from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
@@ -47,7 +47,7 @@ async def reach(wanted: EndpointConfig) -> None:
 class Connections:
     """What lanes are made with: the run's store and configuration, and the stack that closes the connections.
 
-    served: where a `local:` reference is up already, by its label.
+    served: where a `local:` reference is up already, by its label. shared: caps over other runs, too.
     """
 
     store: Store
@@ -55,6 +55,7 @@ class Connections:
     listener: Listener
     stack: AsyncExitStack
     served: Mapping[str, str] = field(default_factory=dict)
+    shared: Shared | None = None
 
     async def target(self, *, probing: bool) -> Lane:
         """The target's lane. Raises NotAuditableError where completions are to be bought and can't be."""
@@ -64,6 +65,7 @@ class Connections:
             prices_for(wanted, self.config.budget),
             self.store.spent(TARGET),
             wanted.model,
+            shared=self.shared,
         )
         buyer = await self._buyer(wanted, ledger, TARGET)
         profile = await self._profile(buyer, wanted, TARGET, "target")
@@ -85,7 +87,8 @@ class Connections:
             wanted = wanted.model_copy(update={"url": url, "timeout_seconds": LOCAL_SECONDS})
         role = f"reference:{label}"
         caps, spent = wanted.budget(), self.store.spent(role)
-        ledger = Ledger(caps, prices_for(wanted, caps, REFERENCE), spent, wanted.model, REFERENCE)
+        prices = prices_for(wanted, caps, REFERENCE)
+        ledger = Ledger(caps, prices, spent, wanted.model, REFERENCE, self.shared)
         buyer = await self._buyer(wanted, ledger, role)
         profile = await self._profile(buyer, wanted, label, "reference")
         if not profile.can_score:

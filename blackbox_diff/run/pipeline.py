@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
+from blackbox_diff.buying.ledger import Shared
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.design import follow_ups
 from blackbox_diff.design.apart import FOLLOW_UP
@@ -51,7 +52,7 @@ class Session:
     """One sitting of a run: what every stage works with.
 
     references: what scores; the first is the run's own. buy: whether the target is called at all.
-    served: where a `local:` reference is up already, by its label.
+    served: where a `local:` reference is up already, by its label. shared: caps over other runs, too.
     """
 
     store: Store
@@ -61,6 +62,7 @@ class Session:
     listener: Listener = unheard
     stop: Stop = field(default_factory=Stop)
     served: Mapping[str, str] = field(default_factory=dict)
+    shared: Shared | None = None
     collector: Collector = field(init=False)
     phase: Phase = field(init=False, default="probing")
     planned: int = field(init=False)
@@ -131,7 +133,7 @@ async def _stages(session: Session) -> str | None:
     store, config, collector = session.store, session.config, session.collector
     await reread_alternatives(store)
     async with AsyncExitStack() as stack:
-        connections = Connections(store, config, session.listener, stack, session.served)
+        connections = Connections(store, config, session.listener, stack, session.served, session.shared)
         for endpoint in (*((config.target,) if session.buy else ()), *session.references):
             await reach(endpoint)
         session.listener(Progress(0, session.planned, 0, phase="probing"))

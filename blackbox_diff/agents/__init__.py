@@ -1,0 +1,1 @@
+"""Tools for auditing agents: what they may do within what a person allowed."""
