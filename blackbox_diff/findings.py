@@ -410,6 +410,7 @@ class RunSummary:
     warnings: tuple[str, ...] = ()
     rounds: tuple[Round, ...] = ()  # of an adaptive run
     version: str = ""  # of the tool that bought the run
+    digest: str | None = None  # of the whole run file, in hexadecimal; None where an older version made it
     endpoints: tuple[EndpointSummary, ...] = ()  # the target first, then the references
     caps: Mapping[str, Json] = field(
         default_factory=dict

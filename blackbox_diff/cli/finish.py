@@ -37,6 +37,8 @@ def finish(
 
     render(results.analysis, results.summary, Console())
     click.echo(f"report: {html.resolve().as_uri()}")
+    if results.summary.digest is not None:
+        click.echo(f"digest: {results.summary.digest}  (kept elsewhere, it shows whether the run was made anew)")
     if exit_code in (STOPPED, INTERRUPTED):
         click.echo(f"stopped: {results.summary.stopped_because}; {again}", err=True)
     return code

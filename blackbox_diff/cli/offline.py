@@ -204,14 +204,17 @@ def export(run: Path, file: Path, reference: str | None, metric: str, control: b
 
 @click.command()
 @RUN
-def verify(run: Path) -> int:
-    """Re-derive every stored value of RUN from the raw replies, and the ledger from the calls."""
+@click.option("--digest", metavar="HEX", help="A digest of RUN that was kept elsewhere, which it must have had.")
+def verify(run: Path, digest: str | None) -> int:
+    """Check RUN by its digests, and derive every stored value again from the raw replies and calls."""
     from blackbox_diff.run.verify import verify_run
 
-    checked = verify_run(run)
+    checked = verify_run(run, digest)
     for line in (*checked.problems, *checked.notes):
         click.echo(line, err=True)
     click.echo(checked.sentence())
+    if checked.digest is not None:
+        click.echo(f"digest: {checked.digest}")
     return 2 if checked.problems else 0
 
 

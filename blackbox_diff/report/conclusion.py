@@ -234,12 +234,16 @@ class FigurePart(_Part):
 
 
 class Conclusion(_Part):
-    """Everything that one run says under one reference. Money in USD, times in seconds or ISO 8601."""
+    """Everything that one run says under one reference. Money in USD, times in seconds or ISO 8601.
+
+    digest: of the whole run file, which `verify --digest` compares; None where an older version made it.
+    """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     tool: ToolPart
     run: str
     created: str
+    digest: str | None = None
     seconds: float
     target: EndpointPart
     reference: str
@@ -287,6 +291,7 @@ def conclude(results: Results) -> Conclusion:
         tool=ToolPart(version=importlib.metadata.version("blackbox-diff")),
         run=summary.run,
         created=summary.created,
+        digest=summary.digest,
         seconds=summary.seconds,
         target=EndpointPart(model=summary.target, url=summary.target_url),
         reference=analysis.reference,

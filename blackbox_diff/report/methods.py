@@ -115,6 +115,12 @@ def _cost(endpoint: EndpointSummary) -> str:
 def _integrity(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "outcomes", wording.outcomes(summary)
     yield "evidence", "every raw reply is stored; `blackbox-diff verify RUN` derives every number again"
+    yield (
+        "digest",
+        "none: made by an older version"
+        if summary.digest is None
+        else f"{summary.digest}; `blackbox-diff verify RUN --digest` checks that RUN had it",
+    )
     for endpoint in summary.endpoints:
         if endpoint.profile is not None:
             yield f"probe of {endpoint.label}", _profile(endpoint.profile)

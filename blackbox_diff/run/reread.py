@@ -19,6 +19,7 @@ from blackbox_diff.records import (
 )
 from blackbox_diff.run import scoring
 from blackbox_diff.run.collect import framing_for
+from blackbox_diff.runfile.files import damaged
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
 
@@ -34,7 +35,7 @@ def completion_again(
     stored = store.call(call_id)
     if stored is None or stored.reply is None:
         return None
-    profile = profiles[writer(origin)]
+    profile = _profile(store, profiles, writer(origin))
     return dialect(profile.dialect).read_sample(
         stored.reply,
         call=stored.call,
@@ -51,12 +52,19 @@ def score_again(
     stored = store.call(call_id)
     if stored is None or stored.reply is None:
         return None
-    profile = profiles[label]
+    profile = _profile(store, profiles, label)
     sent = stored.call.body.get("prompt", stored.call.body.get("input_ids"))
     item = scoring.item(
         sample.prefill, framing_for(profile, sample.arm.framing), completion, share_ids=isinstance(sent, list)
     )
     return dialect(profile.dialect).read_score(stored.reply, call=stored.call, profile=profile, item=item)
+
+
+def _profile(store: Store, profiles: Profiles, label: str) -> EndpointProfile:
+    try:
+        return profiles[label]
+    except KeyError:
+        raise damaged(store.path, f"it holds no profile of '{label}'") from None
 
 
 async def reread_alternatives(store: Store) -> None:

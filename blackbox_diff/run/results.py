@@ -238,6 +238,7 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         warnings=sentences(state.drift),
         rounds=state.rounds,
         version=manifest.packages.get("blackbox-diff", ""),
+        digest=store.digest(),
         endpoints=tuple(_endpoints(store, config)),
         caps={name: plain["budget"][name] for name in CAPS},
     )

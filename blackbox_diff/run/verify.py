@@ -1,4 +1,4 @@
-"""Re-derives what a run file says from the raw replies in it: completions, scores and the ledger."""
+"""Checks a run file by its digests, and derives what it says again from its raw replies."""
 
 from __future__ import annotations
 
@@ -24,24 +24,30 @@ from blackbox_diff.wire.body import one_line
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How many rows were re-derived, and one line for each that differs."""
+    """How many rows were re-derived, and one line for each that differs; `digest` is of all that the run holds."""
 
     completions: int
     scores: int
     calls: int
     problems: tuple[str, ...]
-    notes: tuple[str, ...] = ()  # what a run that was stopped or killed leaves open; no fault
+    notes: tuple[str, ...] = ()  # what can't be told, and what a run that was killed leaves open; no fault
+    digest: str | None = None  # None: an older version made the run
 
     def sentence(self) -> str:
         counts = f"{self.completions} completions, {self.scores} scores, {self.calls} calls"
         return f"re-derived {counts}: " + (f"{len(self.problems)} differ" if self.problems else "all as stored")
 
 
-def verify_run(run: Path) -> Verified:
-    """Check the run in directory `run`; nothing is changed. Raises RunFileError for what is not a run."""
-    with Store.open(run, read_only=True) as store:
+def verify_run(run: Path, digest: str | None = None) -> Verified:
+    """Check the run in directory `run`; nothing is changed. Raises RunFileError for what is not a run.
+
+    digest: one that the run had, as an audit printed it; whoever made all digests anew can't have that one.
+    """
+    with Store.open(run, read_only=True) as store, store.at_once():
         profiles = store.state.profiles
-        problems: list[str] = []
+        problems = store.damage() or (store.broken() if store.digest() else [])
+        if digest is not None and not store.had_digest(digest):
+            problems.insert(0, f"digest {one_line(digest, 80)}: this run never had it: another, or made anew")
         completions = scores = 0
         for origin in store.origins():
             for sample, outcome, call_id in store.decided(origin):
@@ -59,10 +65,17 @@ def verify_run(run: Path) -> Verified:
         ended = store.state.stopped_because not in (None, INTERRUPTED)
         problems += unread if ended else []
         flying = sum(call.state == "reserved" for call in store.calls())
-        notes = [] if ended else unread
+        notes = [*_undigested(store), *([] if ended else unread)]
         if flying:
             notes.append(f"{flying} calls are in flight, or were when the run was killed: `resume` settles them")
-        return Verified(completions, scores, len(calls), tuple(problems), tuple(notes))
+        return Verified(completions, scores, len(calls), tuple(problems), tuple(notes), store.digest())
+
+
+def _undigested(store: Store) -> Iterator[str]:
+    if store.digest() is None:
+        yield "no digest: made by an older version of blackbox-diff; `resume` digests it as it is then"
+    elif store.digested_since():
+        yield "begun by an older version of blackbox-diff: its first rows are digested as a `resume` found them"
 
 
 def _completion(

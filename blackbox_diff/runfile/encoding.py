@@ -127,7 +127,10 @@ def unpack_reply(row: sqlite3.Row) -> RawReply:
 
 @reading("request")
 def unpack_call(row: sqlite3.Row) -> Call:
-    return Call(row["path"], json.loads(row["body"]), row["url"])
+    body = json.loads(row["body"])
+    if not isinstance(body, dict):
+        raise TypeError("its body is no object")
+    return Call(row["path"], body, row["url"])
 
 
 def stored_call(row: sqlite3.Row) -> StoredCall:

@@ -14,6 +14,7 @@ from typing import IO
 
 from blackbox_diff.errors import RunFileError, StorageError
 from blackbox_diff.runfile import schema
+from blackbox_diff.runfile.chain import Chain
 from blackbox_diff.runfile.writer import storage_error
 
 FILE = "run.sqlite"
@@ -26,6 +27,7 @@ def connect(file: Path) -> sqlite3.Connection:
     connection = _connect(file)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA temp_store = MEMORY")  # the chain's triggers need no disk
     return connection
 
 
@@ -109,17 +111,21 @@ def check_format(connection: sqlite3.Connection, file: Path) -> None:
             raise damaged(file.parent, f"its table `{table}` lacks {', '.join(sorted(columns - found))}")
 
 
-def upgrade(connection: sqlite3.Connection) -> None:
-    """Give a run of an earlier format the tables that it lacks; what it holds stays as it is."""
+def upgrade(connection: sqlite3.Connection) -> Chain:
+    """Give a run of an earlier format the tables that it lacks; what it holds stays as it is, and is digested."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == schema.FORMAT:
-        return
+        return Chain(connection)
     connection.execute("BEGIN IMMEDIATE")
     for statement in schema.statements(after=version):
         connection.execute(statement)
-    connection.execute("INSERT OR IGNORE INTO meta VALUES ('state.begun_in_format', ?)", (str(version),))
+    if version < schema.WITH_ALTERNATIVES:
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('state.begun_in_format', ?)", (str(version),))
+    chain = Chain(connection)
+    chain.begin(version)
     connection.execute(f"PRAGMA user_version = {schema.FORMAT}")
     connection.execute("COMMIT")
+    return chain
 
 
 def damaged(path: Path, what: str) -> RunFileError:

@@ -9,6 +9,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ from blackbox_diff.records import (
     Sample,
     ScoredCompletion,
 )
-from blackbox_diff.runfile import encoding, files, lists, schema, sql
+from blackbox_diff.runfile import chain, encoding, files, lists, schema, sql
 from blackbox_diff.runfile.encoding import DamagedError, StoredCall
 from blackbox_diff.runfile.state import Manifest, State, manifest_of, state_of
 
@@ -116,6 +117,39 @@ class Rows:
 
     def call(self, call_id: int) -> StoredCall | None:
         return self._first("SELECT * FROM calls WHERE id = ?", (call_id,), encoding.stored_call)
+
+    # The file and the chain of digests
+
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with the file's pages and indexes, in one line; empty where nothing is."""
+        found = self._checked(lambda rows: rows.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        return [] if found == "ok" else [f"{files.FILE}: damaged: {' '.join(str(found).split())}"]
+
+    def digest(self) -> str | None:
+        """The digest of all that the run holds; None where an older version made it."""
+        return self._checked(chain.digest) if self._format >= schema.WITH_CHAIN else None
+
+    def digested_since(self) -> int:
+        """The format that the file had before its rows were digested; 0 where they were from the first on."""
+        return self._checked(chain.begun_in) or 0
+
+    def had_digest(self, digest: str) -> bool:
+        """Whether this was the run's digest at some time, or is now."""
+        return self._format >= schema.WITH_CHAIN and self._checked(lambda rows: chain.holds(rows, digest))
+
+    def broken(self) -> list[str]:
+        """What does not fit the digests, one line each."""
+        return self._checked(lambda rows: list(chain.broken(rows)))
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is read in the block is of one moment, also where another process goes on writing."""
+        self._checked(lambda rows: rows.execute("BEGIN"))
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
 
     # Derived rows
 
@@ -248,6 +282,12 @@ class Rows:
 
     def _first(self, statement: str, values: tuple[Any, ...], decode: Callable[[sqlite3.Row], T]) -> T | None:
         return next(self._each(statement, values, decode), None)
+
+    def _checked(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return read(self._connection)
+        except (sqlite3.Error, DamagedError) as error:
+            raise files.unreadable(self.path, error) from None
 
     def _decoded(self, decode: Callable[[Any], T], value: object) -> T:
         try:

@@ -7,6 +7,8 @@
     alternatives what a model listed at the positions of a completion: its own (reference "") or a reference's;
                  since format 2. Apart from the rows above because they are ten times as large
     tokens       the bytes of every token that is listed, once for the run
+    chain        digests of all rows above as they were written, each with the one before (runfile.chain); since
+                 format 3
 
 A call's `state` goes reserved -> settled | unknown | released and never back:
     reserved   on its way; counts with its reservation
@@ -98,10 +100,20 @@ _FORMAT_2 = (
     )""",
     "CREATE TABLE tokens (number INTEGER PRIMARY KEY, bytes BLOB NOT NULL)",
 )
+_FORMAT_3 = (
+    """CREATE TABLE IF NOT EXISTS chain (
+        number INTEGER PRIMARY KEY,
+        of TEXT NOT NULL,
+        key TEXT NOT NULL,
+        row BLOB NOT NULL,
+        digest BLOB NOT NULL
+    )""",
+)
 
-FORMATS = (_FORMAT_1, _FORMAT_2)  # what each format adds to the one before
+FORMATS = (_FORMAT_1, _FORMAT_2, _FORMAT_3)  # what each format adds to the one before
 FORMAT = len(FORMATS)
 WITH_ALTERNATIVES = 2
+WITH_CHAIN = 3
 
 
 def statements(after: int = 0, to: int = FORMAT) -> Iterator[str]:

@@ -4,6 +4,7 @@ Invariants:
     A call's row is on disk before its request is sent, and its raw reply and settlement are on disk, in
     one transaction, before anything else is done with the reply.
     Derived rows (completions, scores) can be thrown away and rebuilt from the raw replies.
+    Every row that is written is digested in the same transaction (runfile.chain).
     One process writes at a time; a lock left by a dead process does not count.
 """
 
@@ -29,6 +30,8 @@ from blackbox_diff.records import (
     Sample,
 )
 from blackbox_diff.runfile import encoding, files, lists, schema, sql
+from blackbox_diff.runfile.chain import Chain
+from blackbox_diff.runfile.encoding import DamagedError
 from blackbox_diff.runfile.rows import Rows
 from blackbox_diff.runfile.state import State, rows_of
 from blackbox_diff.runfile.writer import Statement, Writer
@@ -71,11 +74,13 @@ class Store(Rows):
             connection.execute("BEGIN IMMEDIATE")
             for statement in schema.statements():
                 connection.execute(statement)
+            chain = Chain(connection)
             connection.execute("INSERT INTO meta VALUES ('manifest', ?)", (encoding.dumps(dict(manifest)),))
+            chain.append()
             connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {schema.FORMAT}")
             connection.execute("COMMIT")
-            return cls._to_write(path, connection, resources)
+            return cls._to_write(path, connection, chain, resources)
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Store:
@@ -99,14 +104,17 @@ class Store(Rows):
             resources.enter_context(files.locked(path))
             connection = resources.enter_context(closing(files.connect(file)))
             files.check_format(connection, file)
-            files.upgrade(connection)
+            chain = files.upgrade(connection)
+            connection.execute("BEGIN IMMEDIATE")
             connection.execute(sql.LOSE_ALL, (time.time(),))
-            return cls._to_write(path, connection, resources)
+            chain.append()
+            connection.execute("COMMIT")
+            return cls._to_write(path, connection, chain, resources)
 
     @classmethod
-    def _to_write(cls, path: Path, connection: sqlite3.Connection, resources: ExitStack) -> Store:
+    def _to_write(cls, path: Path, connection: sqlite3.Connection, chain: Chain, resources: ExitStack) -> Store:
         reading = resources.enter_context(closing(files.connect(path / files.FILE)))
-        writer = Writer(connection, str(path / files.FILE))
+        writer = Writer(connection, str(path / files.FILE), chain.append)
         resources.callback(writer.close)
         return cls(path, reading, writer, resources)
 
@@ -214,6 +222,8 @@ def _opening(file: Path, *, reading: bool) -> Iterator[ExitStack]:
     with ExitStack() as resources:
         try:
             yield resources
+        except DamagedError as error:
+            raise files.damaged(file.parent, str(error)) from None
         except (sqlite3.Error, OSError) as error:
             raise files.open_error(file, error, reading=reading) from None
 

@@ -31,8 +31,9 @@ class Writer:
     failed the writer stays failed: what can't be stored must not be bought.
     """
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, before_commit: Callable[[], None]) -> None:
         self._connection = connection
+        self._before_commit = before_commit
         self._name = name
         self._queue: queue.SimpleQueue[tuple[Job, Done] | None] = queue.SimpleQueue()
         self._failure: StorageError | None = None
@@ -87,6 +88,7 @@ class Writer:
                 self._connection.execute("BEGIN IMMEDIATE")
                 for sql, values in statements:
                     self._connection.execute(sql, values)
+                self._before_commit()
                 self._connection.execute("COMMIT")
             except Exception as error:
                 failure = self._failure = self._give_up(error)
