@@ -22,6 +22,7 @@ from blackbox_diff.cli.options import (
     endpoint_options,
     settings,
 )
+from blackbox_diff.config.model import AuditConfig
 
 CONFIG = click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
 RUN = click.argument("run", type=click.Path(path_type=Path))
@@ -99,12 +100,24 @@ def estimate(config: Path | None, as_json: bool, **options: Any) -> None:
 @click.option(
     "--fresh-probe", is_flag=True, default=None, help="Probe again, also if an endpoint was probed within a day."
 )
+@click.option("--out", "run", type=click.Path(path_type=Path), metavar="RUN", help="Directory of the run.")
 @click.option(
-    "--out", "run", required=True, type=click.Path(path_type=Path), metavar="RUN", help="Directory of the run."
+    "--write-config",
+    "written",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write what is given as a TOML file for later audits, and audit nothing.",
 )
 @JSON
 @FAIL_ON
-def audit(config: Path | None, run: Path, as_json: bool, fail_on: tuple[str, ...], **options: Any) -> int:
+def audit(
+    config: Path | None,
+    run: Path | None,
+    written: Path | None,
+    as_json: bool,
+    fail_on: tuple[str, ...],
+    **options: Any,
+) -> int:
     """Sample the target, score with the reference, rank and report.
 
     CONFIG is a TOML file with the same names; options win over it.
@@ -113,7 +126,24 @@ def audit(config: Path | None, run: Path, as_json: bool, fail_on: tuple[str, ...
     from blackbox_diff.cli.finish import finish
     from blackbox_diff.run.commands import start
 
-    return finish(collected(partial(start, build_config(config, options), run)), run, as_json, fail_on=fail_on)
+    wanted = build_config(config, options)
+    if written is not None:
+        return _write_config(wanted, written)
+    if run is None:
+        raise click.UsageError("Missing option '--out': name the run's directory", click.get_current_context())
+    return finish(collected(partial(start, wanted, run)), run, as_json, fail_on=fail_on)
+
+
+def _write_config(config: AuditConfig, path: Path) -> int:
+    from blackbox_diff.config.write import as_toml
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(as_toml(config))
+    except OSError as error:
+        raise click.UsageError(f"--write-config: {path}: {error.strerror or error}") from None
+    click.echo(f"wrote {path}: audit with `blackbox-diff audit {path} --out RUN`")
+    return exit_codes.DONE
 
 
 @click.command(cls=ResumeCommand)

@@ -21,7 +21,7 @@ def complaint(error: ValidationError, kind: type[BaseModel], origin: str, side: 
     first = next((each for each in error.errors() if each["type"] == "extra_forbidden"), error.errors()[0])
     path = [part for part in first["loc"] if isinstance(part, str)]
     if first["type"] == "extra_forbidden":
-        message = _unknown(path[-1], _fields(kind, path[:-1]))
+        message = _unknown(path[-1], _fields(kind, path[:-1]), _places(kind) if len(path) == 1 else {})
     else:
         message = _plain(first["type"], first.get("ctx", {}), first["input"], first["msg"])
     if origin == OPTIONS:
@@ -71,7 +71,22 @@ def _number(limit: float) -> str:
     return str(int(limit)) if limit == int(limit) else str(limit)
 
 
-def _unknown(name: str, known: list[str]) -> str:
+def _places(kind: type[BaseModel]) -> dict[str, str]:
+    """An option's name, without its dashes -> where a TOML file has it, for the settings that stand in a table."""
+    return {
+        field if table in _SECTIONS else f"{table}_{field}": f"[{table}] {field}"
+        for table in kind.model_fields
+        for field in (_fields(kind, [table]) if _table(kind, table) else ())
+    }
+
+
+def _unknown(name: str, known: list[str], places: Mapping[str, str]) -> str:
+    """What to write in the place of an unknown name. places: options that stand in tables of a TOML file."""
+    plain = name.lstrip("-").replace("-", "_")
+    if plain in places:
+        return f"unknown key: use {places[plain]}"
+    if plain in known:
+        return f"unknown key: use {plain}"
     close = difflib.get_close_matches(name, known, n=1)
     return f"unknown setting: did you mean {close[0]}?" if close else f"unknown setting: give {', '.join(known)}"
 
@@ -79,7 +94,12 @@ def _unknown(name: str, known: list[str]) -> str:
 def _fields(kind: type[BaseModel], path: list[str]) -> list[str]:
     """Names of the settings in the table that `path` leads to."""
     for part in path:
-        inner = kind.model_fields[part].annotation
-        kinds = [inner, *getattr(inner, "__args__", ())]
-        kind = next(one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel))
+        kind = _table(kind, part) or kind
     return list(kind.model_fields)
+
+
+def _table(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """What the setting `name` is where it is a table."""
+    inner = kind.model_fields[name].annotation
+    kinds = [inner, *getattr(inner, "__args__", ())]
+    return next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), None)
