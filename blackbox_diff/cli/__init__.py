@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("online", "Add one more reference to a run; no call to the target."),
     "compare": ("fleet", "What changed between two runs, and whether it is still the same model."),
     "fleet": ("fleet", "Audit many models under one budget, with one index."),
+    "mcp": ("agents", "Serve the audit's tools to an agent, within caps that it can't move."),
     "watch": ("online", "Ask whether the endpoint still serves the model that a run audited."),
     "explain": ("online", "Let a chat model read the top evidence under a neutral prompt."),
     "rank": ("offline", "The ranking of a run."),
