@@ -63,7 +63,7 @@ class Endpoint:
     """One model behind one OpenAI-compatible endpoint.
 
     url: base URL, usually ending in /v1. key_env: the environment variable that holds the key, which is stored
-    nowhere. dialect: "auto" lets the probe decide. api_version: Azure only; provider: OpenRouter only.
+    nowhere. dialect: "auto" lets the probe decide. api_version: Azure only; provider: OpenRouter, watsonx.ai.
     label: the name in tables, the model's by default.
     """
 

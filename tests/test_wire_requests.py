@@ -25,7 +25,22 @@ BASE_URLS = {
     "together": "https://api.together.xyz/v1",
     "fireworks": "https://api.fireworks.ai/inference/v1",
     "tinker": "https://tinker.thinkingmachines.dev/services/tinker-prod/oai/api/v1",
+    "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com",
+    "lmi": "https://runtime.sagemaker.eu-central-1.amazonaws.com/endpoints/acme",
+    "watsonx": "https://us-south.ml.cloud.ibm.com",
+    "cohere": "https://api.cohere.com/v2",
+    "deepinfra": "https://api.deepinfra.com/v1",
+    "nebius": "https://api.tokenfactory.nebius.com/v1",
+    "baseten": "https://model-abc123.api.baseten.co/environments/production/sync/v1",
+    "lorax": "https://serving.app.predibase.com/acme/deployments/v2/llms/qwen",
 }
+MODELS = {
+    "bedrock": "arn:aws:bedrock:us-east-1:123456789012:imported-model/a1b2c3",
+    "watsonx": "ibm/granite-3-8b-instruct",
+    "lorax": "pbase:acme/1",
+    "deepinfra": "acme/tuned",
+}
+PROVIDERS = {"openrouter": "Host", "watsonx": "project-1"}
 ITEMS = {
     "score raw": ScoreItem("A wet", "raw", " day", alternatives=20),
     "score chat": ScoreItem("A wet", "chat", " day", alternatives=20),
@@ -37,10 +52,10 @@ def able(speaks: Dialect, **changes: Any) -> EndpointProfile:
     """An endpoint that can do all that its dialect knows."""
     best: dict[str, Any] = {
         "base_url": BASE_URLS.get(speaks.name, "http://127.0.0.1:8000/v1"),
-        "model": "m",
+        "model": MODELS.get(speaks.name, "m"),
         "dialect": speaks.name,
         "max_top_logprobs": 20,
-        "provider": "Host" if speaks.name == "openrouter" else None,
+        "provider": PROVIDERS.get(speaks.name),
         "raw": next(iter(speaks.raw_recipes), None),
         "prefill": next(iter(speaks.prefill_recipes), None),
         "scoring": next(iter(speaks.scoring_recipes), None),
@@ -83,7 +98,9 @@ def test_every_framing_that_a_dialect_has_is_golden(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))
-async def test_the_client_puts_those_bytes_on_the_wire(name: str) -> None:
+async def test_the_client_puts_those_bytes_on_the_wire(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # some are signed: tests/test_signing.py
+        monkeypatch.setenv(variable, "example")
     seen: list[httpx2.Request] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:

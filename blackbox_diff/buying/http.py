@@ -20,6 +20,7 @@ import httpx2
 from blackbox_diff.buying.connections import Connections
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.secrets import Secret
+from blackbox_diff.buying.signing import signer
 from blackbox_diff.config.model import EndpointConfig, on_this_machine
 from blackbox_diff.errors import ConfigError, EndpointUsageError
 from blackbox_diff.records import Call, RawReply
@@ -57,7 +58,8 @@ class Endpoint:
         key = config.key()
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise ConfigError(f"{config.key_env}: holds a space, a newline or non-ASCII text: export the bare key")
-        self._secret = Secret(key)
+        self._signer = signer(config)
+        self._secret = Secret(self._signer.sent_secret if self._signer else key)
         self._origin = _origin(config.url)
         self._transport = transport
         # What the environment says of proxies and certificates is for hosts that are elsewhere.
@@ -114,6 +116,13 @@ class Endpoint:
             self._urls[path] = httpx2.URL(whole, params=self._query) if self._query else httpx2.URL(whole)
         return self._urls[path]
 
+    def _signed(self, method: str, url: httpx2.URL, content: bytes | None) -> httpx2.Headers:
+        """The headers of one attempt; a signature is of these bytes at this time, and good for no other."""
+        if self._signer is None:
+            return self._headers
+        signature = self._signer.headers(method, str(url), self._headers, content)
+        return httpx2.Headers({**self._headers, **signature})
+
     async def _attempt(self, method: str, path: str, content: bytes | None, most: int) -> RawReply:
         started = time.monotonic()
         url = self._url(path)
@@ -121,7 +130,11 @@ class Endpoint:
             async with self._connections.take() as connection:
                 async with asyncio.timeout(self.config.timeout_seconds):
                     request = httpx2.Request(
-                        method, url, headers=self._headers, content=content, extensions=self._extensions
+                        method,
+                        url,
+                        headers=self._signed(method, url, content),
+                        content=content,
+                        extensions=self._extensions,
                     )
                     response = await connection.client.send(request, stream=True)
                     try:

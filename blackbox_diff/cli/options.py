@@ -88,7 +88,11 @@ def endpoint_options(side: str, required: bool = False) -> Callable[[F], F]:
                 ),
                 click.option(f"--{side}-label", metavar="NAME", help="Name in tables; the model's by default."),
                 click.option(f"--{side}-api-version", metavar="V", help="Azure OpenAI only."),
-                click.option(f"--{side}-provider", metavar="NAME", help="OpenRouter only: the provider to pin."),
+                click.option(
+                    f"--{side}-provider",
+                    metavar="NAME",
+                    help="OpenRouter: the provider to pin. watsonx.ai: the project's ID.",
+                ),
                 *(_reference_costs() if side == "reference" else ()),
             ]
         ):

@@ -54,7 +54,7 @@ class EndpointConfig(_Frozen):
     url: base URL, usually ending in /v1. `local:SPEC` (reference only) starts the bundled server.
     key_env: name of the environment variable that holds the key; the key itself is never stored.
     dialect: "auto" lets the probe decide.
-    api_version: Azure only. provider: OpenRouter only, the provider to pin.
+    api_version: Azure only. provider: on OpenRouter the provider to pin, on watsonx.ai the project's ID.
     label: name in tables and in `scores`; the model's name by default.
     price_in, price_out, max_cost: of a reference, USD (per million tokens); the target's stand in [budget].
     """

@@ -20,7 +20,6 @@ from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import Dialect, drift
 from blackbox_diff.wire.body import one_line
 from blackbox_diff.wire.identity import alias
-from blackbox_diff.wire.replies import entries_of
 
 EVERY = 250  # completions between two questions
 ALLOWED = 0.1  # nats: more than builds, caches and batches of one model are known to differ by on average
@@ -68,7 +67,9 @@ class Watch:
 
         def pair(given: RawReply) -> Pair | None:
             read = lane.dialect.read_sample(given, call=call, profile=profile, prefill=prefill, framing=framing)
-            return Pair(read, entries_of(given), prefill, framing) if isinstance(read, Completion) else None
+            if not isinstance(read, Completion):
+                return None
+            return Pair(read, lane.dialect.entries(given), prefill, framing)
 
         first, again = pair(before[1]), pair(reply)
         distance = None if first is None or again is None else moved(first, again)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from blackbox_diff.records import RawReply
 from blackbox_diff.wire.body import items, mapping, one_line, string
+from blackbox_diff.wire.hosts import by_host
 from blackbox_diff.wire.reading import value_of
 
-HOSTS = (
-    ("api.openai.com", "openai"),
-    (".openai.azure.com", "azure"),
-    (".cognitiveservices.azure.com", "azure"),
-    ("openrouter.ai", "openrouter"),
-    ("api.deepseek.com", "deepseek"),
-    ("api.mistral.ai", "mistral"),
-    ("api.together.xyz", "together"),
-    ("api.together.ai", "together"),
-    ("api.fireworks.ai", "fireworks"),
-    ("tinker.thinkingmachines.dev", "tinker"),
-)
-OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "library": "ollama", "me": "llamacpp_python"}
-OLLAMA_PORT = 11434
+OWNERS = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "llamacpp": "llamacpp",
+    "library": "ollama",
+    "me": "llamacpp_python",
+    "lmdeploy": "lmdeploy",
+    "tensorrt_llm": "tensorrt_llm",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +39,5 @@ def identify(base_url: str, model: str, reply: RawReply | None) -> Identity:
     owner = (string(own.get("owned_by")) or "").lower()
     server = reply.headers.get("server", "") if reply is not None else ""
     parent = string(own.get("parent")) if own.get("id") == model else None
-    found = _by_host(base_url) or OWNERS.get(owner) or ("llamacpp" if server == "llama.cpp" else None)
+    found = by_host(base_url) or OWNERS.get(owner) or ("llamacpp" if server == "llama.cpp" else None)
     return Identity(found or "generic", one_line(owner or server, 40) or "unknown", names, parent)
-
-
-def _by_host(base_url: str) -> str | None:
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    for suffix, name in HOSTS:
-        if host == suffix.lstrip(".") or host.endswith(suffix if suffix.startswith(".") else "." + suffix):
-            return name
-    return "ollama" if parts.port == OLLAMA_PORT else None

@@ -30,10 +30,11 @@ from blackbox_diff.wire.body import items, mapping, one_line
 from blackbox_diff.wire.dialects.base import ScoreItem
 from blackbox_diff.wire.identity import named
 from blackbox_diff.wire.reading import value_of
-from blackbox_diff.wire.replies import entries_of
 
 STEPS_DOWN = (20, 8, 5, 1, 0)
-NEVER_DROPPED = ("model", "prompt", "messages", "logprobs", "inputs", "parameters", "max_tokens", "echo")
+NEVER_DROPPED = (
+    "model", "model_id", "prompt", "messages", "input", "inputs", "parameters", "logprobs", "max_tokens", "echo",
+)  # fmt: skip
 UNSUPPORTED = re.compile(r"not (?:yet )?(?:supported|enabled|available|allowed)|unsupported|unrecognized", re.I)
 ROUNDS = 10  # rejections of one question before its answer is taken as it is
 PAUSE_SECONDS = 1.0
@@ -82,7 +83,7 @@ class Conversation:
         outcome = speaks.read_sample(reply, call=call, profile=self.profile, prefill=prefill, framing=framing)
         if isinstance(outcome, Completion):
             choices = len(items(mapping(value_of(reply)).get("choices")))
-            return Pair(outcome, entries_of(reply), prefill, framing, choices)
+            return Pair(outcome, speaks.entries(reply), prefill, framing, choices)
         return outcome
 
     async def score(self, item: ScoreItem) -> ReferenceScore | Refusal:

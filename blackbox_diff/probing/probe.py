@@ -179,7 +179,8 @@ class _Examination:
     async def chat(self) -> Pair | None:
         """P1: does the chat route give logprobs?"""
         talk = self.talk
-        if dialect(talk.profile.dialect).name == "tgi":
+        if not dialect(talk.profile.dialect).chats:
+            self.note("chat", "limited", "not on this host, or without logprobs there")
             return None
         pair = await talk.sample(CHAT_USER, "user", GREEDY)
         if isinstance(pair, Pair):

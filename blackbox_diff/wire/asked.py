@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from blackbox_diff.records import Call, Json
@@ -9,15 +10,15 @@ from blackbox_diff.records import Call, Json
 MAX_BODY: Final = 16 * 1024 * 1024
 ENVELOPE: Final = 1024 * 1024  # bytes of a reply beside its tokens: prompts repeated, timings, settings
 ENTRY: Final = 512  # bytes of one token or alternative: its string, its bytes as a list of numbers, its logprob
+LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_new_tokens")
 ALTERNATIVES: Final = 20  # llama.cpp sends as many where none were asked for
 
 
 def output_tokens(call: Call) -> int:
     """The most output tokens that a request allows: its max_tokens, for each of its completions."""
     body = call.body
-    sampling, parameters = body.get("sampling_params"), body.get("parameters")
-    nested = [part.get("max_new_tokens") for part in (sampling, parameters) if isinstance(part, dict)]
-    given = (body.get("max_completion_tokens"), body.get("max_tokens"), *nested)
+    places = (body, body.get("sampling_params"), body.get("parameters"))
+    given = [place.get(name) for place in places if isinstance(place, Mapping) for name in LIMITS]
     limit = next((whole(value) for value in given if value), 0)
     # An echo is asked for with max_tokens 0 or 1; servers that can't do 0 write one token.
     return max(1, limit) * max(1, whole(body.get("n"))) * (prompts(body["prompt"]) if "prompt" in body else 1)
@@ -38,7 +39,7 @@ def reply_bytes(call: Call) -> int:
 
 def _given_tokens(body: Json) -> int:
     """At most so many tokens of the prompt come back with logprobs: ids as they are, a text as its bytes."""
-    given = [body.get(name) for name in ("prompt", "text", "input_ids", "inputs")]
+    given = [body.get(name) for name in ("prompt", "text", "input_ids", "input", "inputs")]
     given += [message.get("content") for message in body.get("messages", ())]
     return sum(_size(value) for value in given)
 

@@ -2,7 +2,8 @@
 
 OpenAI: prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details.cached_tokens. DeepSeek and Tinker:
 prompt_cache_hit_tokens. OpenRouter: cost (USD). SGLang /generate: meta_info.{prompt,completion,cached}_tokens.
-TGI /generate: details.generated_tokens and the length of details.prefill.
+TGI /generate: details.generated_tokens and the length of details.prefill. watsonx.ai: counts in results[0].
+Cohere: usage.tokens.
 
 Numbers that can't be are None: no reply holds MOST_TOKENS tokens, and none costs MOST_USD.
 """
@@ -27,7 +28,13 @@ def read_usage(value: Json) -> Usage:
     body = mapping(value)
     given = body.get("usage")
     if isinstance(given, dict):
+        own = mapping(given.get("tokens"))
+        if own:
+            return Usage(_tokens(own.get("input_tokens")), _tokens(own.get("output_tokens")))
         return _openai(given)
+    if "results" in body:
+        result = mapping(next(iter(items(body["results"])), None))
+        return Usage(_tokens(result.get("input_token_count")), _tokens(result.get("generated_token_count")))
     if "meta_info" in body:
         info = mapping(body["meta_info"])
         return Usage(
@@ -38,7 +45,8 @@ def read_usage(value: Json) -> Usage:
     if "details" in body:
         details = mapping(body["details"])
         prefill = items(details.get("prefill"))
-        return Usage(len(prefill) or None, _tokens(details.get("generated_tokens")))
+        told = _tokens(details.get("prompt_tokens"))  # LoRAX
+        return Usage(len(prefill) or told, _tokens(details.get("generated_tokens")))
     return Usage()
 
 
@@ -73,11 +81,19 @@ def delivered(reply: RawReply, call: Call) -> int:
     if echoed is None:
         return 0
     rows = [max(0, _entries(mapping(choice)) - echoed) for choice in items(body.get("choices"))]
-    native = (
+    return sum(rows) + max(_native(body))
+
+
+def _native(body: dict[str, Json]) -> tuple[int, ...]:
+    """What replies of servers' own routes show, each in its place."""
+    results = [mapping(result) for result in items(body.get("results"))]
+    return (
         len(items(mapping(body.get("details")).get("tokens"))),
         len(items(mapping(body.get("meta_info")).get("output_token_logprobs"))),
+        sum(len(items(result.get("generated_tokens"))) for result in results),
+        sum(len(items(mapping(piece).get("logprobs"))) for piece in items(body.get("logprobs"))),
+        sum(_least(string(place.get("generated_text"))) for place in (body, *results)),
     )
-    return sum(rows) + max(native)
 
 
 def _entries(choice: dict[str, Json]) -> int:
@@ -89,6 +105,11 @@ def _entries(choice: dict[str, Json]) -> int:
     text = sum(len(part.encode("utf-8", "surrogatepass")) for part in map(string, said) if part)
     ids = len(items(choice.get("token_ids")))
     return max(content + reasoning, legacy, values, ids, -(-text // LONGEST_TOKEN))
+
+
+def _least(text: str | None) -> int:
+    """The least number of tokens that a text can be."""
+    return 0 if text is None else -(-len(text.encode("utf-8", "surrogatepass")) // LONGEST_TOKEN)
 
 
 def hidden_tokens(value: Json) -> int:

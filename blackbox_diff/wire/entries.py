@@ -6,7 +6,7 @@ Shapes read here:
     legacy      {"tokens", "token_logprobs", "top_logprobs", ("token_ids")}; Together sends it under chat too
     triples     [[logprob, id, text | null], ...]                                     SGLang /generate
     dicts       [null, {"<id>": {logprob, decoded_token}}, ...]                       vLLM prompt_logprobs
-    records     [{id, text, logprob}, ...]                                            TGI details
+    records     [{(id), text, logprob | log_prob}, ...]                       TGI details, LMI, watsonx.ai
 
 Only the sampled token is read here; alternatives are kept as they came, for `alternatives` to read.
 """
@@ -154,7 +154,7 @@ def from_records(rows: list[Json], tops: list[Json] | None = None) -> Entries | 
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             return None
         strings.append(row["text"])
-        logprobs.append(censor(row.get("logprob")))
+        logprobs.append(censor(row.get("logprob", row.get("log_prob"))))
         own.append(row.get("id"))
     return Entries(strings, logprobs, None, ids(own), _paired(tops, rows))
 

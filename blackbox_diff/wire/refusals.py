@@ -10,6 +10,7 @@ ADVICE = {
     "no_choices": "the reply holds no choices: this is not an OpenAI-compatible reply",
     "no_text": "the reply holds no text but a tool call or nothing: turn tools off at the server",
     "no_logprobs": "the reply holds no logprobs: the endpoint, its plan or a gateway drops them",
+    "ids_only": "the reply names its tokens by number alone, and bytes are not guessed from numbers",
     "zero_logprobs": "logprobs of 0 that the alternatives do not bear out: the host fills the field without "
     "computing it; turn speculative decoding and prompt caches off, or ask for more top_logprobs",
     "missing_logprobs": "more than 5% of the logprobs are missing or placeholders: ask for more top_logprobs",

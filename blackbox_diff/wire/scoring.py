@@ -140,6 +140,8 @@ def _spell(entries: Entries, wanted: bytes) -> Spelled | None:
     for index, token in enumerate(entries.strings):
         raw = None if entries.raw_bytes is None else entries.raw_bytes[index]
         for name, piece in candidates(token, raw):
+            if name == "pieces" and not position and not wanted.startswith(piece):
+                piece = piece.removeprefix(b" ")  # SentencePiece spells a text's first word as if a space led it
             if wanted.startswith(piece, position):
                 walked.append(piece)
                 names[name] = None

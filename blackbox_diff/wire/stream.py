@@ -78,10 +78,13 @@ class _Reply:
         self.ended = False
         self.chat = False
         self.any_choice = False
+        self.tokens: list[Json] = []  # of servers that send one event a token: TGI, DeepInfra
 
     def add(self, part: dict[str, Json]) -> None:
         self.top |= {name: value for name, value in part.items() if name != "choices" and value is not None}
-        self.ended = self.ended or bool(part.get("error"))
+        self.ended = self.ended or bool(part.get("error") or part.get("details"))
+        if isinstance(part.get("token"), dict):
+            self.tokens.append(part["token"])
         for given in items(part.get("choices")):
             choice = mapping(given)
             if choice.get("index") in (0, None):
@@ -99,6 +102,8 @@ class _Reply:
         self.ended = self.ended or bool(choice.get("finish_reason")) or bool(choice.get("error"))
 
     def whole(self) -> dict[str, Json]:
+        if self.tokens and not self.any_choice:
+            return self._by_token()
         if not self.any_choice:
             return self.top  # parts of another API: the last one tells the most
         said = (
@@ -107,6 +112,16 @@ class _Reply:
             else {"text": "".join(self.text)}
         )
         return {**self.top, "choices": [{**said, **self.choice, "logprobs": self.logprobs or None}]}
+
+    def _by_token(self) -> dict[str, Json]:
+        """TGI's reply in one piece; a text that no event holds is that of the tokens that are not special."""
+        shown = [mapping(token) for token in self.tokens]
+        text = "".join(string(token.get("text")) or "" for token in shown if not token.get("special"))
+        return {
+            "generated_text": text,
+            **{name: value for name, value in self.top.items() if name != "token"},
+            "details": {**mapping(self.top.get("details")), "tokens": self.tokens},
+        }
 
 
 def _join(into: dict[str, Any], more: dict[str, Json]) -> None:

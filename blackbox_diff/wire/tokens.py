@@ -9,8 +9,8 @@ byte of the result is compared with the text.
     strings    UTF-8 of the token string                          most
     escapes    `bytes:\\xe2\\x80` (OpenAI legacy), or `\\xf0\\x9f` inside the string (DeepSeek, OpenAI chat)
     latin1     partial characters with one Latin-1 character per byte       SGLang legacy
-    gpt2       the byte-level alphabet, `Ġ` for a space                      lmdeploy, vLLM 0.7-0.9
-    pieces     SentencePiece: `▁` for a space, `<0xE2>` for a byte           bare tokenizer dumps
+    gpt2       the byte-level alphabet, `Ġ` for a space                      LMDeploy, vLLM 0.7-0.9, watsonx.ai
+    pieces     SentencePiece: `▁` for a space, `<0xE2>` for a byte           watsonx.ai, LMI prompts, LMDeploy
 """
 
 from __future__ import annotations
@@ -92,6 +92,15 @@ def from_gpt2(entries: Entries) -> list[bytes] | None:
         return None
 
 
+def from_pieces(entries: Entries) -> list[bytes] | None:
+    """Bytes of a whole reply in SentencePiece's spelling; None where no token uses it."""
+    if not any("▁" in token or _BYTE_PIECE.fullmatch(token) for token in entries.strings):
+        return None
+    found = [dict(candidates(token, None)) for token in entries.strings]
+    pieces = [options.get("pieces", options.get("strings")) for options in found]
+    return None if None in pieces else [piece for piece in pieces if piece is not None]
+
+
 def readings(entries: Entries) -> Iterator[tuple[str, list[bytes]]]:
     """Renderings that may hold for the whole reply, most faithful first, made as they are asked for."""
     for name, reading in _WHOLE_REPLY:
@@ -105,6 +114,7 @@ _WHOLE_REPLY: tuple[tuple[str, Callable[[Entries], list[bytes] | None]], ...] = 
     ("strings", from_strings),
     ("escapes", from_escapes),
     ("gpt2", from_gpt2),
+    ("pieces", from_pieces),
 )
 
 

@@ -29,7 +29,7 @@ from blackbox_diff.wire.counts import read_usage
 from blackbox_diff.wire.entries import Entries, from_choice, from_dicts
 from blackbox_diff.wire.identity import is_other, named
 from blackbox_diff.wire.refusals import refuse
-from blackbox_diff.wire.replies import body_of, read_reply
+from blackbox_diff.wire.replies import body_of, entries_of, read_reply
 from blackbox_diff.wire.scoring import read_echo, read_ids
 from blackbox_diff.wire.sentinels import all_zero
 from blackbox_diff.wire.zeros import without_unfounded
@@ -72,6 +72,9 @@ class Dialect:
         explicitly because servers fill what is left out from the model's generation_config.
     chat_extras: fields for chat requests only, such as the switch that turns thinking off.
     prefill_recipes, scoring_recipes: in the order in which the probe tries them.
+    chats: whether there is a chat route to ask.
+    signing: the AWS service that requests are signed for where the host is one of Amazon's; None for hosts that
+        take a bare key.
     """
 
     name: ClassVar[str] = ""
@@ -84,6 +87,8 @@ class Dialect:
     template_scoring: ClassVar[bool] = True  # chat prompt_logprobs are worth trying
     id_prompts: ClassVar[bool] = True  # prompts of token ids are worth trying
     legacy_top_limit: ClassVar[int] = 20
+    chats: ClassVar[bool] = True
+    signing: ClassVar[str | None] = None
 
     # -- sampling ------------------------------------------------------------------------------------
 
@@ -150,7 +155,7 @@ class Dialect:
         return Call(path, without(body, profile.dropped), self.url(profile, path))
 
     def url(self, profile: EndpointProfile, path: str) -> str | None:
-        """A full URL where the route is not below the base URL."""
+        """A full URL where the route is not `path` below the base URL, such as one that holds the model's name."""
         return None
 
     def read_sample(
@@ -161,6 +166,10 @@ class Dialect:
         if isinstance(found, Completion) and is_other(found.model, profile):
             return refuse("other_model", repr(found.model))
         return found
+
+    def entries(self, reply: RawReply) -> Entries | None:
+        """The entries of a reply to `sample` as they came, for the probe's own questions."""
+        return entries_of(reply)
 
     # -- scoring -------------------------------------------------------------------------------------
 

@@ -9,44 +9,26 @@
 
 from __future__ import annotations
 
-from blackbox_diff.records import (
-    Call,
-    Completion,
-    EndpointProfile,
-    Framing,
-    Json,
-    RawReply,
-    ReferenceScore,
-    Refusal,
-    Sampling,
-)
-from blackbox_diff.wire.asked import asked
+from collections.abc import Mapping
+from typing import ClassVar
+
+from blackbox_diff.records import Call, EndpointProfile, Framing, Json, Sampling
 from blackbox_diff.wire.body import items, mapping, string
-from blackbox_diff.wire.completion import Meta, complete
+from blackbox_diff.wire.completion import Meta
 from blackbox_diff.wire.counts import read_usage
-from blackbox_diff.wire.dialects.base import (
-    Context,
-    Dialect,
-    ScoreItem,
-    read_scored,
-    root_url,
-    score_prefix,
-    without,
-)
+from blackbox_diff.wire.dialects.base import ScoreItem, root_url, score_prefix, without
+from blackbox_diff.wire.dialects.native import Native, Told
 from blackbox_diff.wire.entries import from_records
-from blackbox_diff.wire.refusals import refuse
-from blackbox_diff.wire.replies import body_of
 
-FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length"}
+FINISH: Mapping[str, str] = {"eos_token": "stop", "stop_sequence": "stop", "length": "length"}
 
 
-class Tgi(Dialect):
+class Tgi(Native):
+    """alternatives: the parameter that asks for the most likely tokens at each position."""
+
     name = "tgi"
-    raw_recipes = ("generate",)
-    prefill_recipes = ()
-    scoring_recipes = ("generate",)
-    template_scoring = False
-    id_prompts = False
+    finish: ClassVar[Mapping[str, str]] = FINISH
+    alternatives: ClassVar[str] = "top_n_tokens"
 
     def sample(
         self, profile: EndpointProfile, prefill: str, framing: Framing, sampling: Sampling, seed: int | None
@@ -59,44 +41,26 @@ class Tgi(Dialect):
             parameters["temperature"] = 1.0 if profile.logprobs == "processed" else sampling.temperature
         parameters |= {"repetition_penalty": 1.0, "frequency_penalty": 0.0, "return_full_text": False}
         top = self.top(profile, sampling, floor=1)
-        parameters |= {"details": True, "decoder_input_details": False, "top_n_tokens": min(5, top)}
+        parameters |= {"details": True, "decoder_input_details": False, self.alternatives: min(5, top)}
         if seed is not None:
             parameters["seed"] = seed
-        return self._call(profile, prefill, without(parameters, profile.dropped))
-
-    def read_sample(
-        self, reply: RawReply, *, call: Call, profile: EndpointProfile, prefill: str, framing: Framing
-    ) -> Completion | Refusal:
-        body = body_of(reply)
-        if isinstance(body, Refusal):
-            return body
-        text = string(body.get("generated_text"))
-        if text is None:
-            return refuse("no_text")
-        details = mapping(body.get("details"))
-        reason = string(details.get("finish_reason"))
-        meta = Meta(FINISH.get(reason or "", reason), read_usage(body))
-        entries = from_records(items(details.get("tokens")), items(details.get("top_tokens")))
-        return complete(entries, text, prefill, meta, asked(call))
+        return self.generate(profile, prefill, parameters)
 
     def score(self, profile: EndpointProfile, item: ScoreItem) -> Call:
-        context: Context = self.context(profile, item)
         parameters: dict[str, Json] = {"max_new_tokens": 1, "do_sample": False, "repetition_penalty": 1.0}
         parameters |= {"details": True, "decoder_input_details": True}
-        return self._call(profile, score_prefix(item, context) + item.text, without(parameters, profile.dropped))
+        text = score_prefix(item, self.context(profile, item)) + item.text
+        return self.generate(profile, text, parameters)
 
-    def read_score(
-        self, reply: RawReply, *, call: Call, profile: EndpointProfile, item: ScoreItem
-    ) -> ReferenceScore | Refusal:
-        body = body_of(reply)
-        if isinstance(body, Refusal):
-            return body
-        entries = from_records(items(mapping(body.get("details")).get("prefill")))
-        if entries is None or len(entries) == 0:
-            return refuse("no_logprobs")
-        return read_scored(entries, item, self.context(profile, item), prompt_tokens=len(entries))
+    def generate(self, profile: EndpointProfile, prompt: str, parameters: dict[str, Json]) -> Call:
+        body: dict[str, Json] = {"inputs": prompt, "parameters": without(parameters, profile.dropped)}
+        return Call("/generate", body, root_url(profile.base_url) + "/generate")
 
-    def _call(self, profile: EndpointProfile, prompt: str, parameters: dict[str, Json]) -> Call:
-        return Call(
-            "/generate", {"inputs": prompt, "parameters": parameters}, root_url(profile.base_url) + "/generate"
+    def told(self, body: dict[str, Json]) -> Told:
+        details = mapping(body.get("details"))
+        return Told(
+            string(body.get("generated_text")),
+            from_records(items(details.get("tokens")), items(details.get("top_tokens"))),
+            from_records(items(details.get("prefill"))),
+            Meta(self.finish_reason(string(details.get("finish_reason"))), read_usage(body)),
         )
