@@ -126,6 +126,58 @@ def test_the_cap_holds_over_all_and_is_resumable(toy: str, tmp_path: Path) -> No
     assert {row.status for row in read_index(out).rows} == {"done", "failed"}
 
 
+def test_only_a_model_that_changed_is_audited_anew(toy: str, finished: Path, tmp_path: Path) -> None:
+    """Since the earlier fleet "leaky" has moved to a server whose probabilities are others; "new" is new."""
+    other = LeakyToy()
+    other.faults.add("other model")
+    with serving(other) as elsewhere:
+        plan = plan_file(tmp_path, toy)
+        moved = plan.read_text().replace(toy, elsewhere, 1)
+        new = f'[[targets]]\nurl = "{toy}"\nmodel = "base"\nlabel = "new"\n[[references]]'
+        plan.write_text(moved.replace("[[references]]", new))
+        _fleet_since(plan, finished, tmp_path)
+
+
+def _fleet_since(plan: Path, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run_cli(["fleet", str(plan), "--out", str(out), "--since", str(finished / "out")]) == 0
+    rows = {row.name: row for row in read_index(out).rows}
+    assert {name: row.status for name, row in rows.items()} == {
+        "leaky": "done", "base": "unchanged", "nobody": "failed", "new": "done",
+    }  # fmt: skip
+    assert (rows["leaky"].change or "").startswith("Changed")
+    assert (rows["base"].change or "").startswith("none: Still the audited model")
+    assert rows["new"].change is None
+    assert rows["base"].calls == 40
+    assert 0 < (rows["base"].cost_usd or 0) < (rows["leaky"].cost_usd or 0)
+    assert rows["base"].report is not None
+    assert (out / rows["base"].report).is_file()
+    assert not (out / "runs" / "base").exists()
+    before = read_index(out).rows
+    assert run_cli(["fleet", str(plan), "--out", str(out), "--since", str(finished / "out")]) == 0
+    assert [row for row in read_index(out).rows if row.name != "nobody"] == [
+        row for row in before if row.name != "nobody"
+    ]
+
+
+def test_since_takes_a_fleets_directory(toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["fleet", str(plan_file(tmp_path, toy)), "--out", str(tmp_path / "out"), "--since", str(tmp_path)]
+    assert run_cli(line) == 2
+    assert "give a fleet's directory" in capsys.readouterr().err
+
+
+def test_where_the_first_fails_the_next_buys_the_control_and_the_others_borrow(toy: str, tmp_path: Path) -> None:
+    plan = plan_file(tmp_path, toy)
+    nobody, rest = '[[targets]]\nurl = "http://127.0.0.1:9/v1"\nmodel = "nobody"\n', plan.read_text()
+    plan.write_text(rest.replace(nobody, "").replace("[[targets]]", nobody + "[[targets]]", 1))
+    assert run_cli(["fleet", str(plan), "--out", str(tmp_path / "out")]) == 0
+    calls = []
+    for name in ("leaky", "base"):
+        with Store.open(tmp_path / "out" / "runs" / name, read_only=True) as store:
+            calls.append(len(_own(store)))
+    assert calls == [8, 0]
+
+
 @pytest.mark.slow
 def test_dask_gives_the_same_rankings_bit_for_bit(toy: str, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

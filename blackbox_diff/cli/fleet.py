@@ -25,8 +25,22 @@ from blackbox_diff.cli.options import JSON, failure
     "--scheduler", metavar="ADDRESS", help="A Dask scheduler's address; by default workers of this machine."
 )
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Dask workers here.")
+@click.option(
+    "--since",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="OLD",
+    help="An earlier fleet's DIR: its models are watched first, and only those that changed are audited anew.",
+)
 @JSON
-def fleet(plan: Path, out: Path, engine: str, scheduler: str | None, workers: int, as_json: bool) -> int:
+def fleet(
+    plan: Path,
+    out: Path,
+    engine: str,
+    scheduler: str | None,
+    workers: int,
+    since: Path | None,
+    as_json: bool,
+) -> int:
     """Audit every target of FLEET.toml under one cap; what is done already is not bought again.
 
     Writes DIR/index.html, DIR/fleet.json and each audit's run and report below DIR/runs. One audit that fails
@@ -47,7 +61,7 @@ def fleet(plan: Path, out: Path, engine: str, scheduler: str | None, workers: in
         last = len(index.rows)
         click.echo(f"{last} of {total}: {lines(index)[-1]}", err=True)
 
-    index = asyncio.run(run_fleet(wanted, out.absolute(), chosen, told))
+    index = asyncio.run(run_fleet(wanted, out.absolute(), chosen, told, since=since))
     write_index(index, out)
     if as_json:
         click.echo(index.model_dump_json())

@@ -18,6 +18,7 @@ from blackbox_diff.report import wording
 from blackbox_diff.report.policy import policy
 from blackbox_diff.sanitize import shorten, visible
 
+DONE = ("done", "unchanged")
 PAGE, DATA, TABLE = "index.html", "fleet.json", "fleet.parquet"
 
 
@@ -49,7 +50,7 @@ def read_index(out: Path) -> Index:
 def render(index: Index) -> str:
     """The page; model text reaches it through the template's escaping alone."""
     style, script = _asset("index.css"), _asset("index.js")
-    done = [row for row in index.rows if row.status == "done"]
+    done = [row for row in index.rows if row.status in DONE]
     found = [row for row in index.rows if row.outcome == "finding"]
     return (
         _environment()
@@ -70,9 +71,13 @@ def render(index: Index) -> str:
 
 def lines(index: Index) -> list[str]:
     """The index for a terminal: a line a row, and what the fleet cost."""
-    done = sum(row.status == "done" for row in index.rows)
+    done = sum(row.status in DONE for row in index.rows)
     found = sum(row.outcome == "finding" for row in index.rows)
-    said = [f"{visible(row.name)}: {row.outcome}: {visible(_said(row))}" for row in index.rows]
+    said = [
+        f"{visible(row.name)}: {row.outcome}: {visible(_said(row))}"
+        + (f" · since the last fleet: {shorten(visible(row.change), 160)}" if row.change else "")
+        for row in index.rows
+    ]
     spent = wording.dollars(index.spent_usd)
     cap = "" if index.max_cost_usd is None else f" of {wording.dollars(index.max_cost_usd)}"
     return [

@@ -10,13 +10,15 @@ from typing import Any
 
 from blackbox_diff.config.model import AuditConfig, overlaid, parse_config, parse_endpoint
 from blackbox_diff.errors import BlackboxDiffError
+from blackbox_diff.fleet.compare import compare_runs
+from blackbox_diff.fleet.costs import spent, totals, watch_record
 from blackbox_diff.fleet.rows import Judgement, Row
 from blackbox_diff.report import wording
 from blackbox_diff.report.write import write_reports
-from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.commands import Company, go_on, start
 from blackbox_diff.run.pipeline import FINISHED
 from blackbox_diff.run.results import Results, read_run, summarise
+from blackbox_diff.run.watch import watch_run
 from blackbox_diff.runfile.files import FILE
 from blackbox_diff.runfile.store import Store
 
@@ -38,6 +40,7 @@ class Job:
     max_cost: float | None = None
     concurrency: int = 1
     control_from: str | None = None
+    earlier: Row | None = None  # how an earlier fleet's audit of the same name stood, with absolute paths
     urls: Mapping[str, str] = field(default_factory=dict)  # where `local:` references are served, by label
 
 
@@ -45,6 +48,9 @@ async def audit_one(job: Job) -> Row:
     """Start or go on with the audit, and say how it stands. An expected failure is a row, never an exception."""
     run = Path(job.run)
     try:
+        unchanged = await _still(job, run)
+        if unchanged is not None:
+            return unchanged
         await _collect(job, run)
         error = None
     except BlackboxDiffError as failure:
@@ -57,10 +63,35 @@ def work(job: Job) -> Row:
     return asyncio.run(audit_one(job))
 
 
+async def _still(job: Job, run: Path) -> Row | None:
+    """The earlier row where the target still answers as it did then; None where it has to be audited."""
+    earlier = job.earlier
+    if earlier is None or (run / FILE).is_file():
+        return None
+    config = parse_config(dict(job.config), job.name)
+    budget = config.budget.model_copy(update={"max_cost": job.max_cost})
+    target = config.target.model_dump(mode="json")
+    found = await watch_run(Path(earlier.run), target, record=watch_record(run), budget=budget)
+    if found.outcome != "same":
+        return None
+    asked = await asyncio.to_thread(totals, run)
+    return earlier.model_copy(
+        update={
+            "status": "unchanged",
+            "change": f"none: {found.sentence}",
+            "calls": sum(each.calls for each in asked),
+            "output_tokens": sum(each.output_tokens for each in asked),
+            "cost_usd": await asyncio.to_thread(spent, watch_record(run)),
+            "seconds": 0.0,
+        }
+    )
+
+
 async def _collect(job: Job, run: Path) -> None:
     changes: dict[str, Any] = {"concurrency": job.concurrency}
     if job.max_cost is not None:
-        changes["budget"] = {"max_cost": job.max_cost}
+        watched = await asyncio.to_thread(spent, watch_record(run))
+        changes["budget"] = {"max_cost": max(0.0, job.max_cost - (job.max_cost if watched is None else watched))}
     config = parse_config(overlaid(job.config, changes), job.name)
     company = Company(
         also=tuple(parse_endpoint(dict(each), job.name) for each in job.also),
@@ -80,6 +111,14 @@ def is_done(run: Path, config: AuditConfig) -> bool:
         return store.state.stopped_because == FINISHED and before.completions >= config.completions
 
 
+def change_since(earlier: Row, run: Path) -> str:
+    """What `compare` says of the earlier fleet's run and this one."""
+    try:
+        return compare_runs(Path(earlier.run), run).sentence
+    except BlackboxDiffError as error:
+        return f"unknown: {error}"
+
+
 def row_of(job: Job, error: str | None) -> Row:
     """How the audit stands, from its run file; writes its report beside it."""
     run = Path(job.run)
@@ -91,7 +130,7 @@ def row_of(job: Job, error: str | None) -> Row:
         with Store.open(run, read_only=True) as store:
             labels, summary = store.references(), summarise(store, str(run), 0)
             finished = store.state.stopped_because == FINISHED
-            spent = store.spent(TARGET)
+        asked = totals(run)
         results = [read_run(run, reference=label) for label in labels]
         if results:
             write_reports(results[0], html=run / "report.html")
@@ -103,9 +142,10 @@ def row_of(job: Job, error: str | None) -> Row:
             "report": str(run / "report.html") if results else None,
             "judgements": [judgement(each) for each in results],
             "completions": summary.completions,
-            "calls": spent.calls,
-            "output_tokens": spent.output_tokens,
-            "cost_usd": spent.usd,
+            "calls": sum(each.calls for each in asked),
+            "output_tokens": sum(each.output_tokens for each in asked),
+            "cost_usd": spent(watch_record(run), run),
+            "change": change_since(job.earlier, run) if job.earlier and results else None,
             "seconds": summary.seconds,
             "stopped_because": summary.stopped_because,
         }

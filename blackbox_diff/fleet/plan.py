@@ -124,7 +124,7 @@ def read_fleet(path: Path) -> FleetPlan:
     if repeated:
         raise ConfigError(f"{path}: references: two are called '{repeated.pop()}': give one another label")
     for host, limit in file.fleet.hosts.items():
-        if limit < file.fleet.parallel and host in {host_of(target.url) for target in file.targets}:
+        if limit < file.fleet.parallel and host in {host_of(one.url) for one in (*file.targets, *file.references)}:
             raise ConfigError(
                 f"{path}: fleet.hosts: {limit} calls to {host} can't be shared by {file.fleet.parallel} audits: "
                 "lower fleet.parallel"

@@ -42,8 +42,8 @@ class Purse:
         self.held[name] = share
         return before + share
 
-    def settle(self, name: str, spent: float | None) -> None:
-        """The audit `name` has ended, having spent `spent` USD in all; None, unknown, counts its whole share."""
+    def settle(self, name: str, spent: float | None, own_cap: float | None = None) -> None:
+        """The audit `name` has spent `spent` USD in all; None, unknown, counts its share or its `own_cap`."""
         share = self.held.pop(name, 0.0)
         before = self.spent.get(name, 0.0)
-        self.spent[name] = before + share if spent is None else spent
+        self.spent[name] = spent if spent is not None else max(before + share, own_cap or 0.0)

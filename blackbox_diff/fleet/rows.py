@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Status = Literal["done", "stopped", "failed", "not bought"]
+Status = Literal["done", "unchanged", "stopped", "failed", "not bought"]
 
 
 class _Part(BaseModel):
@@ -26,8 +26,9 @@ class Judgement(_Part):
 class Row(_Part):
     """One audit. Money in USD; `run` and `report` are relative to the fleet's directory.
 
-    status: done; stopped: at a cap or interrupted, to be resumed; failed: `error` says why; not bought: the
-    fleet's cap left nothing for it. change: what differs from an earlier fleet, None where none was named.
+    status: done; unchanged: still the model of the earlier fleet, whose run this row shows; stopped: at a cap or
+    interrupted, to be resumed; failed: `error` says why; not bought: the fleet's cap left nothing for it.
+    change: what differs from the earlier fleet, None where none was named.
     """
 
     name: str

@@ -10,21 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from blackbox_diff.errors import BlackboxDiffError
+from blackbox_diff.fleet.costs import committed
 from blackbox_diff.fleet.engines import Engine
-from blackbox_diff.fleet.job import Job, row_of
+from blackbox_diff.fleet.index import DATA, read_index
+from blackbox_diff.fleet.job import Job, is_done, row_of
 from blackbox_diff.fleet.plan import FleetPlan, Planned
 from blackbox_diff.fleet.purse import Purse
 from blackbox_diff.fleet.rows import Index, Row
-from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.lanes import LOCAL
 from blackbox_diff.run.local import serve
 from blackbox_diff.runfile.files import FILE
-from blackbox_diff.runfile.store import Store
 
 RUNS = "runs"
 LEAST_SHARE = 1e-6  # USD: less buys nothing
@@ -35,6 +36,7 @@ Told = Callable[[Index], None]
 class Driver:
     """One sitting of a fleet.
 
+    before: rows of the last sitting in `out`; earlier: those of an earlier fleet, paths absolute; both by name.
     ready: audits that may start, in order; behind: audits that wait for another's control, by control key.
     """
 
@@ -44,6 +46,8 @@ class Driver:
     told: Told
     purse: Purse
     urls: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, Row] = field(default_factory=dict)
+    earlier: Mapping[str, Row] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     ready: list[Planned] = field(default_factory=list)
     behind: dict[str, list[Planned]] = field(default_factory=dict)
@@ -84,13 +88,33 @@ class Driver:
         """Finished audits are rows at once; of the rest, one of each control goes first."""
         leaders: set[str] = set()
         for one in self.plan.audits:
-            self.purse.spent[one.name] = spent(self._run(one)) or 0.0
+            self.purse.settle(one.name, committed(self._run(one)), one.config.budget.max_cost)
+            row = self.before.get(one.name)
+            if row is not None and self._stands(one, row):
+                self.rows[one.name] = row
+        for one in self.plan.audits:
+            if one.name in self.rows:
+                continue
             key = one.control_key
-            if key in leaders:
+            if self._donor(one) is not None:
+                self.ready.append(one)
+            elif key in leaders:
                 self.behind.setdefault(key, []).append(one)
             else:
                 leaders.add(key)
                 self.ready.append(one)
+
+    def _stands(self, one: Planned, row: Row) -> bool:
+        """Whether nothing is left to do for an audit that the last sitting finished."""
+        if row.status == "unchanged":
+            return True
+        try:
+            labels = {each.reference for each in row.judgements}
+            return row.status == "done" and is_done(self._run(one), one.config) and labels >= {
+                reference.name for reference in one.references
+            }  # fmt: skip
+        except BlackboxDiffError:
+            return False
 
     def _begin(self, one: Planned, running: dict[asyncio.Task[Row], Planned]) -> None:
         waiting = 1 + len(self.ready) + sum(map(len, self.behind.values()))
@@ -112,24 +136,31 @@ class Driver:
             row = task.result()
         except Exception as error:  # a worker that died for good, or a fault of ours: the others go on
             row = row_of(self._job(one, None), f"{type(error).__name__}: {error}".splitlines()[0])
-        self.purse.settle(one.name, spent(self._run(one)))
+        self.purse.settle(one.name, committed(self._run(one)))
         self._take(one, row)
 
     def _take(self, one: Planned, row: Row) -> None:
         self.rows[one.name] = row
-        self.ready.extend(self.behind.pop(one.control_key, []))
+        waiting = self.behind.pop(one.control_key, [])
+        if waiting and self._donor(waiting[0]) is None:  # no control to borrow: the next one buys it
+            self.behind[one.control_key] = waiting[1:]
+            waiting = waiting[:1]
+        self.ready.extend(waiting)
         self.told(self.index())
 
-    def _job(self, one: Planned, share: float | None) -> Job:
-        donor = next(
+    def _donor(self, one: Planned) -> str | None:
+        """A run of this fleet or of the earlier one whose control is this audit's, too."""
+        return next(
             (
-                str(self._run(other))
+                str(self.out / self.rows[other.name].run)
                 for other in self.plan.audits
-                if other.control_key == one.control_key and other.name != one.name
-                and other.name in self.rows and self.rows[other.name].judgements
+                if other.name in self.rows and other.control_key == one.control_key and other.name != one.name
+                and self.rows[other.name].judgements
             ),
             None,
         )  # fmt: skip
+
+    def _job(self, one: Planned, share: float | None) -> Job:
         return Job(
             name=one.name,
             run=str(self._run(one)),
@@ -137,7 +168,8 @@ class Driver:
             also=tuple(reference.model_dump(mode="json") for reference in one.also),
             max_cost=share,
             concurrency=self.plan.concurrency(one),
-            control_from=donor,
+            control_from=self._donor(one),
+            earlier=self.earlier.get(one.name),
             urls=self.urls,
         )
 
@@ -145,11 +177,15 @@ class Driver:
         return self.out / RUNS / one.name
 
 
-async def run_fleet(plan: FleetPlan, out: Path, engine: Engine, told: Told) -> Index:
+async def run_fleet(plan: FleetPlan, out: Path, engine: Engine, told: Told, *, since: Path | None = None) -> Index:
     """Run what of the fleet is not done yet; `told` gets the index after each audit.
 
     out: absolute, and reached under the same path by every worker. `local:` references are served once, for all.
+    since: the directory of an earlier fleet, whose models are asked first whether they changed. Raises InputError
+    where there is none.
     """
+    before = {row.name: row for row in read_index(out).rows} if (out / DATA).is_file() else {}
+    earlier = {} if since is None else standing(since)
     local = local_references(plan.audits)
     async with contextlib.AsyncExitStack() as stack:
         urls = {}
@@ -158,7 +194,7 @@ async def run_fleet(plan: FleetPlan, out: Path, engine: Engine, told: Told) -> I
             url = await asyncio.to_thread(stack.enter_context, serve(arguments))
             urls = dict.fromkeys(local, url)
         await stack.enter_async_context(engine)
-        driver = Driver(plan, out, engine, told, Purse(plan.settings.max_cost), urls)
+        driver = Driver(plan, out, engine, told, Purse(plan.settings.max_cost), urls, before, earlier)
         return await driver.run()
 
 
@@ -172,22 +208,26 @@ def local_references(audits: Iterable[Planned]) -> dict[str, tuple[str, str]]:
     }
 
 
-def spent(run: Path) -> float | None:
-    """USD that a run's target has cost so far; None where no price is known, 0 where there is no run."""
-    if not (run / FILE).is_file():
-        return 0.0
-    try:
-        with Store.open(run, read_only=True) as store:
-            return store.spent(TARGET).usd
-    except BlackboxDiffError:
-        return None
+def standing(since: Path) -> dict[str, Row]:
+    """The audits that an earlier fleet brought to an end, by name, with absolute paths."""
+    since = since.absolute()
+    return {
+        row.name: row.model_copy(
+            update={
+                "run": os.path.normpath(since / row.run),
+                "report": row.report and os.path.normpath(since / row.report),
+            }
+        )
+        for row in read_index(since).rows
+        if row.status in ("done", "unchanged")
+    }
 
 
 def relative(row: Row, out: Path) -> Row:
-    """The row with its paths below the fleet's directory, so that the directory can be moved."""
+    """The row with its paths relative to the fleet's directory, which can then be moved."""
     paths = {
-        name: Path(value).relative_to(out).as_posix()
+        name: Path(os.path.relpath(out / value, out)).as_posix()
         for name in ("run", "report")
-        if (value := getattr(row, name)) is not None and Path(value).is_relative_to(out)
+        if (value := getattr(row, name)) is not None
     }
     return row.model_copy(update=paths)

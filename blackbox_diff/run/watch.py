@@ -24,21 +24,32 @@ from blackbox_diff.probing.sameness import Draws, Listed, Sameness, judge
 from blackbox_diff.records import Call, Completion, Lost, RawReply
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.runfile.encoding import StoredCall
+from blackbox_diff.runfile.files import FILE
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire.replies import entries_of
 
 PROMPTS = 20
 MOST_CALLS = 50
+UNCAPPED = Budget()
 CONCURRENCY = 4
 SEED_FIELDS = ("seed", "random_seed", "sampling_seed")
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens", "max_new_tokens", "n_predict")
 
 
-async def watch_run(run: Path, changes: Mapping[str, Any], *, prompts: int = PROMPTS, seed: int = 0) -> Sameness:
+async def watch_run(
+    run: Path,
+    changes: Mapping[str, Any],
+    *,
+    prompts: int = PROMPTS,
+    seed: int = 0,
+    record: Path | None = None,
+    budget: Budget = UNCAPPED,
+) -> Sameness:
     """Two one-token calls for each of `prompts` completions of `run`, compared with what the run stored.
 
     changes: fields of the target's endpoint that differ today, such as its URL. The model may be named anew,
-    but is then asked for by that name. Raises RunFileError for a run without a stored reply, and what buying
+    but is then asked for by that name. record: a directory in which the calls are kept; what one there has spent
+    counts against `budget`, too. Raises RunFileError for a run without a stored reply, and what buying
     raises.
     """
     with Store.open(run, read_only=True) as store:
@@ -48,7 +59,10 @@ async def watch_run(run: Path, changes: Mapping[str, Any], *, prompts: int = PRO
         raise RunFileError(f"{run}: no stored reply lists alternatives, so there is nothing to compare with")
     endpoint = parse_endpoint(overlaid(config.target.model_dump(mode="json"), changes), "options", "target")
     chosen = random.Random(seed).sample(calls, min(prompts, len(calls), MOST_CALLS // 2))
-    return judge(await _draw(endpoint, chosen))
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = record or Path(scratch) / "watch"
+        with Store.open(kept) if (kept / FILE).is_file() else Store.create(kept, {}) as store:
+            return judge(await _draw(endpoint, chosen, store, budget))
 
 
 def listed(reply: RawReply | None) -> Listed:
@@ -63,18 +77,18 @@ def _stored(store: Store) -> list[StoredCall]:
     return [call for call in calls if call is not None]
 
 
-async def _draw(endpoint: EndpointConfig, calls: list[StoredCall]) -> list[Draws]:
-    budget = Budget(max_calls=MOST_CALLS)
-    with tempfile.TemporaryDirectory() as scratch, Store.create(Path(scratch) / "watch", {}) as record:
-        async with Endpoint(endpoint) as connection:
-            ledger = Ledger(budget, prices_for(endpoint, budget), None, endpoint.model)
-            buyer = Buyer(connection, record, ledger, Limiter(CONCURRENCY), TARGET)
+async def _draw(endpoint: EndpointConfig, calls: list[StoredCall], record: Store, budget: Budget) -> list[Draws]:
+    before = record.spent(TARGET)
+    budget = budget.model_copy(update={"max_calls": before.calls + MOST_CALLS})
+    async with Endpoint(endpoint) as connection:
+        ledger = Ledger(budget, prices_for(endpoint, budget), before, endpoint.model)
+        buyer = Buyer(connection, record, ledger, Limiter(CONCURRENCY), TARGET)
 
-            async def ask(stored: StoredCall, turn: int) -> Listed:
-                bought = await buyer.buy(one_token(stored.call, endpoint.model), f"{stored.sample_id}.{turn}", 1)
-                return {} if isinstance(bought, Lost) else listed(bought.reply)
+        async def ask(stored: StoredCall, turn: int) -> Listed:
+            bought = await buyer.buy(one_token(stored.call, endpoint.model), f"{stored.sample_id}.{turn}", 1)
+            return {} if isinstance(bought, Lost) else listed(bought.reply)
 
-            answers = await asyncio.gather(*(ask(call, turn) for call in calls for turn in (0, 1)))
+        answers = await asyncio.gather(*(ask(call, turn) for call in calls for turn in (0, 1)))
     return [
         Draws(listed(call.reply), answers[2 * place], answers[2 * place + 1]) for place, call in enumerate(calls)
     ]

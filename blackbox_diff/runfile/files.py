@@ -82,6 +82,18 @@ def locked(path: Path) -> Iterator[IO[str]]:
         yield lock
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process, this one too, has the run open to write."""
+    try:
+        with open(path / LOCK, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def is_complete(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID)
 
