@@ -113,7 +113,7 @@ def test_the_header_holds_the_conclusion(run: bd.Run, log: EvalLog) -> None:
 
 
 def test_inspects_listing_and_summaries_find_it(run: bd.Run, log: EvalLog) -> None:
-    found = list_eval_logs(str(run.path), filter=lambda header: header.eval.task == "blackbox_diff/audit")
+    found = list_eval_logs(str(run.path), filter=lambda header: header.eval.task == "blackbox_diff/run")
     assert [Path(each.name).name for each in found] == ["x.eval"]
     from inspect_ai.log import read_eval_log_sample, read_eval_log_sample_summaries
 

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from blackbox_diff.report import wording
 from blackbox_diff.report.conclusion import conclude
 from blackbox_diff.report.figures import figures
 from blackbox_diff.run.results import UNFINISHED, Results
-from blackbox_diff.sanitize import cut, encoded, finite, visible_lines
+from blackbox_diff.sanitize import cut, encoded, finite, shorten, visible_lines
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalResults, EvalSample, EvalSpec
@@ -32,6 +31,7 @@ SUFFIX = ".eval"
 EXTRA = "pip install 'blackbox-diff[inspect]'"
 MOST_SAMPLES = 20_000
 MAX_TEXT = 20_000  # characters of one completion
+MAX_ANSWER = 200  # characters of the text in the list of samples
 LISTED = 5  # alternatives written per position
 MOST_ENTRIES = 300_000  # logprobs and segments of all samples together, the top of the ranking first
 
@@ -121,9 +121,9 @@ def _sample(
     from inspect_ai.model import ModelUsage as Usage
 
     sample, completion = row.sample, row.completion
-    name = visible_lines(completion.model or "")
+    name = visible_lines(completion.model or "unknown")
     answer = ChatMessageAssistant(
-        id=f"{sample.id}.answer", content=_shown(completion.text), source="generate", model=name or None
+        id=f"{sample.id}.answer", content=_shown(completion.text), source="generate", model=name
     )
     asked = _messages(row)
     used = completion.usage
@@ -146,7 +146,8 @@ def _sample(
             ],
             usage=usage,
         ),
-        scores=_scores(place),
+        scores=_scores(place, completion.text),
+        model_usage={name: usage},
         metadata=_metadata(row, place, control, detailed=detailed),
         store={"segments": _segments(place.row)} if detailed and not place.copy else {},
         uuid=_digest(analysis.reference, sample.id),
@@ -170,15 +171,19 @@ def _messages(row: ScoredCompletion) -> list[ChatMessage]:
     ]
 
 
-def _scores(place: _Place) -> dict[str, Score]:
+def _scores(place: _Place, text: str) -> dict[str, Score]:
+    """answer: the text's beginning, which the viewer shows in its list of samples."""
     from inspect_ai.scorer import Score
 
     folded = f"near-duplicate of {place.row.id}" if place.copy else None
+    answer = shorten(_shown(text), MAX_ANSWER)
     numbers = {
-        name: Score(value=nan, reason="undefined") if (value := finite(each)) is None else Score(value=value)
+        name: Score.unscored(reason="undefined", answer=answer)
+        if (value := finite(each)) is None
+        else Score(value=value, answer=answer)
         for name, each in place.values.items()
     }
-    return {**numbers, "rank": Score(value=place.row.rank, explanation=folded)}
+    return {**numbers, "rank": Score(value=place.row.rank, answer=answer, explanation=folded)}
 
 
 def _metadata(row: ScoredCompletion, place: _Place, control: str | None, *, detailed: bool) -> dict[str, Any]:
@@ -263,7 +268,7 @@ def _spec(analysis: Analysis, summary: RunSummary, samples: list[EvalSample]) ->
         eval_id=_digest(own, analysis.reference, analysis.metric),
         run_id=own,
         created=datetime.fromisoformat(summary.created).isoformat(),
-        task="blackbox_diff/audit",
+        task="blackbox_diff/run",
         task_id=own,
         task_args={name: settings[name] for name in sorted(settings)},
         model=visible_lines(summary.target),
