@@ -19,6 +19,7 @@ import httpx2
 
 from blackbox_diff.buying.connections import Connections
 from blackbox_diff.buying.failures import TransportFailure
+from blackbox_diff.buying.reasons import why_no_connection, why_no_reply
 from blackbox_diff.buying.secrets import Secret
 from blackbox_diff.buying.signing import signer
 from blackbox_diff.config.model import EndpointConfig, on_this_machine
@@ -159,14 +160,16 @@ class Endpoint:
         where = self.config.url
         if isinstance(error, TransportFailure):
             return error
-        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
-            return TransportFailure("unsent", "connect_failed", f"{where}: can't connect: is the server running?")
+        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
+            reason, why = why_no_connection(error, where, proxied=self._trusts_environment)
+            return TransportFailure("unsent", reason, f"{where}: {why}")
         if isinstance(error, (httpx2.PoolTimeout, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
             return TransportFailure("unsent", "not_sent", f"{where}: the request could not be sent")
         if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
             seconds = self.config.timeout_seconds
             return TransportFailure("unknown", "timeout", f"{where}: no whole reply within {seconds:g} s")
-        return TransportFailure("unknown", "connection_lost", f"{where}: the connection broke within the reply")
+        reason, why = why_no_reply(error, where, proxied=self._trusts_environment)
+        return TransportFailure("unknown", reason, f"{where}: {why}")
 
 
 def _tls(trusts_environment: bool) -> ssl.SSLContext:

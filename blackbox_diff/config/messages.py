@@ -25,6 +25,7 @@ def complaint(error: ValidationError, kind: type[BaseModel], origin: str, side: 
     else:
         message = _plain(first["type"], first.get("ctx", {}), first["input"], first["msg"])
     if origin == OPTIONS:
+        message = message.replace("--*-", f"--{side or path[0]}-") if side or path else message
         return f"{_option(path, side)}: {message}" if path else message
     return f"{origin}: {'.'.join(path)}: {message}" if path else f"{origin}: {message}"
 

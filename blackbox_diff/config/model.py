@@ -26,6 +26,7 @@ MOST_PRICE = 100_000.0  # USD per million tokens
 MOST_USD = 1e9
 
 
+_VARIABLE = re.compile(r"[A-Z]+_?\d{0,2}(?:_[A-Z]+\d{0,2})*")  # as people name what holds a key
 ROUTES = ("/chat/completions", "/completions", "/models")  # what is asked for below the base URL
 
 
@@ -134,8 +135,8 @@ class EndpointConfig(_Frozen):
             return None
         key = os.environ.get(self.key_env, "")
         if not key:
-            # A name in small letters may be the key itself, given in place of the variable's name.
-            name = self.key_env if self.key_env.isupper() and len(self.key_env) < 64 else "VENDOR_KEY"
+            # What does not look like a variable's name may be the key itself, given in its place.
+            name = self.key_env if len(self.key_env) < 48 and _VARIABLE.fullmatch(self.key_env) else "VENDOR_KEY"
             shown = f"environment variable {name}" if name == self.key_env else "the variable named by --*-key-env"
             raise MissingKeyError(
                 f"{shown} is not set: export {name}=... and give its name, or drop the key option"

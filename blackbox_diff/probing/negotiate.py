@@ -41,6 +41,8 @@ PAUSE_SECONDS = 1.0
 LONGEST_PAUSE = 60.0
 PATIENCE = 3  # times that a busy endpoint is asked again
 BUSY = (429, 503)
+NO_HTTP = "no_http"  # who answers there speaks another protocol
+SILENT = "no_reply"  # so may a port that speaks TLS, each time, or a fault, once
 
 
 class Connection(Protocol):
@@ -48,6 +50,22 @@ class Connection(Protocol):
 
     async def post(self, call: Call) -> RawReply: ...
     async def get(self, path: str) -> RawReply: ...
+
+
+async def listing(send: Connection) -> RawReply | None:
+    """The answer to GET /models, which is free; None where there was none, and calls may still be answered.
+
+    Raises EndpointUsageError where nobody can be reached at that address, or speaks HTTP there.
+    """
+    for again in (True, True, False):
+        try:
+            return await send.get("/models")
+        except TransportFailure as failure:
+            if failure.kind == "unsent" or failure.reason == NO_HTTP or (failure.reason == SILENT and not again):
+                raise EndpointUsageError(str(failure)) from None
+            if failure.reason != SILENT:
+                return None
+    return None
 
 
 class Conversation:

@@ -12,7 +12,6 @@ import datetime
 import hashlib
 from typing import Literal
 
-from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.errors import EndpointUsageError
 from blackbox_diff.probing.comparisons import (
@@ -31,7 +30,7 @@ from blackbox_diff.probing.comparisons import (
 )
 from blackbox_diff.probing.conclusion import verdict
 from blackbox_diff.probing.identify import Identity, identify
-from blackbox_diff.probing.negotiate import Connection, Conversation
+from blackbox_diff.probing.negotiate import Connection, Conversation, listing
 from blackbox_diff.records import CHAT_USER, Call, Check, EndpointProfile, Framing, Refusal, Sampling
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.dialects.base import Dialect, ScoreItem
@@ -76,13 +75,7 @@ async def probe(
 
 
 async def _identify(send: Connection, endpoint: EndpointConfig) -> Identity:
-    try:
-        reply = await send.get("/models")
-    except TransportFailure as failure:
-        if failure.kind == "unsent":
-            raise EndpointUsageError(str(failure)) from None
-        reply = None
-    return identify(endpoint.url, endpoint.model, reply)
+    return identify(endpoint.url, endpoint.model, await listing(send))
 
 
 def first_draw(profile: EndpointProfile, speaks: Dialect) -> tuple[str, Framing, Call]:

@@ -123,6 +123,8 @@ async def go_on(
         if complete(store, config, references):
             listener(Notice(f"{run}: complete, nothing to do"))
             return Ended(state.stopped_because or FINISHED)
+        for endpoint in (config.target, *references):
+            endpoint.key()  # before anything is stored: what was given as a variable's name may be the key itself
         store.set_state(replace(state, config=config))
         session = Session(
             store, config, references,
@@ -140,6 +142,7 @@ async def add_reference(
             raise ConfigError(
                 f"--reference-label: {run} has a reference '{endpoint.name}' already: give another label"
             )
+        endpoint.key()  # as above
         config, state = store.config, store.state
         others = tuple(each for each in state.references if each.name != endpoint.name)
         store.set_state(replace(state, references=(*others, endpoint)))

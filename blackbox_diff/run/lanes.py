@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from blackbox_diff.buying.buyer import Buyer
-from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Ledger, Shared
 from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
-from blackbox_diff.errors import ConfigError, EndpointUsageError, NotAuditableError
+from blackbox_diff.errors import ConfigError, NotAuditableError
 from blackbox_diff.probing import cache
+from blackbox_diff.probing.negotiate import listing
 from blackbox_diff.records import EndpointProfile, Framing
 from blackbox_diff.run.collect import TARGET, Lane
 from blackbox_diff.run.local import serve
@@ -36,11 +36,7 @@ async def reach(wanted: EndpointConfig) -> None:
     if wanted.url.startswith(LOCAL):
         return
     async with Endpoint(wanted) as endpoint:
-        try:
-            await endpoint.get("/models")
-        except TransportFailure as failure:
-            if failure.kind == "unsent":
-                raise EndpointUsageError(str(failure)) from None
+        await listing(endpoint)
 
 
 @dataclass(frozen=True, slots=True)
