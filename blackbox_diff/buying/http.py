@@ -162,7 +162,7 @@ class Endpoint:
             return error
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
             reason, why = why_no_connection(error, where, proxied=self._trusts_environment)
-            return TransportFailure("unsent", reason, f"{where}: {why}")
+            return TransportFailure("unsent", reason, f"{where}: can't connect: {why}")
         if isinstance(error, (httpx2.PoolTimeout, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)):
             return TransportFailure("unsent", "not_sent", f"{where}: the request could not be sent")
         if isinstance(error, (TimeoutError, httpx2.TimeoutException)):

@@ -47,8 +47,8 @@ def why_no_connection(error: BaseException, url: str, *, proxied: bool) -> tuple
         waiting = any(isinstance(cause, ssl.SSLWantReadError) for cause in causes)
         if waiting:
             return "no_tls", "does not answer in TLS on that port: is it http:// in place of https://?"
-        return "connect_timeout", "can't connect in time: check the host, the port and firewalls"
-    return "connect_failed", "can't connect: is the server running?"
+        return "connect_timeout", "no answer in time: check the host, the port and firewalls"
+    return "connect_failed", "is the server running?"
 
 
 def why_no_reply(error: BaseException, url: str, *, proxied: bool) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from blackbox_diff.buying.failures import TransportFailure
-from blackbox_diff.buying.retry import retry_after
+from blackbox_diff.buying.retry import decide, retry_after
 from blackbox_diff.errors import EndpointUsageError, NotAuditableError
 from blackbox_diff.probing.comparisons import Pair
 from blackbox_diff.records import (
@@ -155,6 +155,9 @@ class Conversation:
             reply = await self.send.post(call)
         except TransportFailure as failure:
             raise EndpointUsageError(one_line(str(failure), 300)) from None
+        decision = decide(reply, 1)
+        if decision.reason == "redirected":
+            raise EndpointUsageError(f"{self.profile.base_url}: {decision.detail}")
         self.headers = reply.headers
         return reply
 
