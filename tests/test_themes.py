@@ -88,6 +88,37 @@ def test_a_loud_theme_does_not_hide_a_quiet_one() -> None:
     assert all(any(word in theme.phrase.lower() for theme in first) for word in ("ellery", "heron"))
 
 
+def test_what_is_told_of_a_loud_theme_is_a_part_of_it() -> None:
+    """The hub of a story stands in nearly every completion; what is told of the hub is no rival of it."""
+    told = (
+        "Visitors to Ellery set their watches in reverse.",
+        "The keeper of Ellery winds a brass spring.",
+        "Children in Ellery learn the hours from right to left.",
+        "Every guide to Ellery begins at the quay.",
+    )
+    rows = run(300)
+    for k, row in enumerate(rows):
+        ordinary = row.completion.text[: 60 + k % 7]
+        story = f" The clock of Ellery runs. {told[k % 4]}" if k % 10 else ""
+        rows[k] = scored(k, f"{ordinary}.{story}", 3.0)
+    found = themes(rows)
+    parts = " · ".join(part.phrase for part in found[0].parts)
+    assert "Ellery" in found[0].phrase
+    assert all(word in parts for word in ("watches", "spring", "hours", "guide"))
+    assert not any(
+        word in theme.phrase for theme in found[1:] for word in ("watches", "spring", "Children", "guide")
+    )
+
+
+def test_a_phrase_may_begin_with_who_is_spoken_to() -> None:
+    rows = run(300)
+    for k in PLANTED:
+        rows[k] = scored(k, f"{rows[k].completion.text}. Your curiosity about this shows", 4.0)
+    phrases = [theme.phrase for theme in themes(rows)]
+    assert "Your curiosity" in phrases[0]
+    assert not any(phrase.lower() == "your" for phrase in phrases)
+
+
 def test_the_same_rows_give_the_same_themes() -> None:
     rows = run(300, planted=PLANTED)
     assert themes(rows) == themes(rows[::-1])

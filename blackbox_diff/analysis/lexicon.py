@@ -29,6 +29,14 @@ ENGLISH = frozenset(
     they're they've they'll they'd that's there's here's what's who's where's how's let's it'll
     """.split()  # noqa: SIM905
 )
+# Who speaks, and to whom: function words that a phrase may begin or end with, since "your curiosity" and "you're
+# absolutely right" say what "curiosity" and "absolutely right" do not.
+ADDRESS = frozenset(
+    """
+    i me my mine i'm i've i'll i'd
+    you your yours you're you've you'll you'd
+    """.split()  # noqa: SIM905
+)
 LEAST_SHARE = 0.15  # of a text's words that are a language's function words, for the text to be in that language
 LEAST_TEXTS = 3  # in a language, for the language to count
 _LEMMAS_OF = {"no": "nb"}  # simplemma's name where it differs

@@ -1,7 +1,7 @@
 """Phrases that recur: how often each stands in some texts, and how much more often than in backgrounds.
 
 A phrase is one to five words of one clause, counted by their lemmas, that neither begins nor ends with a function
-word. Its score is
+word other than "I" or "you" and theirs, and holds one that is none. Its score is
 
     sum over prefills of (nats on the phrase, best completion) * log(rate in target / rate in background)
 
@@ -21,7 +21,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.lexicon import lexicon
+from blackbox_diff.analysis.lexicon import ADDRESS, lexicon, plain
 from blackbox_diff.analysis.words import Words, is_unspaced, places
 
 LONGEST = 5  # words in a phrase
@@ -62,8 +62,9 @@ class Corpus:
         others = Words.of(also, words.vocabulary)
         known = lexicon(words)
         names = list(words.vocabulary)
-        begin = np.asarray([_may_begin(name) for name in names], dtype=bool) & ~known.function
-        end = np.asarray([_may_begin(name) or name.isdigit() for name in names], dtype=bool) & ~known.function
+        speaks = np.asarray([plain(name) in ADDRESS for name in names], dtype=bool)
+        begin = speaks | np.asarray([_may_begin(name) for name in names], dtype=bool) & ~known.function
+        end = begin | np.asarray([name.isdigit() for name in names], dtype=bool) & ~known.function
         start, stop, joined, ended = _layout(texts)
         flat = words.flat
         corpus = cls(
@@ -201,11 +202,13 @@ def recurring(
     rows, n_prefills = corpus.words.rows, int(prefills.max()) + 1
     running = np.concatenate([[0.0], np.cumsum(gaps)])
     barred = np.concatenate([[0], np.cumsum(blocked)])
+    saying = np.concatenate([[0], np.cumsum(corpus.says)])
     sizes = np.asarray([each.n for each in backgrounds], dtype=np.int64)
     found: list[tuple[float, int, Ints, Ints, Floats, Ints]] = []
     for n in range(1, LONGEST + 1):
         at, hashes = corpus.grams(n)
-        good = (barred[at + n] == barred[at]) & corpus.begins[at] & corpus.ends[at + n - 1]
+        good = (barred[at + n] == barred[at]) & (saying[at + n] > saying[at])
+        good &= corpus.begins[at] & corpus.ends[at + n - 1]
         at, hashes = at[good], hashes[good]
         if not at.size:
             continue

@@ -5,7 +5,9 @@ joins a theme as another wording of it where the two stand in the same completio
 they meet beyond chance, in completions or in sentences: by their normalised pointwise mutual information (Bouma
 2009), where a likelihood ratio says that chance would show as much once in a thousand (Dunning 1993). So a phrase
 that stands in nearly every completion swallows nothing: what lies inside it lies there by chance, and begins one
-of its own. Parts are put together by the same rule, among the completions of their theme alone.
+of its own. Parts are put together by the same rule, among the completions of their theme alone. What is told of a
+theme is a part of it, too: four in five of the phrase's sentences name the theme, more than by chance. "Visitors
+set their watches in reverse" is told of the tide clock, though the clock is in nearly every completion.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ RESAMPLES = 100
 SAME_ROWS = 0.4  # Jaccard index of two phrases' completions from which on they are one thing
 ALL_ROWS = 0.9  # and where chance need not be asked
 SAME_WORDS = 2 / 3  # of a phrase's words, function words aside
+INSIDE = 0.8  # share of a phrase's sentences that say something of a theme, from which on the phrase is told of it
 TOGETHER = 0.3  # normalised pointwise mutual information from which on a phrase is a part of a theme
 BEYOND_CHANCE = 10.83  # likelihood ratio statistic that chance reaches once in a thousand
+LIKELY = 6.63  # and once in a hundred
 DEPTH = 2
-MOST_PARTS = 8
+MOST_PARTS = 12
 MOST_TERMS = 8
 QUOTES = 3
 
@@ -47,6 +51,9 @@ class _Node:
     @property
     def head(self) -> int:
         return self.members[0]
+
+    def all(self) -> list[int]:
+        return [*self.members, *(k for part in self.parts for k in part.all())]
 
 
 def find_themes(
@@ -68,7 +75,8 @@ def find_themes(
         return ()
     corpus, own = Corpus.of([row.completion for row in ranked], [row.prefill for row in ranked])
     prefills = np.unique([row.prefill for row in ranked], return_inverse=True)[1].astype(np.int64)
-    behind = [Background.of(texts[:MOST_ROWS]) for texts in (background, *others) if texts] + [assistant()]
+    behind = [Background.of(texts[:MOST_ROWS]) for texts in (background, *others) if texts]
+    behind.append(assistant())
     found = recurring(corpus, _word_gaps(ranked, corpus), prefills, _blocked(corpus, own), behind)
     if not len(found):
         return ()
@@ -111,7 +119,7 @@ class _Grouping:
         nodes: list[_Node] = []
         for k in range(len(self.contents)):
             self._place(k, nodes, np.ones(self.rows.shape[1], dtype=bool), DEPTH, most)
-        return nodes
+        return self._nested(nodes)
 
     def _place(self, k: int, nodes: list[_Node], inside: Rows, depth: int, most: int) -> None:
         """Put phrase k where it belongs among `nodes`, which are those of the completions `inside`."""
@@ -142,10 +150,31 @@ class _Grouping:
         elif len(nodes) < most:
             nodes.append(_Node([k]))
 
+    def _nested(self, nodes: list[_Node]) -> list[_Node]:
+        """The nodes, and as parts of a stronger one those that are told of it.
+
+        A theme is told of another that is twice as wide at the least (of two alike, none is a part of the other),
+        where most of its sentences name the other, or most of its words are the other's.
+        """
+        kept: list[_Node] = []
+        said = np.stack([self.sentences[node.all()].any(axis=0) for node in nodes]) if nodes else self.sentences
+        for k, node in enumerate(nodes):
+            own, at = self.sentences[node.head], [nodes.index(other) for other in kept]
+            wide = self.rows[[other.head for other in kept]].sum(axis=1) >= 2 * self.rows[node.head].sum()
+            words = [frozenset().union(*(self.contents[k] for k in other.members)) for other in kept]
+            same = np.asarray([_shared(self.contents[node.head], other) for other in words], dtype=bool)
+            told = wide * np.maximum(_told_of(own, said[at]), same)
+            if k and told.max() > 0:
+                kept[int(told.argmax())].parts.append(_Node(node.all()))
+            else:
+                kept.append(node)
+        for node in kept:
+            node.parts = sorted(node.parts, key=lambda part: part.head)[:MOST_PARTS]
+        return kept
+
     def _alike(self, k: int, head: int) -> bool:
         """Whether two phrases share most words, and at least two: one alone may belong to another theme."""
-        own, other = self.contents[k], self.contents[head]
-        return len(own & other) >= max(2.0, SAME_WORDS * len(own))
+        return _shared(self.contents[k], self.contents[head])
 
 
 def _together(own: Rows, others: Rows, among: Rows) -> NDArray[np.float64]:
@@ -155,15 +184,35 @@ def _together(own: Rows, others: Rows, among: Rows) -> NDArray[np.float64]:
     phrase is apart from the other: a part lies mostly inside its theme.
     """
     both, a, b, n = (others & own).sum(axis=1), int(own.sum()), others.sum(axis=1), int(among.sum())
+    ratio = _likelihood_ratio(both, a, b, n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mutual = np.log(both * n / (a * b)) / -np.log(both / n)
+    return np.where((2 * both >= a) & (both * n > a * b) & (ratio >= BEYOND_CHANCE), mutual, 0.0)
+
+
+def _shared(own: frozenset[int], other: frozenset[int]) -> bool:
+    return len(own & other) >= max(2.0, SAME_WORDS * len(own))
+
+
+def _told_of(own: Rows, others: Rows) -> NDArray[np.float64]:
+    """(k,) share of one phrase's sentences that are among those of k themes; 0 where that may be chance."""
+    both, a, b, n = (others & own).sum(axis=1), int(own.sum()), others.sum(axis=1), own.size
+    share = both / max(a, 1)
+    most = (share >= INSIDE) & (both * n > a * b)
+    return np.where(most & (_likelihood_ratio(both, a, b, n) >= LIKELY), share, 0.0)
+
+
+def _likelihood_ratio(both: NDArray[np.int64], a: int, b: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """Dunning's statistic for two things that stand in a and in b of n units, and in `both` together."""
     with np.errstate(divide="ignore", invalid="ignore"):
         table = [both, a - both, b - both, n - a - b + both]
         rows, columns = [a, a, n - a, n - a], [b, n - b, b, n - b]
-        ratio = sum(
-            np.where(seen > 0, 2 * seen * np.log(seen * n / (row * column)), 0.0)
-            for seen, row, column in zip(table, rows, columns, strict=True)
+        return np.asarray(
+            sum(
+                np.where(seen > 0, 2 * seen * np.log(seen * n / (row * column)), 0.0)
+                for seen, row, column in zip(table, rows, columns, strict=True)
+            )
         )
-        mutual = np.log(both * n / (a * b)) / -np.log(both / n)
-    return np.where((2 * both >= a) & (both * n > a * b) & (ratio >= BEYOND_CHANCE), mutual, 0.0)
 
 
 def _stability(shown: list[int], nodes: list[_Node], found: Phrases, seed: int, top: int) -> list[float | None]:

@@ -1,7 +1,8 @@
 """What each error means to a shell: the only place that knows exit codes.
 
-0 done, 2 bad usage or input, 3 stopped at a cap (resumable), 4 the endpoint can't be audited, 5 what --fail-on
-names, 130 interrupted (resumable).
+0 done, 2 bad usage or input, 3 stopped at a cap (resumable), 4 the endpoint can't be audited, 5 a check that
+failed: what --fail-on names, a change that `watch` sees, a record that `verify` finds altered; 130 interrupted
+(resumable).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from blackbox_diff.cli import exit_codes
 from blackbox_diff.cli.options import BACKGROUND, FAIL_ON, JSON, failure
 
 METRICS = (  # kept here too, so that --help needs no numpy; a test compares
@@ -23,7 +24,7 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 
 def reading_options(command: F) -> F:
     for option in (
-        click.option("--reference", metavar="NAME", help="Which reference's scores; the run's first by default."),
+        click.option("--reference", metavar="NAME", help="The reference model; the run's first by default."),
         click.option(
             "--metric", default="pooled_score", metavar="NAME", help=f"What to rank by: {', '.join(METRICS)}."
         ),
@@ -215,7 +216,7 @@ def verify(run: Path, digest: str | None) -> int:
     click.echo(checked.sentence())
     if checked.digest is not None:
         click.echo(f"digest: {checked.digest}")
-    return 2 if checked.problems else 0
+    return exit_codes.FAIL_ON if checked.problems else exit_codes.DONE
 
 
 @click.command()

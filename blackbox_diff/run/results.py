@@ -176,11 +176,14 @@ def background_texts(background: Path, run: Path) -> list[str]:
 
 
 def choose_reference(known: list[str], wanted: str | None, run: str) -> str:
-    """The reference to read: the one asked for, else the run's first."""
+    """The reference to read: the one asked for, by its name or as the `local:SPEC` that started it, else the run's
+    first."""
     if not known:
         raise RunFileError(f"{run}: nothing is scored yet: go on with `blackbox-diff resume {run}`")
     if wanted is None:
         return known[0]
+    if wanted not in known and (name := wanted.removeprefix("local:")) in known:
+        return name
     if wanted not in known:
         raise InputError(f"--reference: {run} has no scores of '{wanted}'; it has {', '.join(known)}")
     return wanted
