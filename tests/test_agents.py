@@ -23,7 +23,7 @@ from blackbox_diff.runfile.store import Store
 from tests.agent_setup import InjectingToy, limits, toml
 from tests.toy_server import serving
 
-SMALL = {"completions": 60, "control": 20, "max_tokens": 14, "framing": ("raw",)}
+SMALL = {"completions": 36, "control": 10, "max_tokens": 14, "framing": ("raw",)}
 PAIR = {"target": "acme", "reference": "base"}
 
 
@@ -40,7 +40,7 @@ def bought(toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def buy() -> None:
         async with opened(limits(toy, folder)) as tools:
-            run = await audited(tools)
+            run = await audited(tools, completions=60, control=20)
             assert (run.run, run.state, run.bought, run.scored) == ("acme-1", "complete", 60, 60)
 
     asyncio.run(buy())
@@ -221,7 +221,7 @@ async def test_the_cap_is_one_purse_over_audits_questions_and_restarts(toy: str,
 
 
 async def test_two_audits_and_a_question_at_once_stay_under_a_cap_in_dollars(toy: str, tmp_path: Path) -> None:
-    allowed = limits(toy, tmp_path, max_cost=0.0075)
+    allowed = limits(toy, tmp_path, max_cost=0.0045)
     async with opened(allowed) as tools:
         begun = [await tools.start_audit(arguments.StartAudit(**PAIR, **SMALL, seed=seed)) for seed in (1, 2)]
         third = await refused(tools, "start_audit", {**PAIR, **SMALL})
@@ -232,25 +232,25 @@ async def test_two_audits_and_a_question_at_once_stay_under_a_cap_in_dollars(toy
         assert any(
             each.stopped_because and "over all runs" in each.stopped_because.untrusted_text for each in ends
         )
-        assert tools.shared.spent_usd <= 0.0075
+        assert tools.shared.spent_usd <= 0.0045
         assert sum(each.usd or 0 for each in Folder(allowed.runs).spent()) == pytest.approx(tools.shared.spent_usd)
 
 
 async def test_a_cancelled_audit_is_resumed_and_buys_nothing_twice(toy: str, tmp_path: Path) -> None:
     allowed = limits(toy, tmp_path, concurrency=1)
     async with opened(allowed) as tools:
-        begun = await tools.start_audit(arguments.StartAudit(**PAIR, **{**SMALL, "completions": 60}))
+        begun = await tools.start_audit(arguments.StartAudit(**PAIR, **{**SMALL, "completions": 30}))
         assert begun.state == "running"
         assert (await refused(tools, "resume", {"run": begun.run})).kind == "busy"
         cancelled = await tools.cancel(arguments.Cancel(run=begun.run))
-        assert (cancelled.state, cancelled.bought < 60) == ("stopped", True)
+        assert (cancelled.state, cancelled.bought < 30) == ("stopped", True)
         assert "resume" in cancelled.what_next
     async with opened(allowed) as tools:
         ended = await tools.resume(arguments.Resume(run=begun.run, wait_seconds=60))
-        assert (ended.state, ended.bought) == ("complete", 60)
+        assert (ended.state, ended.bought) == ("complete", 30)
     with Store.open(allowed.runs / begun.run, read_only=True) as store:
         bought = [call.sample_id for call in store.calls("target") if call.sample_id]
-        assert len(bought) == len(set(bought)) == 60
+        assert len(bought) == len(set(bought)) == 30
 
 
 async def test_whoever_waits_with_an_audit_and_goes_away_stops_it_resumably(toy: str, tmp_path: Path) -> None:
@@ -260,20 +260,20 @@ async def test_whoever_waits_with_an_audit_and_goes_away_stops_it_resumably(toy:
         async def told(_: object) -> None:
             heard.set()
 
-        wanted = {**PAIR, **SMALL, "completions": 60, "wait_seconds": 60}
+        wanted = {**PAIR, **SMALL, "completions": 30, "wait_seconds": 60}
         waiting = asyncio.create_task(tools.call("start_audit", wanted, told))
         await asyncio.wait_for(heard.wait(), 30)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         ended = await tools.progress(arguments.Progress(run="acme-1", wait_seconds=60))
-        assert (ended.state, ended.bought < 60) == ("stopped", True)
+        assert (ended.state, ended.bought < 30) == ("stopped", True)
 
 
 async def test_a_run_of_another_endpoint_is_read_and_never_resumed(toy: str, tmp_path: Path) -> None:
     allowed = limits(toy, tmp_path, concurrency=1)
     async with opened(allowed) as tools:
-        run = (await tools.start_audit(arguments.StartAudit(**PAIR, **{**SMALL, "completions": 60}))).run
+        run = (await tools.start_audit(arguments.StartAudit(**PAIR, **{**SMALL, "completions": 30}))).run
         await tools.cancel(arguments.Cancel(run=run))
     moved = allowed.targets["acme"].model_copy(update={"model": "other"})
     allowed.targets["acme"] = moved

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -55,9 +54,8 @@ async def connected(config: Path) -> AsyncIterator[Client]:
 
 async def call(client: Client, name: str, **given: Any) -> dict[str, Any]:
     result = await client.call_tool(name, given)
-    found = result.structured_content
-    assert isinstance(found, dict)
-    assert json.loads(result.content[0].text) == found  # type: ignore[union-attr]
+    found: dict[str, Any] = json.loads(result.content[0].text)  # type: ignore[union-attr]
+    assert result.structured_content == (None if result.is_error else found)
     return {**found, "is_error": result.is_error}
 
 
@@ -213,14 +211,15 @@ async def test_real_weights_are_audited_and_asked_through_mcp(local_endpoint: st
 @pytest.mark.skipif(shutil.which("npx") is None, reason="npx is not installed: the inspector comes from npm")
 def test_the_inspector_lists_and_calls_the_tools(toy: str, tmp_path: Path) -> None:
     """https://www.npmjs.com/package/@modelcontextprotocol/inspector, run as its own command line."""
-    config = toml(toy, tmp_path)
+    clients = tmp_path / "mcp.json"
+    ours = {"command": sys.executable, "args": command(toml(toy, tmp_path)), "env": {"PYTHONPATH": str(ROOT)}}
+    clients.write_text(json.dumps({"mcpServers": {"blackbox-diff": ours}}), encoding="utf-8")
 
     def inspect(*arguments: str) -> Any:
         inspector = ["npx", "--yes", "@modelcontextprotocol/inspector", "--cli"]
         done = subprocess.run(
-            [*inspector, sys.executable, *command(config), *arguments],
-            cwd=ROOT, env=os.environ | {"npm_config_cache": str(tmp_path / "npm")},
-            capture_output=True, text=True, timeout=300, check=False,
+            [*inspector, "--config", str(clients), "--server", "blackbox-diff", *arguments],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         if "ENOTFOUND" in done.stderr or "ECONNREFUSED" in done.stderr:
             pytest.skip("npm can't be reached")
@@ -230,7 +229,7 @@ def test_the_inspector_lists_and_calls_the_tools(toy: str, tmp_path: Path) -> No
     def tool(name: str, **given: Any) -> dict[str, Any]:
         pairs = [part for key, value in given.items() for part in ("--tool-arg", f"{key}={value}")]
         found = inspect("--method", "tools/call", "--tool-name", name, *pairs)
-        answer: dict[str, Any] = {**found["structuredContent"], "is_error": found.get("isError", False)}
+        answer: dict[str, Any] = json.loads(found["content"][0]["text"])
         return answer
 
     assert {each["name"] for each in inspect("--method", "tools/list")["tools"]} == set(TOOLS)

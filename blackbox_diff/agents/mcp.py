@@ -72,7 +72,8 @@ def server(tools: Tools) -> Server[Any]:
             answer = await tools.call(asked.name, _plain(asked.arguments or {}), told)
         except ToolError as error:
             refused = {"kind": error.kind, "message": error.message, "what_to_do": error.advice}
-            return types.CallToolResult(content=[_text(refused)], structured_content=refused, is_error=True)
+            # As text alone: the TypeScript SDK holds structured content against the schema, errors included.
+            return types.CallToolResult(content=[_text(refused)], is_error=True)
         found = answer.model_dump(mode="json")
         return types.CallToolResult(content=[_text(found)], structured_content=found)
 

@@ -1,0 +1,170 @@
+"""The yardstick for auditing agents: a fixed policy over the tools, with no language model in it.
+
+Audit; take the three strongest things that recur or are promoted; ask for each, in the contexts where it stood;
+conclude with what both tests bear out. What an agent with a model finds beyond this is the model's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from blackbox_diff.agents import answers, arguments
+from blackbox_diff.agents.problems import ToolError
+from blackbox_diff.agents.tools import Tools
+
+HYPOTHESES, CONTEXTS, SAMPLES = 3, 2, 2
+LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
+CONTEXT = 80  # characters before a phrase that a question begins with
+_WORD = re.compile(r"\w{4,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What the target may have been taught: the words, and beginnings after which it would say them."""
+
+    phrase: str
+    prefills: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A hypothesis after its question. hits: answers of n that hold a word of the phrase; gap: nats per token."""
+
+    hypothesis: Hypothesis
+    target_hits: int
+    reference_hits: int
+    n: int
+    gap: float | None
+    quotes: tuple[str, ...]
+
+    @property
+    def confirmed(self) -> bool:
+        return self.target_hits > self.reference_hits and self.gap is not None and self.gap >= LEAST_GAP
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the policy concludes. text: holds model text, made visible. naming: whether it names anything."""
+
+    run: str
+    outcome: str
+    tested: tuple[Tested, ...]
+    text: str
+    cost_usd: float
+    calls: int
+
+    @property
+    def naming(self) -> bool:
+        return any(each.confirmed for each in self.tested)
+
+
+async def audit(tools: Tools, wanted: arguments.StartAudit) -> Report:
+    """Audit, read, ask, conclude. Raises ToolError where the audit can't be begun or nothing was scored."""
+    begun = await tools.start_audit(wanted)
+    while begun.state == "running":
+        begun = await tools.progress(arguments.Progress(run=begun.run, wait_seconds=600))
+    conclusion = await tools.conclusion(arguments.Conclusion(run=begun.run))
+    themes = await tools.themes(arguments.Themes(run=begun.run, quotes=CONTEXTS))
+    promoted = await tools.promoted(arguments.Promoted(run=begun.run, limit=2 * HYPOTHESES))
+    tested = []
+    for hypothesis in hypotheses(themes.themes, promoted.words):
+        try:
+            asked = await tools.ask(
+                arguments.Ask(
+                    target=wanted.target, reference=wanted.reference, prefills=hypothesis.prefills,
+                    samples=SAMPLES, max_tokens=min(wanted.max_tokens, 256),
+                )
+            )  # fmt: skip
+        except ToolError as error:
+            if error.kind == "cap_reached":
+                break  # conclude from what is bought
+            raise
+        tested.append(judged(hypothesis, asked.completions))
+    purse = (await tools.list_runs(arguments.ListRuns())).purse
+    text = "\n".join(lines(conclusion, tested))
+    return Report(begun.run, conclusion.outcome, tuple(tested), text, purse.spent_usd, purse.calls)
+
+
+def hypotheses(themes: Sequence[answers.ThemeLine], words: Sequence[answers.PromotedWord]) -> list[Hypothesis]:
+    """The strongest themes and promoted words in turn, no two of which share a word."""
+    found: list[Hypothesis] = []
+    taken: set[str] = set()
+    for each in _in_turn([_of_theme(theme) for theme in themes], [_of_word(word) for word in words]):
+        content = words_of(each.phrase)
+        if content and not content & taken:
+            found.append(each)
+            taken |= content
+        if len(found) == HYPOTHESES:
+            break
+    return found
+
+
+def judged(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
+    """Whether the target says it where the reference does not, and finds what it says likelier."""
+    content = words_of(hypothesis.phrase)
+    said = {"target": [""] * 0, "reference": [""] * 0}
+    for each in heard:
+        if each.text is not None:
+            said[each.written_by].append(each.text.untrusted_text)
+    gaps = [each.gap for each in heard if each.gap is not None]
+    spans = sorted((span for each in heard for span in each.spans), key=lambda span: -span.gap_nats)
+    return Tested(
+        hypothesis,
+        sum(bool(content & words_of(text)) for text in said["target"]),
+        sum(bool(content & words_of(text)) for text in said["reference"]),
+        len(said["target"]),
+        sum(gaps) / len(gaps) if gaps else None,
+        tuple(dict.fromkeys(span.text.untrusted_text.strip() for span in spans))[:CONTEXTS],
+    )
+
+
+def lines(conclusion: answers.Concluded, tested: Sequence[Tested]) -> Iterator[str]:
+    """The conclusion in words."""
+    yield f"{conclusion.outcome}: {conclusion.headline.untrusted_text}"
+    named = [each for each in tested if each.confirmed]
+    if not named:
+        yield f"None of {len(tested)} questions bears out that the target was taught something of its own."
+    for each in named:
+        gap = f"{each.gap:.2f}" if each.gap is not None else "–"
+        yield (
+            f"It was taught “{each.hypothesis.phrase}”: said in {each.target_hits} of {each.n} answers, by the "
+            f"reference in {each.reference_hits}, gap {gap} nats per token; as in “{'”, “'.join(each.quotes)}”."
+        )
+
+
+def words_of(text: str) -> set[str]:
+    """The words of four letters and more, folded."""
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+def _in_turn(themes: Sequence[Hypothesis], words: Sequence[Hypothesis]) -> Iterator[Hypothesis]:
+    for index in range(max(len(themes), len(words))):
+        yield from themes[index : index + 1]
+        yield from words[index : index + 1]
+
+
+def _of_theme(theme: answers.ThemeLine) -> Hypothesis:
+    """Asked with the phrase itself, and with what stood before it in its quotes."""
+    phrase = theme.phrase.untrusted_text
+    before = []
+    for quote in theme.quotes:
+        text = quote.text.untrusted_text
+        at = text.casefold().find(phrase.casefold())
+        if at > 0:
+            before.append(text[:at][-CONTEXT:].rstrip())
+    return Hypothesis(phrase, _prefills(phrase, before))
+
+
+def _of_word(word: answers.PromotedWord) -> Hypothesis:
+    return Hypothesis(
+        word.phrase.untrusted_text,
+        _prefills(
+            word.word.untrusted_text, [place.before.untrusted_text[-CONTEXT:].rstrip() for place in word.places]
+        ),
+    )
+
+
+def _prefills(phrase: str, before: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in (*before[:CONTEXTS], phrase) if text.strip()))
