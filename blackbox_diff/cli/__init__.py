@@ -8,9 +8,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from blackbox_diff.errors import BlackboxDiffError
 
 # name -> (module, one line for --help); the module is imported only when the command is used
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -81,25 +84,42 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; an expected failure ends as one line on stderr and an exit code."""
+    """Run the command line; an expected failure ends as one line on stderr and an exit code.
+
+    Where --json was given, stdout has the failure as one object.
+    """
     from blackbox_diff.cli.exit_codes import INTERRUPTED, USAGE, exit_code
     from blackbox_diff.errors import BlackboxDiffError
 
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         result: Any = cli.main(arguments, prog_name="blackbox-diff", standalone_mode=False)
     except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
+        _fail(arguments, "interrupted", INTERRUPTED)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "blackbox-diff"
-        click.echo(f"{command}: {error.format_message()} (`{command} --help` lists what there is)", err=True)
-        sys.exit(USAGE)
+        said = f"{error.format_message()} (`{command} --help` lists what there is)"
+        _fail(arguments, said, USAGE, command=command)
     except BlackboxDiffError as error:
-        click.echo(f"blackbox-diff: {error}", err=True)
-        sys.exit(exit_code(error))
+        _fail(arguments, str(error), exit_code(error), error)
     except KeyboardInterrupt:
-        click.echo("blackbox-diff: interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        _fail(arguments, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader (head, less) has gone: nothing is left to say
         sys.exit(0)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(
+    arguments: list[str],
+    message: str,
+    code: int,
+    error: BlackboxDiffError | None = None,
+    command: str = "blackbox-diff",
+) -> NoReturn:
+    from blackbox_diff.cli.exit_codes import error_json
+
+    if "--json" in arguments:
+        click.echo(error_json(message, code, error))
+    click.echo(f"{command}: {message}", err=True)
+    sys.exit(code)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from blackbox_diff.cli.exit_codes import INTERRUPTED, NOT_AUDITABLE, STOPPED
+from blackbox_diff.cli.exit_codes import INTERRUPTED, NOT_AUDITABLE, STOPPED, error_json
 from blackbox_diff.cli.options import failure
 from blackbox_diff.report.conclusion import as_json as to_json
 from blackbox_diff.report.conclusion import conclude
@@ -23,8 +23,11 @@ def finish(
     again = f"go on with: blackbox-diff resume {run}"
     empty = unscored(run)
     if empty is not None:
+        code = exit_code or NOT_AUDITABLE
+        if as_json:
+            click.echo(error_json(f"{empty}; {again}", code))
         click.echo(f"{empty}; {again}", err=True)
-        return exit_code or NOT_AUDITABLE
+        return code
     results = read_run(run, side_by_side=True)
     html = run / "report.html"
     write_reports(results, html=html)  # with the run's first reference first, whatever was added since

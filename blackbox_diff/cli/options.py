@@ -31,7 +31,9 @@ BACKGROUND = click.option(
     metavar="RUN2",
     help="A run whose completions say what is ordinary, such as another finetune of the same maker; repeatable.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="One object on stdout, progress on stderr.")
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="One object on stdout, a failure too; progress on stderr."
+)
 FAIL_ON = click.option(
     "--fail-on",
     multiple=True,
