@@ -104,7 +104,11 @@ def pack_tokens(tokens: Tokens) -> tuple[bytes, bytes]:
 
 
 def unpack_tokens(ends: bytes, logprobs: bytes) -> Tokens:
-    return Tokens(np.frombuffer(ends, "<i8").astype(np.int64), np.frombuffer(logprobs, "<f8").astype(np.float64))
+    """Raises ValueError where these can't be the ends and numbers of the tokens of one text."""
+    found = Tokens(np.frombuffer(ends, "<i8").astype(np.int64), np.frombuffer(logprobs, "<f8").astype(np.float64))
+    if len(found.ends) != len(found.logprobs) or (np.diff(found.ends, prepend=0) < 0).any():
+        raise ValueError("its tokens do not follow each other")
+    return found
 
 
 def pack_ids(ids: Iterable[int] | None) -> bytes | None:

@@ -164,7 +164,7 @@ def open_error(file: Path, error: sqlite3.Error | OSError, *, reading: bool) -> 
         )
     if _is(error, sqlite3.SQLITE_NOTADB):
         return RunFileError(f"{file}: not a run file ({error}): give the directory that --out named")
-    if _is(error, sqlite3.SQLITE_CORRUPT):
+    if _is(error, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR) or "decode to UTF-8" in str(error):
         return damaged(file.parent, str(error))
     if reading or _is(error, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return RunFileError(f"{file}: can't be opened ({error}): check its permissions")

@@ -26,6 +26,7 @@ from blackbox_diff.records import (
     Refusal,
     Sample,
     ScoredCompletion,
+    Tokens,
 )
 from blackbox_diff.runfile import chain, encoding, files, lists, schema, sql
 from blackbox_diff.runfile.encoding import DamagedError, StoredCall
@@ -189,6 +190,8 @@ class Rows:
             if isinstance(completion, Completion):
                 found = self.scores(sample.id, origin)
                 scores = {name: score for name, score in found.items() if isinstance(score, ReferenceScore)}
+                if any(_length(score.tokens) != _length(completion.tokens) for score in scores.values()):
+                    raise files.damaged(self.path, f"a score of {sample.id} is of another text")
                 if scores:
                     yield ScoredCompletion(sample, completion, scores)
 
@@ -336,6 +339,10 @@ def _bytes(row: sqlite3.Row) -> bytes:
 
 def _decided(row: sqlite3.Row) -> tuple[Sample, Completion | Refusal | Lost, int | None]:
     return encoding.sample_of(row), encoding.outcome_of(row), row["call_id"]
+
+
+def _length(tokens: Tokens) -> int:
+    return int(tokens.ends[-1]) if len(tokens.ends) else 0
 
 
 def _index(sample_id: str) -> int:

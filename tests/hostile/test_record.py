@@ -239,7 +239,7 @@ VALUES = st.one_of(
 NEUTRAL: frozenset[tuple[str, str]] = frozenset()  # (table, column) of what may be edited unseen: none
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_an_edit_of_any_column_of_any_row_is_told(finished: Path, data: Any) -> None:
     run = finished.parent / "edited"
