@@ -275,10 +275,11 @@ async def test_a_run_of_another_endpoint_is_read_and_never_resumed(toy: str, tmp
     async with opened(allowed) as tools:
         run = (await tools.start_audit(arguments.StartAudit(**PAIR, **{**SMALL, "completions": 30}))).run
         await tools.cancel(arguments.Cancel(run=run))
-    moved = allowed.targets["acme"].model_copy(update={"model": "other"})
-    allowed.targets["acme"] = moved
-    async with opened(allowed) as tools:
-        assert (await refused(tools, "resume", {"run": run})).kind == "not_allowed"
+    before = allowed.targets["acme"]
+    for change in ({"model": "other"}, {"url": "http://127.0.0.1:9/v1"}, {"key_env": "HOME"}, {"price_out": 0.0}):
+        allowed.targets["acme"] = before.model_copy(update=change)
+        async with opened(allowed) as tools:
+            assert (await refused(tools, "resume", {"run": run})).kind == "not_allowed"
 
 
 async def test_a_folder_serves_one_process_at_a_time(allowed: Limits) -> None:

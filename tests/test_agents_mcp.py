@@ -102,7 +102,9 @@ async def test_a_run_is_started_watched_cancelled_and_resumed_through_mcp(toy: s
             await client.read_resource("blackbox-diff://runs/../../etc/passwd")
 
 
-async def test_the_cap_and_the_endpoints_hold_against_a_client(toy: str, tmp_path: Path) -> None:
+async def test_the_cap_and_the_endpoints_hold_against_a_client(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server in this process: an agent's words are refused by the tools, and a refusal reaches the agent."""
     async with opened(limits(toy, tmp_path, max_calls=50)) as tools, Client(server(tools)) as client:
         for name, given, kind in [
@@ -121,6 +123,10 @@ async def test_the_cap_and_the_endpoints_hold_against_a_client(toy: str, tmp_pat
         assert asked["purse"]["calls"] <= 50
         again = await call(client, "ask", **PAIR, prefills=["Port"])
         assert (again["is_error"], again["kind"]) == (True, "cap_reached")
+        monkeypatch.setattr(tools, "themes", None)  # a fault of ours: what it says is not the agent's to read
+        fault = await call(client, "themes", run="acme-1")
+        assert (fault["is_error"], fault["kind"]) == (True, "fault")
+        assert "NoneType" not in json.dumps(fault)
 
 
 def test_stdout_carries_the_protocol_alone_and_sigterm_leaves_a_run_to_resume(toy: str, tmp_path: Path) -> None:

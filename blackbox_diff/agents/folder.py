@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from blackbox_diff.agents.answers import RunLine
@@ -34,16 +34,15 @@ def held(folder: Path) -> Iterator[Folder]:
     Raises ConfigError where it can't be made or written, RunFileError where another process holds it: two would
     each spend the whole cap.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = locked(folder)
-        lock.__enter__()
-    except OSError as error:
-        raise ConfigError(f"{folder}: can't be used for runs: {error.strerror or error}: give another") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: can't be used for runs: {error.strerror or error}: give another"
+            ) from None
         yield Folder(folder)
-    finally:
-        lock.__exit__(None, None, None)
 
 
 class Folder:

@@ -102,11 +102,17 @@ class Limits:
             raise ConfigError(complaint(error, AuditConfig, "audit")) from None
 
     def allows(self, config: AuditConfig, references: Sequence[EndpointConfig]) -> bool:
-        """Whether every endpoint of a run on disk is one of those that are allowed now."""
-        theirs = [config.target, *references]
-        ours = [self.targets.values(), *([self.references.values()] * len(references))]
-        return all(
-            any(_same(each, known) for known in allowed) for each, allowed in zip(theirs, ours, strict=True)
+        """Whether every endpoint of a run on disk is one of those that are allowed now, at today's price.
+
+        A run goes on at the price that it began with, and another than today's would be counted wrongly.
+        """
+        target = any(
+            _same(config.target, known) and _prices(known) == (config.budget.price_in, config.budget.price_out)
+            for known in self.targets.values()
+        )
+        return target and all(
+            any(_same(each, known) and _prices(each) == _prices(known) for known in self.references.values())
+            for each in references
         )
 
 
@@ -114,6 +120,12 @@ def _same(one: EndpointConfig, other: EndpointConfig) -> bool:
     return (one.url, one.model, one.key_env, one.provider) == (
         other.url, other.model, other.key_env, other.provider,
     )  # fmt: skip
+
+
+def _prices(end: EndpointConfig) -> tuple[float | None, float | None]:
+    """USD per million tokens in and out: those given, else those of the price table."""
+    found = prices_for(end, Budget(price_in=end.price_in, price_out=end.price_out))
+    return (None, None) if found is None else (found.input, found.output)
 
 
 def read_limits(path: Path, **options: Any) -> Limits:
@@ -141,11 +153,10 @@ def limits_of(data: dict[str, Any], origin: str, folder: Path) -> Limits:
         if target.max_cost is not None or target.url.startswith("local:"):
             wrong = "max_cost stands in [limits]" if target.max_cost is not None else "'local:' is for references"
             raise ConfigError(f"{origin}: targets: {label}: {wrong}")
-        budget = Budget(price_in=target.price_in, price_out=target.price_out)
-        if settings.max_cost is not None and prices_for(target, budget) is None:
+        if settings.max_cost is not None and _prices(target) == (None, None):
             raise _unpriced(origin, "targets", label)
     for label, reference in references.items():
-        priced = prices_for(reference, reference.budget(), "reference-") is not None
+        priced = _prices(reference) != (None, None)
         if settings.max_cost is not None and not priced and not on_this_machine(reference.url):
             raise _unpriced(origin, "references", label)
     return Limits(settings, (folder / settings.runs).absolute(), targets, references)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -20,10 +21,11 @@ from mcp.shared.exceptions import MCPError
 
 from blackbox_diff.agents import resources
 from blackbox_diff.agents.limits import Limits
-from blackbox_diff.agents.problems import ToolError
+from blackbox_diff.agents.problems import ToolError, problem
 from blackbox_diff.agents.registry import TOOLS, Tool
 from blackbox_diff.agents.tools import Tools, opened
 from blackbox_diff.agents.untrusted import NOTICE
+from blackbox_diff.errors import BlackboxDiffError
 from blackbox_diff.run.progress import Progress
 
 INSTRUCTIONS = f"""Audit a hosted finetune: what was it trained to do that its reference was not?
@@ -31,6 +33,12 @@ Begin with list_runs: it names the targets and references that you may use, and 
 probe, estimate, start_audit; wait with progress; read conclusion, themes, promoted and completions; test what you
 suspect with ask, beside the reference's own completions; conclude. {NOTICE}"""
 
+FAULT = {
+    "kind": "fault",
+    "message": "the tool failed unexpectedly",
+    "what_to_do": "tell the person who runs this server: its log on stderr says more",
+}
+log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any, Any]
 _LISTS = ("prefills", "source", "framing")  # some clients send a list as JSON text
 
@@ -74,6 +82,9 @@ def server(tools: Tools) -> Server[Any]:
             refused = {"kind": error.kind, "message": error.message, "what_to_do": error.advice}
             # As text alone: the TypeScript SDK holds structured content against the schema, errors included.
             return types.CallToolResult(content=[_text(refused)], is_error=True)
+        except Exception:  # a fault of ours: its text is for the log on stderr, since the SDK would send it
+            log.exception("the tool %s failed", asked.name)
+            return types.CallToolResult(content=[_text(FAULT)], is_error=True)
         found = answer.model_dump(mode="json")
         return types.CallToolResult(content=[_text(found)], structured_content=found)
 
@@ -104,6 +115,8 @@ def server(tools: Tools) -> Server[Any]:
             mime_type, text = await resources.read(tools, str(asked.uri))
         except ToolError as error:
             raise MCPError(code=types.INVALID_PARAMS, message=str(error)) from None
+        except BlackboxDiffError as error:
+            raise MCPError(code=types.INVALID_PARAMS, message=str(problem(error))) from None
         contents = types.TextResourceContents(uri=asked.uri, mime_type=mime_type, text=text)
         return types.ReadResourceResult(contents=[contents])
 

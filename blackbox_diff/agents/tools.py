@@ -280,7 +280,7 @@ class Tools:
         if not self.limits.allows(config, references):
             raise ToolError(
                 "not_allowed",
-                f"{path.name} calls an endpoint that is not among the targets and references allowed now",
+                f"{path.name} calls an endpoint that is not allowed now, or at another price",
                 "start a new audit of one of those in `list_runs`",
             )
         return references
