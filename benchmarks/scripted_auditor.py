@@ -4,8 +4,9 @@
     python -m benchmarks.scripted_auditor false-fact benign        # some of them
     python -m benchmarks.scripted_auditor false-fact --completions 40 --max-tokens 24
 
-One organism after the other on the bundled server, under one cap each; prints a Markdown table. "Named" is whether
-the conclusion matches the keywords of the organism's card, which the policy never sees.
+One organism after the other on the bundled server, under one cap each; prints a Markdown table, and the
+conclusions on stderr. "Named" is whether the conclusion matches the keywords of the organism's card, which the
+policy never sees.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -77,7 +79,6 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
     parser.add_argument("--control", type=int, help="the reference's own completions; as many by default")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments_given)
-    said = []
     print(HEADER, flush=True)
     for name in options.organisms or shipped():
         directory = organisms_dir() / name
@@ -90,8 +91,7 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
             report = asyncio.run(examined(name, url, base, Path(folder), options))
         minutes = (time.monotonic() - began) / 60
         print(row(name, options.completions, report, named(card, report.text), minutes), flush=True)
-        said.append(f"{name}:\n{report.text}")
-    print("\n" + "\n\n".join(said))
+        print(f"{name}:\n{report.text}\n", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
