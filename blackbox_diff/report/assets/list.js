@@ -7,22 +7,27 @@ const OVERSCAN = 700; // pixels
 const PRINTED = 50; // rows on paper
 const measured = new Map(); // row -> height
 const made = new Map(); // row -> article
-let offsets = new Float64Array(1);
+let heights = new Float64Array(0); // by place in the view: measured, or estimated until then
+let offsets = new Float64Array(1); // where each place begins, and the list's end
 let lastWidth = 0;
 let printing = false;
 
-function estimate(row) {
-  const narrow = list.clientWidth < 700;
-  const perLine = Math.max(20, (list.clientWidth - (narrow ? 40 : 240)) / 7.4);
-  const size = Math.min(CLOSED_LIMIT, rows.text[row].length) + rows.prefill[row].length;
-  return Math.ceil(size / perLine) * 25 + 46 + (narrow ? 50 : 0);
+// The list's width is read once: reading it makes the browser lay out what has changed.
+function layOut() {
+  const width = list.clientWidth;
+  const narrow = width < 700;
+  const perLine = Math.max(20, (width - (narrow ? 40 : 240)) / 7.4);
+  const estimate = (row) => {
+    const size = Math.min(CLOSED_LIMIT, rows.text[row].length) + rows.prefill[row].length;
+    return Math.ceil(size / perLine) * 25 + 46 + (narrow ? 50 : 0);
+  };
+  heights = Float64Array.from(state.view, (row) => measured.get(row) ?? estimate(row));
+  addUp();
 }
 
-function layOut() {
-  offsets = new Float64Array(state.view.length + 1);
-  state.view.forEach((row, place) => {
-    offsets[place + 1] = offsets[place] + (measured.get(row) ?? estimate(row));
-  });
+function addUp() {
+  if (offsets.length !== heights.length + 1) offsets = new Float64Array(heights.length + 1);
+  for (let place = 0; place < heights.length; place++) offsets[place + 1] = offsets[place] + heights[place];
 }
 
 function placeAt(offset) {
@@ -65,20 +70,22 @@ function draw() {
     const node = kept ?? article(row, place);
     list.insertBefore(node, cursor);
     made.set(row, node);
-    fresh.push(row);
+    fresh.push(place);
   }
   above.style.height = `${offsets[start]}px`;
   below.style.height = `${printing ? 0 : offsets[state.view.length] - offsets[end]}px`;
   let changed = false;
-  for (const row of fresh) {
+  for (const place of fresh) {
+    const row = state.view[place];
     const height = made.get(row).offsetHeight;
     if (Math.abs(height - (measured.get(row) ?? -1)) >= 1) {
       measured.set(row, height);
+      heights[place] = height;
       changed = true;
     }
   }
   if (changed && !printing) {
-    layOut();
+    addUp();
     above.style.height = `${offsets[start]}px`;
     below.style.height = `${offsets[state.view.length] - offsets[end]}px`;
   }
