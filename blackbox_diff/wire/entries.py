@@ -59,8 +59,9 @@ def from_choice(choice: dict[str, Json]) -> Entries | None:
     else:
         return None
     if found is not None:
-        for name in ("token_ids", "response_token_ids"):
-            given = ids(choice.get(name))
+        moved = mapping(choice.get("provider_specific_fields"))  # where LiteLLM's proxy puts what OpenAI has not
+        for told in (choice.get("token_ids"), choice.get("response_token_ids"), moved.get("token_ids")):
+            given = ids(told)
             if given is not None and len(given) == len(found):
                 found.ids = given
     return found
