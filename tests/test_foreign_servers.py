@@ -288,7 +288,8 @@ def test_litellms_proxy_passes_on_what_its_server_can(litellm: str, name: str) -
     assert found.framings() == ("raw", "chat")
     assert (found.logprobs, found.token_bytes, found.max_top_logprobs) == ("raw", "exact", 20)
     assert found.token_ids
-    assert (found.can_score, found.id_prompts, found.scores_template) == (True, True, True)
+    assert (found.can_score, found.scores_template) == (True, True)
+    assert found.id_prompts == (name == "by-openai")  # hosted_vllm: 500 "Unmapped prompt format"
     assert found.self_consistency_nats is not None
     assert found.self_consistency_nats < 0.01
 
