@@ -142,6 +142,23 @@ def test_the_controls_completions_can_be_exported_too(run: bd.Run, tmp_path: Pat
         assert samples[row.id].metadata["control_completion"] is None
 
 
+def test_a_run_on_real_weights_carries_what_the_server_listed(finished_run: Path, tmp_path: Path) -> None:
+    assert run_cli(["export", str(finished_run), str(tmp_path / "x.eval")]) == 0
+    samples = by_id(read_eval_log(str(tmp_path / "x.eval")))
+    listed = 0
+    for row in written(finished_run, bd.open_run(finished_run).analysis.reference):
+        logprobs = samples[row.sample.id].output.choices[0].logprobs
+        assert logprobs is not None
+        assert b"".join(bytes(each.bytes or ()) for each in logprobs.content) == encoded(row.completion.text)
+        for each in logprobs.content:
+            tops = each.top_logprobs or []
+            listed += len(tops)
+            assert [top.logprob for top in tops] == sorted((top.logprob for top in tops), reverse=True)
+            same = [top.logprob for top in tops if top.bytes == each.bytes]
+            assert all(abs(logprob - each.logprob) < 1e-3 for logprob in same)
+    assert listed > inspect_log.LISTED * 100
+
+
 def completions_of(analysis: Analysis) -> list[ScoredCompletion]:
     """The ranking's completions, a token a word, each with the same alternative everywhere."""
     found = []
