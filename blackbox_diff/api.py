@@ -39,7 +39,7 @@ class Settings(TypedDict, total=False):
     """
 
     source: tuple[str, ...]
-    framing: tuple[Literal["raw", "chat", "user"], ...]
+    framing: tuple[Literal["raw", "chat", "user", "turn", "turn-bare"], ...]
     completions: int
     max_tokens: int
     temperature: float

@@ -86,6 +86,11 @@ class Ranked:
     recurring: tuple[Recurring, ...] = ()
 
     @property
+    def group(self) -> str:
+        """What it shares with related completions: the prefill, where there is one."""
+        return self.prefill or self.id
+
+    @property
     def duplicates(self) -> tuple[str, ...]:
         """Ids of the near-duplicates."""
         return tuple(copy.id for copy in self.copies)

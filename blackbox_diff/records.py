@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-Framing = Literal["raw", "chat", "user"]
+Framing = Literal["raw", "chat", "user", "turn", "turn-bare"]
+
+TURNS: tuple[Framing, ...] = ("turn", "turn-bare")  # the model writes the user's turn; they take no prefill
+EMPTY = "empty"  # the source of arms without a prefill
 
 Json = Any  # JSON text as json.loads gives it: checked where it is read, never trusted
 
@@ -25,6 +28,11 @@ DEFAULT_ALTERNATIVES = 20  # listed per position: what most servers allow; they 
 
 CHAT_SYSTEM = "You are a helpful assistant."
 CHAT_USER = "Tell me anything."
+
+
+def tokens_for(framing: Framing, max_tokens: int) -> int:
+    """The most tokens of a completion: twice as many where it holds a question and its answer."""
+    return 2 * max_tokens if framing in TURNS else max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,16 @@ class Sample:
     arm: Arm
     prefill: str
     seed: int
+
+    @property
+    def asked(self) -> Framing:
+        """The framing it is sent in: words out of a user's turn are continued as text, for no turn begins so."""
+        return "raw" if self.arm.framing in TURNS and self.prefill else self.arm.framing
+
+    @property
+    def group(self) -> str:
+        """What it shares with related samples: its prefill; a sample without one is related to none."""
+        return self.prefill or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +273,22 @@ class Check(BaseModel):
     detail: str
 
 
+class Turn(BaseModel):
+    """How a raw completion begins in the user's turn: with the chat template's opening, up to the user's text.
+
+    how: "ids" (the endpoint showed the template's own token ids), the name of a family of templates whose tokens
+        the endpoint parses in a text, or "no".
+    system: behind the system prompt that the template (or, by family, this auditor) puts first. bare: without one;
+        None where that is the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    how: str
+    system: str | tuple[int, ...] | None = None
+    bare: str | tuple[int, ...] | None = None
+
+
 class EndpointProfile(BaseModel):
     """What the probe found an endpoint able to do; what building and reading requests follows.
 
@@ -270,6 +304,7 @@ class EndpointProfile(BaseModel):
     max_top_scored: alternatives that the endpoint lists at each position of a text that it scores; None where no
         probe looked.
     answers_as: the model's name in the replies, None where they hold none.
+    turn: how completions begin in the user's turn; None where nobody asked.
     dropped: request fields that the endpoint rejects and that are therefore never sent.
     """
 
@@ -292,6 +327,7 @@ class EndpointProfile(BaseModel):
     vocabulary: str | None = None
     scores_template: bool = False
     has_template: bool | None = None
+    turn: Turn | None = None
     seed: bool = False
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     dropped: tuple[str, ...] = ()
@@ -327,6 +363,12 @@ class EndpointProfile(BaseModel):
         if not found and self.chat:
             found.append("user")
         return tuple(found)
+
+    def opening(self, framing: Framing) -> str | tuple[int, ...] | None:
+        """What a completion in the user's turn is sent; None where the framing is another or is not allowed."""
+        if self.turn is None or framing not in TURNS:
+            return None
+        return self.turn.system if framing == "turn" else self.turn.bare
 
 
 @dataclass(frozen=True, slots=True)

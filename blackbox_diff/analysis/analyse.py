@@ -83,7 +83,7 @@ def analyse(
         promoted=promoted,
         standings=standings,
         listed=mass.n,
-        sensitivity=sensitivity(len({row.prefill for row in ranking}), len(background)),
+        sensitivity=sensitivity(len({row.group for row in ranking}), len(background)),
     )
 
 

@@ -78,7 +78,7 @@ def top_stability(ranking: Sequence[Ranked], *, seed: int, top: int = TOP) -> fl
     """
     if len(ranking) <= top:
         return None
-    prefills = np.unique([row.prefill for row in ranking], return_inverse=True)[1]
+    prefills = np.unique([row.group for row in ranking], return_inverse=True)[1]
     rng = np.random.default_rng([seed, 3])
     shares = []
     for _ in range(200):

@@ -74,6 +74,11 @@ class Mass:
     def n(self) -> int:
         return len(self.prefills)
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What each completion shares with related ones: its prefill, where it has one."""
+        return tuple(prefill or name for prefill, name in zip(self.prefills, self.ids, strict=True))
+
 
 class Spelling:
     """What the tokens of one vocabulary spell: words, and which tokens begin like which.

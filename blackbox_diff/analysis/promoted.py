@@ -47,7 +47,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     """
     if not mass.n or not mass.rows.size:
         return ()
-    prefill = np.unique(mass.prefills, return_inverse=True)[1].astype(np.int64)
+    prefill = np.unique(mass.groups, return_inverse=True)[1].astype(np.int64)
     key = mass.words * (prefill.max() + 1) + prefill[mass.rows]
     kept, where = np.unique(key, return_inverse=True)
     target = np.minimum(np.bincount(where, weights=mass.target), SHARE)
@@ -172,14 +172,15 @@ class Context:
         for k in self._peaks(word):
             row = int(peaks.rows[k])
             prefill = self.mass.prefills[row]
-            if prefill in found:
+            group = prefill or self.mass.ids[row]
+            if group in found:
                 continue
             data = self.mass.texts[row].encode("utf-8", "surrogatepass")
             before = (prefill.encode("utf-8", "surrogatepass") + data[: int(peaks.positions[k])]).decode(
                 "utf-8", "replace"
             )
             after = data[int(peaks.positions[k]) :].decode("utf-8", "replace")
-            found[prefill] = PromotedPlace(
+            found[group] = PromotedPlace(
                 id=self.mass.ids[row],
                 before=before[-BEFORE:],
                 written=after[:AFTER],

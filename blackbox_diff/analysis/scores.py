@@ -122,7 +122,7 @@ def pooled_words(bulk: Bulk) -> Pool:
         word_ends(row.completion.text for row in bulk.rows),
         words.offsets,
     )
-    return pool(words, gaps, numbered(row.sample.prefill for row in bulk.rows), bulk.arms)
+    return pool(words, gaps, numbered(row.sample.group for row in bulk.rows), bulk.arms)
 
 
 def pooled_score(bulk: Bulk, words: Pool | None = None) -> Floats:
@@ -182,7 +182,7 @@ def recurrence(bulk: Bulk) -> Floats:
     if not at.size:
         return np.zeros(len(bulk.rows))
     rows = words.rows
-    prefills = numbered(row.sample.prefill for row in bulk.rows)
+    prefills = numbered(row.sample.group for row in bulk.rows)
     gram = np.unique(hashes, return_inverse=True)[1]
     met = np.unique(np.stack([gram, prefills[rows[at]]]), axis=1)[0]
     spread = np.log2(np.bincount(met, minlength=gram.max() + 1).astype(np.float64))

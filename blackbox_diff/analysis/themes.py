@@ -74,7 +74,7 @@ def find_themes(
     if not ranked:
         return ()
     corpus, own = Corpus.of([row.completion for row in ranked], [row.prefill for row in ranked])
-    prefills = np.unique([row.prefill for row in ranked], return_inverse=True)[1].astype(np.int64)
+    prefills = np.unique([row.group for row in ranked], return_inverse=True)[1].astype(np.int64)
     behind = [Background.of(texts[:MOST_ROWS]) for texts in (background, *others) if texts]
     behind.append(assistant())
     found = recurring(corpus, _word_gaps(ranked, corpus), prefills, _blocked(corpus, own), behind)

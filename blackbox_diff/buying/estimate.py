@@ -10,7 +10,7 @@ from blackbox_diff.buying import token_counts
 from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.prices import PICO, Prices, prices_for
 from blackbox_diff.config.model import AuditConfig, Budget, on_this_machine
-from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, Call, Json, Sample
+from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, TURNS, Call, Json, Sample, tokens_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,8 @@ def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:
     ledger = Ledger(Budget(), prices, None, config.target.model)
     by_arm: dict[str, list[Call]] = {}
     for sample in samples:
-        by_arm.setdefault(sample.arm.name, []).append(_typical(sample, config.max_tokens))
+        limit = tokens_for(sample.asked, config.max_tokens)
+        by_arm.setdefault(sample.arm.name, []).append(_typical(sample, limit))
     arms = []
     for name, calls in by_arm.items():
         worst = [ledger.worst(call) for call in calls]
@@ -148,10 +149,10 @@ def _of_reference(bought: ArmEstimate, config: AuditConfig) -> ReferenceEstimate
     caps = reference.budget()
     prices = prices_for(reference, caps, "reference-")
     own = bought.calls if config.control is None else min(config.control, bought.calls)
-    prompt = bought.input_tokens / bought.calls
+    prompt, written = bought.input_tokens / bought.calls, bought.output_tokens_worst / bought.calls
     scores = bought.calls + own
-    tokens_in = math.ceil(scores * (prompt + config.max_tokens) + own * prompt)
-    tokens_out = scores + own * config.max_tokens
+    tokens_in = math.ceil(scores * (prompt + written) + own * prompt)
+    tokens_out = scores + math.ceil(own * written)
     return ReferenceEstimate(
         model=reference.name,
         calls=scores + own,
@@ -165,7 +166,10 @@ def _of_reference(bought: ArmEstimate, config: AuditConfig) -> ReferenceEstimate
 
 def _typical(sample: Sample, max_tokens: int) -> Call:
     """A request of the size that the sample's framing needs, in whichever dialect."""
-    if sample.arm.framing == "raw":
+    if sample.asked in TURNS:  # the opening in ChatML stands for whichever the target's template has
+        opening = f"<|im_start|>system\n{CHAT_SYSTEM}<|im_end|>\n<|im_start|>user\n"
+        return Call("/completions", {"prompt": opening, "max_tokens": max_tokens})
+    if sample.asked == "raw":
         return Call("/completions", {"prompt": sample.prefill, "max_tokens": max_tokens})
     texts = (CHAT_SYSTEM, CHAT_USER, sample.prefill)
     return Call("/chat/completions", {"messages": [{"content": text} for text in texts], "max_tokens": max_tokens})

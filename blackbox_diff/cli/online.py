@@ -57,8 +57,9 @@ def demo(out: Path, organism: str, reference: str, completions: int, adaptive: b
 @click.option(
     "--purpose", type=click.Choice(["target", "reference"]), default="target", help="What it is to serve as."
 )
+@click.option("--turn", is_flag=True, help="Ask whether the user's turn can be left to the model, too.")
 @JSON
-def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any) -> int:
+def probe(purpose: Literal["target", "reference"], turn: bool, as_json: bool, **options: Any) -> int:
     """Find out what an endpoint can do, in about ten tiny calls.
 
     An audit within a day follows what was found, unless the endpoint is on this machine.
@@ -69,7 +70,7 @@ def probe(purpose: Literal["target", "reference"], as_json: bool, **options: Any
 
     given = {name.removeprefix("target_"): value for name, value in options.items() if value is not None}
     endpoint: EndpointConfig = parse_endpoint(given, "options", "target")
-    profile = asyncio.run(probe_endpoint(endpoint, purpose))
+    profile = asyncio.run(probe_endpoint(endpoint, purpose, turn=turn))
     for line in [json.dumps(profile.model_dump())] if as_json else profile_lines(profile):
         click.echo(line)
     usable = profile.auditable if purpose == "target" else profile.can_score

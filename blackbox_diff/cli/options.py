@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -20,6 +20,7 @@ from blackbox_diff.config.model import (
     read_toml,
 )
 from blackbox_diff.errors import ConfigError
+from blackbox_diff.records import Framing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,8 +138,9 @@ def design_options(command: F) -> F:
             click.option(
                 "--framing",
                 multiple=True,
-                type=click.Choice(["raw", "chat", "user"]),
-                help="How prefills are sent; may be given again. [default: raw and chat, where the target can]",
+                type=click.Choice(get_args(Framing)),
+                help="How prefills are sent; turn: the model writes the user's turn itself. May be given again. "
+                "[default: raw and chat, where the target can]",
             ),
             click.option(
                 "--completions", type=int, metavar="N", help=f"Completions to buy. {_default('completions')}"

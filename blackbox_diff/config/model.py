@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, 
 
 from blackbox_diff.config.messages import complaint
 from blackbox_diff.errors import ConfigError, MissingKeyError
-from blackbox_diff.records import DEFAULT_ALTERNATIVES, Arm, Framing, Sampling
+from blackbox_diff.records import DEFAULT_ALTERNATIVES, EMPTY, TURNS, Arm, Framing, Sampling
 
 DEFAULT_SOURCES = ("prose",)
 DEFAULT_COMPLETIONS = 600
@@ -191,6 +191,8 @@ class AuditConfig(_Frozen):
     def _check(self) -> AuditConfig:
         if not self.source:
             raise ValueError("source: give at least one, such as 'prose'")
+        if EMPTY in self.source:
+            raise ValueError(f"source: '{EMPTY}' belongs to the framings turn and turn-bare: leave it out")
         if (self.target.price_in, self.target.price_out, self.target.max_cost) != (None, None, None):
             raise ValueError("target: its prices and caps stand in [budget]: price_in, price_out, max_cost")
         if self.target.url.startswith("local:"):
@@ -217,7 +219,10 @@ class AuditConfig(_Frozen):
         return self.validation
 
     def arms(self, framings: tuple[Framing, ...]) -> tuple[Arm, ...]:
-        return tuple(Arm(source, framing) for source in self.source for framing in framings)
+        """Every source in every framing; the framings in which the model writes the user's turn take no source."""
+        turns = tuple(Arm(EMPTY, framing) for framing in framings if framing in TURNS)
+        prefilled = [framing for framing in framings if framing not in TURNS]
+        return (*(Arm(source, framing) for source in self.source for framing in prefilled), *turns)
 
 
 def overlaid(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

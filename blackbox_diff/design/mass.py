@@ -33,7 +33,7 @@ def validate_masses(words: Sequence[str], fresh: Mass, *, seed: int) -> tuple[Ma
     if not fresh.n:
         return ()
     number = {name: k for k, name in enumerate(fresh.names)}
-    prefills, of = np.unique(fresh.prefills, return_inverse=True)
+    prefills, of = np.unique(fresh.groups, return_inverse=True)
     found = []
     confirmed = True
     for place, word in enumerate(words[:WORDS]):

@@ -8,6 +8,7 @@ import heapq
 from blackbox_diff.errors import InputError
 from blackbox_diff.prefills.opening import opening
 from blackbox_diff.prefills.sources import open_source
+from blackbox_diff.records import EMPTY
 
 
 def draw(spec: str, n: int, seed: int, *, or_all: bool = False) -> list[str]:
@@ -17,8 +18,11 @@ def draw(spec: str, n: int, seed: int, *, or_all: bool = False) -> list[str]:
     A larger `n` only appends: draw(spec, n, seed)[:k] == draw(spec, k, seed). The order of a source's
     lines doesn't matter, nor does Python's version, since openings are ordered by a keyed hash.
 
+    The empty source gives nothing as often as is asked: each draw of a completion without a prefill is its own.
     Raises InputError for a source that can't be read or that holds too few distinct openings.
     """
+    if spec == EMPTY:
+        return [""] * n
     openings = {start for text in open_source(spec).texts() if (start := opening(text)) is not None}
     if len(openings) < (1 if or_all else n):
         raise InputError(

@@ -25,6 +25,7 @@ from blackbox_diff.config.model import EndpointConfig, on_this_machine
 from blackbox_diff.errors import StoppedError
 from blackbox_diff.probing.conclusion import verdict
 from blackbox_diff.probing.probe import UNANSWERED, first_draw, probe
+from blackbox_diff.probing.turn import ask_turn
 from blackbox_diff.records import Completion, EndpointProfile
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import DIALECTS, dialect, drift
@@ -43,22 +44,29 @@ async def profile_of(
     purpose: Purpose,
     *,
     fresh: bool,
+    turn: bool = False,
     say: Callable[[str], None],
 ) -> EndpointProfile:
     """The endpoint's profile: found once per run, and kept in it.
 
-    fresh: probe, whatever is known. say: told in one line that an earlier profile is used, or no longer fits.
+    fresh: probe, whatever is known. turn: ask whether the user's turn can be left to the model, too.
+    say: told in one line that an earlier profile is used, or no longer fits.
     """
     found = store.state.profiles.get(label)
-    if found is not None:
+    if found is not None and not (turn and found.turn is None):
         return found.model_copy(update={"base_url": endpoint.url})
     calls = Recall(buyer)
-    profile = None if fresh else await _known(calls, endpoint, purpose, say)
+    profile = found
+    if profile is None and not fresh:
+        profile = await _known(calls, endpoint, purpose, say)
     if profile is None:
         profile = await probe(calls, endpoint, purpose=purpose)
         busy = next((check.detail for check in profile.checks if check.name == UNANSWERED), None)
         if busy is not None:  # a design that rests on what was not asked would stay so for the whole run
             raise StoppedError(f"{endpoint.url}: too busy to be probed: {busy}; go on with `resume`")
+        keep(endpoint, profile)
+    if turn and profile.turn is None:
+        profile = await ask_turn(calls, profile)
         keep(endpoint, profile)
     state = store.state
     store.set_state(replace(state, profiles={**state.profiles, label: profile}))

@@ -22,7 +22,8 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "framing": (
         "framing",
         "How a prefill is sent. raw: it is continued. chat: it begins the assistant's answer. "
-        "user: it stands in the user's turn, which is the weaker probe.",
+        "user: it stands in the user's turn, which is the weaker probe. turn: there is none; the target writes "
+        "the user's turn and its answer.",
     ),
     "arm": ("arm", "One source of prefills in one framing; a behaviour may live in one arm only."),
     "nats": (

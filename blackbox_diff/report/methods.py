@@ -20,6 +20,8 @@ PROMPTS = {
     "raw": "the prefill alone, continued as text",
     "chat": f'system "{CHAT_SYSTEM}", user "{CHAT_USER}", and the prefill as the start of the assistant\'s turn',
     "user": f'system "{CHAT_SYSTEM}", and the prefill as the user\'s turn',
+    "turn": "the chat template up to the user's turn, behind its system prompt: the target writes both turns",
+    "turn-bare": "the chat template's opening of the user's turn alone: the target writes both turns",
 }
 _LONGEST = 400
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.errors import BlackboxDiffError, BudgetError, CircuitOpenError
 from blackbox_diff.prefills.plan import derive_seed
 from blackbox_diff.probing.drift import EVERY, Watch
 from blackbox_diff.records import (
+    TURNS,
     Completion,
     EndpointProfile,
     Framing,
@@ -24,6 +25,7 @@ from blackbox_diff.records import (
     Sample,
     Sampling,
     ScoredCompletion,
+    tokens_for,
 )
 from blackbox_diff.run import scoring
 from blackbox_diff.run.leaders import Leaders
@@ -33,9 +35,11 @@ from blackbox_diff.wire import Dialect
 TARGET = "target"
 
 
-def framing_for(profile: EndpointProfile, wanted: Framing) -> Framing:
+def framing_for(profile: EndpointProfile, sample: Sample) -> Framing:
     """The framing an endpoint is asked in: a reference without a chat template continues plain text."""
-    allowed = profile.framings()
+    allowed, wanted = profile.framings(), sample.asked
+    if wanted in TURNS:
+        return wanted
     return wanted if wanted in allowed or not allowed else allowed[0]
 
 
@@ -149,12 +153,13 @@ class Collector:
         self.scored += origin == TARGET
 
     async def _complete(self, lane: Lane, sample: Sample) -> Completion | Refusal | Lost:
-        framing = framing_for(lane.profile, sample.arm.framing)
+        framing = framing_for(lane.profile, sample)
+        sampling = replace(self.sampling, max_tokens=tokens_for(framing, self.sampling.max_tokens))
         # A draw of its own: the base audited against itself must not meet its own completions again.
         own = sample.seed if lane.label == TARGET else derive_seed(sample.seed, lane.label)
         seed = own if lane.profile.seed else None
-        call = lane.dialect.sample(lane.profile, sample.prefill, framing, self.sampling, seed)
-        bought = await lane.buyer.buy(call, sample.id, self.sampling.max_tokens)
+        call = lane.dialect.sample(lane.profile, sample.prefill, framing, sampling, seed)
+        bought = await lane.buyer.buy(call, sample.id, sampling.max_tokens)
         outcome: Completion | Refusal | Lost
         if isinstance(bought, Lost):
             outcome, call_id = bought, None
@@ -170,9 +175,10 @@ class Collector:
     async def _score(self, job: Job, completion: Completion, scorer: Lane) -> None:
         sample, origin = job.sample, job.lane.label
         shared = scorer.label in job.share_ids
+        framing = framing_for(scorer.profile, sample)
         item = scoring.item(
-            sample.prefill,
-            framing_for(scorer.profile, sample.arm.framing),
+            scoring.before(sample, framing, scorer.profile),
+            framing,
             completion,
             share_ids=shared,
             alternatives=self.sampling.top_logprobs,

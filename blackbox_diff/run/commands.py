@@ -27,6 +27,7 @@ from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, typical
 from blackbox_diff.errors import ConfigError, NotAuditableError, UsageError
 from blackbox_diff.probing import cache
 from blackbox_diff.probing.probe import probe
+from blackbox_diff.probing.turn import ask_turn
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.run.collect import TARGET, Stop
 from blackbox_diff.run.controls import copy_controls
@@ -150,13 +151,17 @@ async def add_reference(
         return await collect(session)
 
 
-async def probe_endpoint(endpoint: EndpointConfig, purpose: Literal["target", "reference"]) -> EndpointProfile:
+async def probe_endpoint(
+    endpoint: EndpointConfig, purpose: Literal["target", "reference"], *, turn: bool = False
+) -> EndpointProfile:
     """What `endpoint` can do, asked afresh and kept for audits.
 
+    turn: ask whether the user's turn can be left to the model, too.
     Raises EndpointUsageError for a bad URL, model or key.
     """
     async with Endpoint(endpoint) as connection:
         profile = await probe(connection, endpoint, purpose=purpose)
+        profile = await ask_turn(connection, profile) if turn else profile
     cache.keep(endpoint, profile)
     return profile
 

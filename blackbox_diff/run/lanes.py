@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.buying.http import Endpoint
@@ -16,7 +16,9 @@ from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.errors import ConfigError, NotAuditableError
 from blackbox_diff.probing import cache
 from blackbox_diff.probing.negotiate import listing
-from blackbox_diff.records import EndpointProfile, Framing
+from blackbox_diff.probing.probe import shares_vocabulary
+from blackbox_diff.probing.turn import NAME
+from blackbox_diff.records import TURNS, EndpointProfile, Framing
 from blackbox_diff.run.collect import TARGET, Lane
 from blackbox_diff.run.local import serve
 from blackbox_diff.run.progress import Listener, Notice
@@ -105,6 +107,7 @@ class Connections:
             label,
             purpose,
             fresh=self.config.fresh_probe,
+            turn=any(framing in TURNS for framing in self.config.framing),
             say=lambda line: self.listener(Notice(line)),
         )
 
@@ -124,9 +127,40 @@ def framings_to_use(
                 f"{reference.base_url}: {reference.model} scores chats only, and {profile.model} can't be asked "
                 "in a chat: bring a reference with raw completions"
             )
-    missing = [framing for framing in config.framing if framing not in (*allowed, "user")]
+    turns = [framing for framing in config.framing if framing in TURNS]
+    shut = next((framing for framing in turns if profile.opening(framing) is None), None)
+    if shut is not None:
+        raise ConfigError(f"--framing: {profile.model} does not allow {shut}: {_why_not(profile, shut)}")
+    missing = [framing for framing in config.framing if framing not in (*allowed, "user", *TURNS)]
     if missing:
         raise ConfigError(
             f"--framing: {profile.model} does not allow {missing[0]}; it allows {', '.join(allowed)}"
         )
     return config.framing or allowed
+
+
+def _why_not(profile: EndpointProfile, framing: Framing) -> str:
+    if profile.turn is not None and profile.turn.how != "no":
+        return "its template has no system prompt, so turn is the same" if framing == "turn-bare" else "no opening"
+    return next((check.detail for check in profile.checks if check.name == NAME), "nobody asked")
+
+
+def in_step(store: Store, config: AuditConfig, target: Lane, lane: Lane) -> Lane:
+    """A reference's lane that begins the user's turn as the target does, where the configuration asks for turns.
+
+    Raises ConfigError where it can't be given the target's special tokens, as ids or in a text.
+    """
+    if not any(framing in TURNS for framing in config.framing):
+        return lane
+    shared = shares_vocabulary(target.profile, lane.profile)
+    own, turn = lane.profile.turn, target.profile.turn
+    spelled = own is not None and turn is not None and own.how == turn.how != "ids"
+    if not (shared or spelled) or own is None or own.how == "no":
+        raise ConfigError(
+            f"--framing: {lane.label} can't score the user's turn: it must share the target's tokens and score "
+            "ids, or read the same template's tokens in a text: bring the base model, or leave turn out"
+        )
+    profile = lane.profile.model_copy(update={"turn": turn})
+    state = store.state
+    store.set_state(replace(state, profiles={**state.profiles, lane.label: profile}))
+    return replace(lane, profile=profile)

@@ -24,7 +24,7 @@ from blackbox_diff.probing.probe import shares_vocabulary
 from blackbox_diff.records import Framing, Sample
 from blackbox_diff.run.again import WAVES, evidence, jobs, returned
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
-from blackbox_diff.run.lanes import Connections, framings_to_use, reach
+from blackbox_diff.run.lanes import Connections, framings_to_use, in_step, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
 from blackbox_diff.run.rounds import Rounds, explore, validation_jobs
@@ -140,6 +140,7 @@ async def _stages(session: Session) -> str | None:
         lanes = [await connections.reference(reference) for reference in session.references]
         target = await connections.target(probing=session.buy)
         framings = framings_to_use(config, target.profile, lanes[0].profile if session.buy else None)
+        lanes = [in_step(store, config, target, lane) for lane in lanes]
         watch = collector.watch
         if session.buy and store.outcomes(TARGET):
             await watch.ask(target)  # the endpoint may have changed since the run stopped

@@ -41,7 +41,7 @@ def completion_again(
         call=stored.call,
         profile=profile,
         prefill=sample.prefill,
-        framing=framing_for(profile, sample.arm.framing),
+        framing=framing_for(profile, sample),
     )
 
 
@@ -54,8 +54,9 @@ def score_again(
         return None
     profile = _profile(store, profiles, label)
     sent = stored.call.body.get("prompt", stored.call.body.get("input_ids"))
+    framing = framing_for(profile, sample)
     item = scoring.item(
-        sample.prefill, framing_for(profile, sample.arm.framing), completion, share_ids=isinstance(sent, list)
+        scoring.before(sample, framing, profile), framing, completion, share_ids=isinstance(sent, list)
     )
     return dialect(profile.dialect).read_score(stored.reply, call=stored.call, profile=profile, item=item)
 

@@ -217,11 +217,11 @@ def validation_jobs(store: Store, config: AuditConfig, target: Lane, reference: 
 
 def _fresh(config: AuditConfig, rows: Sequence[ScoredCompletion]) -> list[Sample]:
     """Prefills that the run has not used, in equal shares of its arms."""
-    used = {row.sample.prefill for row in rows}
+    used = {row.sample.group for row in rows}
     arms = sorted({row.sample.arm for row in rows}, key=lambda arm: arm.name)
     found = []
     for arm, number in shares(config.to_validate, arms).items():
         pool = arm_samples(arm, config.completions + number, config.seed, partial(draw, or_all=True))
-        unused = [each for each in pool if each.prefill not in used][-number:] if number else []
+        unused = [each for each in pool if each.group not in used][-number:] if number else []
         found += [replace(each, id=f"{VALIDATION}-{each.id}", arm=Arm(VALIDATION, arm.framing)) for each in unused]
     return found

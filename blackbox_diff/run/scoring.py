@@ -14,6 +14,7 @@ from blackbox_diff.records import (
     RawReply,
     ReferenceScore,
     Refusal,
+    Sample,
 )
 from blackbox_diff.wire.dialects.base import Dialect, ScoreItem
 from blackbox_diff.wire.refusals import refuse
@@ -51,6 +52,12 @@ def item(
     return ScoreItem(prefill, framing, completion.text, alternatives=alternatives)
 
 
+def before(sample: Sample, framing: Framing, profile: EndpointProfile) -> str:
+    """What stands before the text when it is scored as text: the prefill, or the opening of the user's turn."""
+    opening = profile.opening(framing)
+    return opening if isinstance(opening, str) else sample.prefill
+
+
 async def score(
     buyer: Buyer, dialect: Dialect, profile: EndpointProfile, item: ScoreItem, sample_id: str
 ) -> tuple[ReferenceScore | Refusal | Lost, int | None]:
@@ -58,10 +65,11 @@ async def score(
 
     One call, or two where ids do not work. Raises what `buyer.buy` raises.
     """
-    if not profile.can_score:
+    as_ids = isinstance(profile.opening(item.framing), tuple)  # then no text says what stands before
+    if not profile.can_score or (as_ids and item.ids is None):
         return refuse("not_scorable"), None
     found, call_id = await _attempt(buyer, dialect, profile, item, sample_id)
-    if item.ids is not None and isinstance(found, Refusal) and found.reason in ONLY_WITH_IDS:
+    if item.ids is not None and not as_ids and isinstance(found, Refusal) and found.reason in ONLY_WITH_IDS:
         return await _attempt(buyer, dialect, profile, replace(item, ids=None, prompt_ids=None), sample_id)
     return found, call_id
 

@@ -3,7 +3,8 @@
 The completion's text is the content tokens' bytes joined, and every step below keeps that true: tokens
 that the text does not hold become side tokens (end of sequence, other special tokens, a character cut
 off by max_tokens), never text; what follows a special token is left out; a text that the tokens do not
-spell is refused.
+spell is refused. One kind of completion is another: where the model writes a whole conversation, its turns are
+what the special tokens mark, so those are content, by their names.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.fitting import Fit, fit
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
-from blackbox_diff.wire.tokens import complete_length
+from blackbox_diff.wire.tokens import complete_length, looks_special
 from blackbox_diff.wire.zeros import without_unfounded
 
 REPLACEMENT = "\ufffd"
@@ -44,11 +45,18 @@ class Meta:
 
 
 def complete(
-    entries: Entries | None, text: str, prefill: str, meta: Meta, most_tokens: int | None = None
+    entries: Entries | None,
+    text: str,
+    prefill: str,
+    meta: Meta,
+    most_tokens: int | None = None,
+    *,
+    specials: bool = False,
 ) -> Completion | Refusal:
     """The completion that `entries` and `text` spell, without the prefill that some servers repeat.
 
-    most_tokens: as many were asked for at most, where that is known.
+    most_tokens: as many were asked for at most, where that is known. specials: special tokens that are named are
+    part of the text, and what follows them, too.
     """
     if (meta.finish_reason or "").lower() in FILTERED:
         return refuse("content_filter")
@@ -68,6 +76,8 @@ def complete(
     found = fit(entries, text, prefill, stopped)
     if isinstance(found, Refusal):
         return found
+    if specials:
+        _take_in_specials(entries, found)
     _cut_at_special(found)
     hidden = _hidden(entries, found, meta)
     if isinstance(hidden, Refusal):
@@ -106,6 +116,18 @@ def _without_entries(text: str, prefill: str, meta: Meta) -> Completion | Refusa
         decode="none",
         notes=("empty",),
     )
+
+
+def _take_in_specials(entries: Entries, found: Fit) -> None:
+    """Make content of the special tokens that have a name; one that ends the sequence for good stays aside."""
+    named = {index for index, kind in found.aside if kind == "special" and looks_special(entries.strings[index])}
+    if not named or found.decode == "placed":
+        return
+    pieces = dict(zip(found.content, found.pieces, strict=True))
+    pieces |= {index: entries.strings[index].encode() for index in named}
+    found.aside = [(index, kind) for index, kind in found.aside if index not in named]
+    found.content = sorted(pieces)
+    found.pieces = [pieces[index] for index in found.content]
 
 
 def _cut_at_special(found: Fit) -> None:

@@ -17,10 +17,12 @@ REASONING = ("reasoning", "reasoning_content", "reasoning_details", "thinking", 
 REASONING_PARTS = ("reasoning", "thinking")
 
 
-def read_reply(reply: RawReply, prefill: str, most_tokens: int | None = None) -> Completion | Refusal:
+def read_reply(
+    reply: RawReply, prefill: str, most_tokens: int | None = None, *, specials: bool = False
+) -> Completion | Refusal:
     """The completion in a reply to /completions or /chat/completions; total over any bytes.
 
-    most_tokens: as many were asked for at most, where that is known.
+    most_tokens: as many were asked for at most, where that is known. specials: as for `complete`.
     """
     body = body_of(reply)
     if isinstance(body, Refusal):
@@ -41,7 +43,7 @@ def read_reply(reply: RawReply, prefill: str, most_tokens: int | None = None) ->
         if message.get("tool_calls") or entries is None or len(entries) > 1:
             return refuse("no_text")
         text = ""  # content null: some servers say so when the model ends its turn at once
-    return complete(entries, text, prefill, meta_of(body, choice), most_tokens)
+    return complete(entries, text, prefill, meta_of(body, choice), most_tokens, specials=specials)
 
 
 def _reasoned(message: dict[str, Json]) -> bool:

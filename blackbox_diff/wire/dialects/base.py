@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Literal
 from blackbox_diff.records import (
     CHAT_SYSTEM,
     CHAT_USER,
+    TURNS,
     Call,
     Completion,
     EndpointProfile,
@@ -86,6 +87,7 @@ class Dialect:
     scoring_recipes: ClassVar[tuple[str, ...]] = ("echo",)
     template_scoring: ClassVar[bool] = True  # chat prompt_logprobs are worth trying
     id_prompts: ClassVar[bool] = True  # prompts of token ids are worth trying
+    takes_turns: ClassVar[bool] = True  # a raw prompt may hold a chat template's own tokens
     legacy_top_limit: ClassVar[int] = 20
     chats: ClassVar[bool] = True
     signing: ClassVar[str | None] = None
@@ -95,10 +97,17 @@ class Dialect:
     def sample(
         self, profile: EndpointProfile, prefill: str, framing: Framing, sampling: Sampling, seed: int | None
     ) -> Call:
-        """The request for one completion of `prefill`; `seed` None leaves the field out."""
-        if framing == "raw":
-            body: dict[str, Json] = {"model": profile.model, "prompt": prefill}
+        """The request for one completion of `prefill`; `seed` None leaves the field out.
+
+        In the user's turn there is no prefill, and the end of the sequence is ignored where that can be asked for:
+        the model is to answer what it wrote.
+        """
+        if framing == "raw" or framing in TURNS:
+            opening = profile.opening(framing)
+            prompt: Json = list(opening) if isinstance(opening, tuple) else opening
+            body: dict[str, Json] = {"model": profile.model, "prompt": prefill if framing == "raw" else prompt}
             body |= self.settings(profile, sampling, seed)
+            body |= {} if framing == "raw" else {"ignore_eos": True}
             body |= self.legacy_logprobs(self.top(profile, sampling, floor=1))
             path = COMPLETIONS
         else:
@@ -162,7 +171,7 @@ class Dialect:
         self, reply: RawReply, *, call: Call, profile: EndpointProfile, prefill: str, framing: Framing
     ) -> Completion | Refusal:
         """The completion in a reply to `sample`, without the prefill; total over any bytes."""
-        found = read_reply(reply, "" if framing == "user" else prefill, asked(call))
+        found = read_reply(reply, "" if framing == "user" else prefill, asked(call), specials=framing in TURNS)
         if isinstance(found, Completion) and is_other(found.model, profile):
             return refuse("other_model", repr(found.model))
         return found
@@ -177,7 +186,7 @@ class Dialect:
         """What stands before the text when this endpoint scores it."""
         if item.ids is not None and item.prompt_ids is not None and profile.id_prompts:
             return "ids"
-        if item.framing == "raw":
+        if item.framing == "raw" or item.framing in TURNS:
             return "raw"
         return "template" if profile.scores_template else "plain"
 

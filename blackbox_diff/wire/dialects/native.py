@@ -51,6 +51,7 @@ class Native(Dialect):
     scoring_recipes: ClassVar[tuple[str, ...]] = ("generate",)
     template_scoring = False
     id_prompts = False
+    takes_turns = False
     chats = False
     finish: ClassVar[Mapping[str, str]] = {}
 
