@@ -156,8 +156,8 @@ def draws_join(url: str, model: str, framing: Framing, count: int = 20) -> dict[
         if isinstance(read, Refusal):
             return read.reason
         check_join(read, said, prefill)
-        assert (read.tokens.logprobs <= 0).all()
-        assert read.ids is not None
+        assert not (read.tokens.logprobs > 0).any()  # a unit that max_tokens cut inside a character has no number
+        assert read.ids is not None or "merged_characters" in read.notes
         return None
 
     async def ask() -> dict[str, set[str]]:
