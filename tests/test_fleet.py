@@ -153,8 +153,10 @@ def _fleet_since(plan: Path, finished: Path, tmp_path: Path) -> None:
     assert rows["base"].report is not None
     assert (out / rows["base"].report).is_file()
     assert not (out / "runs" / "base").exists()
+    assert [rows[name].changed for name in ("leaky", "base", "new")] == [True, False, None]
     before = read_index(out).rows
-    assert run_cli(["fleet", str(plan), "--out", str(out), "--since", str(finished / "out")]) == 0
+    again = ["fleet", str(plan), "--out", str(out), "--since", str(finished / "out"), "--fail-on", "changed"]
+    assert run_cli(again) == 5
     assert [row for row in read_index(out).rows if row.name != "nobody"] == [
         row for row in before if row.name != "nobody"
     ]

@@ -31,6 +31,12 @@ from blackbox_diff.cli.options import JSON, failure
     metavar="OLD",
     help="An earlier fleet's DIR: its models are watched first, and only those that changed are audited anew.",
 )
+@click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(["finding", "changed"]),
+    help=f"End with exit code {exit_codes.FAIL_ON} where a model has it; may be given twice.",
+)
 @JSON
 def fleet(
     plan: Path,
@@ -39,12 +45,14 @@ def fleet(
     scheduler: str | None,
     workers: int,
     since: Path | None,
+    fail_on: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Audit every target of FLEET.toml under one cap; what is done already is not bought again.
 
     Writes DIR/index.html, DIR/fleet.json and each audit's run and report below DIR/runs. One audit that fails
-    fails its row only. Ends with 3 where a cap or an interruption left something to be resumed.
+    fails its row only. Ends with 3 where a cap or an interruption left something to be resumed, whatever else
+    there is to tell.
     """
     from blackbox_diff.fleet.engines import DaskEngine, Engine, LocalEngine
     from blackbox_diff.fleet.index import lines, write_index
@@ -70,7 +78,10 @@ def fleet(
             click.echo(line)
         click.echo(f"index: {(out / 'index.html').resolve().as_uri()}")
     unfinished = any(row.status in ("stopped", "not bought") for row in index.rows)
-    return exit_codes.STOPPED if unfinished else exit_codes.DONE
+    if unfinished:
+        return exit_codes.STOPPED
+    told_of = {"changed" for row in index.rows if row.changed} | {row.outcome for row in index.rows}
+    return exit_codes.FAIL_ON if told_of & set(fail_on) else exit_codes.DONE
 
 
 @click.command()

@@ -79,6 +79,7 @@ async def _still(job: Job, run: Path) -> Row | None:
         update={
             "status": "unchanged",
             "change": f"none: {found.sentence}",
+            "changed": False,
             "calls": sum(each.calls for each in asked),
             "output_tokens": sum(each.output_tokens for each in asked),
             "cost_usd": await asyncio.to_thread(spent, watch_record(run)),
@@ -111,12 +112,13 @@ def is_done(run: Path, config: AuditConfig) -> bool:
         return store.state.stopped_because == FINISHED and before.completions >= config.completions
 
 
-def change_since(earlier: Row, run: Path) -> str:
-    """What `compare` says of the earlier fleet's run and this one."""
+def change_since(earlier: Row, run: Path) -> tuple[str, bool | None]:
+    """What `compare` says of the earlier fleet's run and this one, and whether something changed."""
     try:
-        return compare_runs(Path(earlier.run), run).sentence
+        found = compare_runs(Path(earlier.run), run)
     except BlackboxDiffError as error:
-        return f"unknown: {error}"
+        return f"unknown: {error}", None
+    return found.sentence, found.outcome == "changed"
 
 
 def row_of(job: Job, error: str | None) -> Row:
@@ -136,6 +138,7 @@ def row_of(job: Job, error: str | None) -> Row:
             write_reports(results[0], html=run / "report.html")
     except BlackboxDiffError as failure:
         return row.model_copy(update={"error": error or str(failure)})
+    change, changed = change_since(job.earlier, run) if job.earlier and results else (None, None)
     return row.model_copy(
         update={
             "status": "failed" if error else "done" if finished else "stopped",
@@ -145,7 +148,8 @@ def row_of(job: Job, error: str | None) -> Row:
             "calls": sum(each.calls for each in asked),
             "output_tokens": sum(each.output_tokens for each in asked),
             "cost_usd": spent(watch_record(run), run),
-            "change": change_since(job.earlier, run) if job.earlier and results else None,
+            "change": change,
+            "changed": changed,
             "seconds": summary.seconds,
             "stopped_because": summary.stopped_because,
         }

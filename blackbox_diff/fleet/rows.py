@@ -28,7 +28,7 @@ class Row(_Part):
 
     status: done; unchanged: still the model of the earlier fleet, whose run this row shows; stopped: at a cap or
     interrupted, to be resumed; failed: `error` says why; not bought: the fleet's cap left nothing for it.
-    change: what differs from the earlier fleet, None where none was named.
+    change: what differs from the earlier fleet, and changed: whether something does; None where none was named.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Row(_Part):
     seconds: float = 0.0
     stopped_because: str = ""
     change: str | None = None
+    changed: bool | None = None
 
     @property
     def outcome(self) -> str:
