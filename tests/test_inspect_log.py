@@ -77,6 +77,13 @@ def test_a_sample_says_what_was_sent_what_came_and_what_it_scores(run: bd.Run, l
     }
 
 
+def test_a_turn_that_the_target_wrote_shows_no_words_of_ours() -> None:
+    completion = Completion("Who is it?", Tokens.of([10], [-1.0]))
+    sample = Sample("empty.turn.00000", Arm("empty", "turn"), "", 1)
+    messages = inspect_log._messages(ScoredCompletion(sample, completion, {}))
+    assert [(message.role, message.text) for message in messages] == [("user", "")]
+
+
 def test_the_framing_is_in_the_messages(log: EvalLog) -> None:
     samples = by_id(log)
     raw = next(each for name, each in samples.items() if ".raw." in name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Analysis, EndpointSummary, Ranked, RunSummary
-from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, Alternatives, Completion, ScoredCompletion
+from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, TURNS, Alternatives, Completion, ScoredCompletion
 from blackbox_diff.report import wording
 from blackbox_diff.report.conclusion import conclude
 from blackbox_diff.report.figures import figures
@@ -155,11 +155,14 @@ def _sample(
 
 
 def _messages(row: ScoredCompletion) -> list[ChatMessage]:
-    """What was sent. Inspect shows a bare text as a user's message; `framing` says that none was around it."""
+    """What was sent. Inspect shows a bare text as a user's message; `framing` says that none was around it.
+
+    Where the target wrote the user's turn, nothing was said in it: the message is empty.
+    """
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
     name, prefill = row.sample.id, _shown(row.sample.prefill)
-    if row.sample.arm.framing == "raw":
+    if row.sample.asked == "raw" or row.sample.asked in TURNS:
         return [ChatMessageUser(id=f"{name}.prefill", content=prefill, source="input")]
     system = ChatMessageSystem(id=f"{name}.system", content=CHAT_SYSTEM, source="input")
     if row.sample.arm.framing == "user":
