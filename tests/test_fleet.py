@@ -199,6 +199,8 @@ WRONG = [
      "[[references]]\nurl='http://b/v1'\nmodel='b'", "no reference 'x'"),
     ("[defaults]\ncompletion = 3\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"
      "[[references]]\nurl='http://b/v1'\nmodel='b'", "did you mean completions"),
+    ("[fleet]\nparallel = 4\n[fleet.hosts]\n'b' = 2\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"
+     "[[references]]\nurl='http://b/v1'\nmodel='b'", "2 calls to b can't be shared by 4 audits"),
     ("[fleet]\ninclude=['fleet.toml']", "includes itself"),
     ("[fleet]\ninclude=['nowhere.toml']", "nowhere.toml"),
 ]  # fmt: skip

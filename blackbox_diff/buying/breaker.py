@@ -36,4 +36,4 @@ class Breaker:
     def check(self, endpoint: str) -> None:
         """Raises CircuitOpenError once the breaker is open."""
         if self._opened is not None:
-            raise CircuitOpenError(f"{endpoint}: {self._opened}; then go on with `resume`")
+            raise CircuitOpenError(f"{endpoint}: {self._opened}")

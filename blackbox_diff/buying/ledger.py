@@ -163,16 +163,14 @@ class Ledger:
         if capped and self._overbilled:
             return "the endpoint billed more than was asked for, so no cap can be promised: run without caps"
         if caps.max_calls is not None and self.settled_calls + calls + 1 > caps.max_calls:
-            return f"--max-calls {caps.max_calls} is reached: raise it on `resume`"
+            return f"--max-calls {caps.max_calls} is reached: raise it"
         if caps.max_output_tokens is not None and output > caps.max_output_tokens:
-            return (
-                f"--max-output-tokens {caps.max_output_tokens}: the next call could pass it: raise it on `resume`"
-            )
+            return f"--max-output-tokens {caps.max_output_tokens}: the next call could pass it: raise it"
         if caps.max_cost is not None and pico > cap_pico(caps.max_cost):
             spent = (self.settled.pico or 0) / PICO
             return (
                 f"--{self.side}max-cost {caps.max_cost:g}: {spent:.6f} USD are spent and the next call could pass "
-                "it: raise it on `resume`"
+                "it: raise it"
             )
         return None
 

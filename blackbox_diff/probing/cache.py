@@ -63,7 +63,7 @@ async def profile_of(
         profile = await probe(calls, endpoint, purpose=purpose)
         busy = next((check.detail for check in profile.checks if check.name == UNANSWERED), None)
         if busy is not None:  # a design that rests on what was not asked would stay so for the whole run
-            raise StoppedError(f"{endpoint.url}: too busy to be probed: {busy}; go on with `resume`")
+            raise StoppedError(f"{endpoint.url}: too busy to be probed: {busy}; ask again later")
         keep(endpoint, profile)
     if turn and profile.turn is None:
         profile = await ask_turn(calls, profile)
