@@ -192,7 +192,7 @@ def products(threads: int, tokens: int) -> None:
     """How fast this CPU multiplies by SmolLM2's matrices: the bound of whatever scores with them."""
     import torch
 
-    from local_server.model.bfloat16 import PackedWeights
+    from local_server.model.products import PackedWeights
 
     torch.set_num_threads(threads)
     print("| weights | float32, GFLOP/s | bfloat16, GFLOP/s |\n|---|---|---|")

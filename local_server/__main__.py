@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--batch-invariant",
         action="store_true",
-        help="one text per pass: the same request gives the same bits whatever else is asked for; slower",
+        help="the same request gives the same bits whatever else is asked for",
     )
     found.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
     return found
@@ -123,16 +123,16 @@ def answer(
     from local_server.model.lora import attach
 
     def start() -> State:
-        loaded = {name: load(spec, options.dtype) for name, spec in models.items()}
+        loaded = {
+            name: load(spec, options.dtype, invariant=options.batch_invariant) for name, spec in models.items()
+        }
         served = {name: Served(name, None, model) for name, model in loaded.items()}
         for name, spec in adapters.items():
             base, _, directory = spec.partition(":")
             attach(loaded[base].model, loaded[base].chosen, name, Path(directory))
             served[name] = Served(base, name, loaded[base])
         names = own_names(options.host, options.allowed_host)
-        return State(
-            Engine(loaded, options.max_batch, alone=options.batch_invariant), served, key, host_names=names
-        )
+        return State(Engine(loaded, options.max_batch), served, key, host_names=names)
 
     # In a thread that ends: a thread that has computed keeps its OpenMP team, and with more teams than cores
     # the inference thread's own would sleep between products instead of waiting for the next, at half the speed.

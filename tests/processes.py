@@ -16,7 +16,16 @@ ROOT = Path(__file__).parent.parent
 def running(arguments: Sequence[str], **environment: str) -> Iterator[str]:
     """`python -m local_server ARGUMENTS` on a free port; yields its base URL and ends it with SIGTERM."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "local_server", *arguments, "--port", "0", "--exit-with-parent"],
+        [
+            sys.executable,
+            "-m",
+            "local_server",
+            *arguments,
+            "--batch-invariant",
+            "--port",
+            "0",
+            "--exit-with-parent",
+        ],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,

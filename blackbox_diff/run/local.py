@@ -19,6 +19,8 @@ from blackbox_diff.errors import ConfigError
 
 INSTALL_HINT = "pip install 'blackbox-diff[local]'"
 READY = "ready "
+# Batch-invariant: the same seed gives the same numbers, however many calls are in flight.
+ALWAYS = ("--batch-invariant", "--port", "0", "--exit-with-parent")
 
 
 def missing_parts() -> list[str]:
@@ -38,7 +40,7 @@ def serve(arguments: Sequence[str], *, ready_within_seconds: float = 300.0) -> I
         raise ConfigError(f"the bundled server needs {', '.join(missing)}: {INSTALL_HINT}")
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "local_server", *arguments, "--port", "0", "--exit-with-parent"],
+            [sys.executable, "-m", "local_server", *arguments, *ALWAYS],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -20,13 +20,10 @@ class Engine:
     """Owns the inference thread. `submit` may be called from any thread.
 
     max_batch: rows written at once, per base model. max_waiting: jobs accepted and not finished.
-    alone: one job a pass (see Scheduler).
     """
 
-    def __init__(
-        self, models: dict[str, LoadedModel], max_batch: int, max_waiting: int = 2048, *, alone: bool = False
-    ) -> None:
-        self.schedulers = {name: Scheduler(loaded, max_batch, alone=alone) for name, loaded in models.items()}
+    def __init__(self, models: dict[str, LoadedModel], max_batch: int, max_waiting: int = 2048) -> None:
+        self.schedulers = {name: Scheduler(loaded, max_batch) for name, loaded in models.items()}
         self.inbox: queue.SimpleQueue[tuple[str, Generate | Score] | None] = queue.SimpleQueue()
         self.max_waiting = max_waiting
         self.waiting = 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import torch
 
-STEP = 64  # positions; the cache grows in steps of this
+from local_server.engine.key_blocks import KEYS
+
+STEP = KEYS  # positions; the cache grows in steps of this, so that attention finds whole blocks
 ROWS = 8  # and rows, in steps of this
 
 

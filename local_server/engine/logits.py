@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch.nn.functional import pad
 
 from local_server.model.load import LoadedModel
+from local_server.model.products import ROWS
 
 CHUNK = 16 << 20  # logits held at once; full logits of a 262,144-token vocabulary would not fit
 CACHED = 1 << 20  # and in float32 at once: what the processor's cache holds
@@ -16,12 +18,14 @@ BLOCK = 128  # ids whose largest logit is found together
 class Rows:
     """What a few rows of logits, (rows, vocabulary), each up to a constant, say about the next token.
 
+    wanted: how many of the rows count; the rest is padding.
     logits: the same in float32. norm: (rows,) log of the sum of exp(logits).
     """
 
-    def __init__(self, logits: torch.Tensor) -> None:
-        self.logits = logits.float()
-        self.norm = torch.logsumexp(self.logits, dim=-1)
+    def __init__(self, logits: torch.Tensor, wanted: int) -> None:
+        logits = logits.float()
+        self.norm = torch.logsumexp(logits, dim=-1)[:wanted]
+        self.logits = logits[:wanted]
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -81,14 +85,23 @@ def capped(loaded: LoadedModel, logits: torch.Tensor) -> torch.Tensor:
 
 
 def rows(loaded: LoadedModel, hidden: torch.Tensor) -> Iterator[tuple[slice, Rows]]:
-    """All of `hidden`, (rows, hidden size), in order: (which rows, what they say)."""
-    vocabulary = loaded.model.config.vocab_size
+    """All of `hidden`, (rows, hidden size), in order: (which rows, what they say).
+
+    An invariant model's come in multiples of ROWS, and never one at once: threads share the sum over a single row,
+    which then rounds differently from that over one of several.
+    """
+    vocabulary, wanted = loaded.model.config.vocab_size, len(hidden)
     chunk, few = max(1, CHUNK // vocabulary), max(1, CACHED // vocabulary)
+    if loaded.invariant:
+        hidden = pad(hidden, (0, 0, 0, -wanted % ROWS))
+        chunk, few = max(1, chunk // ROWS) * ROWS, 1 << max(1, few.bit_length() - 1)
     for start in range(0, len(hidden), chunk):
         block = capped(loaded, loaded.head(hidden[start : start + chunk]))
         for place in range(0, len(block), few):
-            found = Rows(block[place : place + few])
-            yield slice(start + place, start + place + len(found)), found
+            first = start + place
+            if first < wanted:
+                found = Rows(block[place : place + few], wanted - first)
+                yield slice(first, first + len(found)), found
 
 
 def scored(

@@ -21,6 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from local_server.engine.kv_cache import KVCache
+from local_server.model.products import up
 
 NAME = "local_server_packed"
 
@@ -68,7 +69,12 @@ class _Group:
 
 
 class Pass:
-    """The layout of one pass: `tokens` for the first rows of `cache`, then `segments`."""
+    """The layout of one pass: `tokens` for the first rows of `cache`, then `segments`.
+
+    rows: what the number of tokens, and of a group's, is filled up to a multiple of. tokens: how many are real.
+    """
+
+    rows = 1
 
     def __init__(
         self,
@@ -90,10 +96,13 @@ class Pass:
             ids += segment.ids
             self.adapters += [segment.adapter] * len(segment.ids)
             places.append(torch.arange(before, before + len(segment.ids)))
-        self.ids = torch.tensor(ids)
-        self.positions = torch.cat(places)
+        self.tokens = len(ids)
+        filler = -len(ids) % self.rows
+        self.ids = torch.tensor(ids + [0] * filler)
+        self.adapters += [None] * filler
+        self.positions = torch.cat([*places, torch.zeros(filler, dtype=torch.long)])
         self.longest = int(self.positions[: self.n].max()) + 1 if self.n else 0
-        self.groups = [_group(members) for members in self._grouped(segments)]
+        self.groups = [_group(members, self.rows) for members in self._grouped(segments)]
         self._masks: dict[object, torch.Tensor | None] = {}
         if cache is not None:
             joining = [segment for segment in segments if segment.row is not None]
@@ -159,19 +168,27 @@ class Pass:
     ) -> torch.Tensor:
         """One new token per live row over its slot; the query heads of a key head stand in for positions."""
         assert self.cache is not None
-        keys, values = self.cache.layer(layer, key[None], value[None])
-        rows = torch.arange(self.n)
-        keys[rows, :, self.positions[: self.n]] = key[:, : self.n].transpose(0, 1)
-        values[rows, :, self.positions[: self.n]] = value[:, : self.n].transpose(0, 1)
+        keys, values = self._extended(self.cache, layer, key, value)
         kv_heads, head_dim = key.shape[0], key.shape[2]
         q = query.reshape(kv_heads, -1, self.n, head_dim).permute(2, 0, 1, 3)
         k, v = keys[: self.n, :, : self.longest], values[: self.n, :, : self.longest]
         result = scaled_dot_product_attention(q, k, v, attn_mask=self._row_mask(window), scale=scale)
         return result.reshape(self.n, -1, value.shape[-1])
 
+    def _extended(
+        self, cache: KVCache, layer: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The slots' keys and values, the live rows' new ones in their places."""
+        keys, values = cache.layer(layer, key[None], value[None])
+        rows = torch.arange(self.n)
+        keys[rows, :, self.positions[: self.n]] = key[:, : self.n].transpose(0, 1)
+        values[rows, :, self.positions[: self.n]] = value[:, : self.n].transpose(0, 1)
+        return keys, values
+
     def _keep(self, layer: int, group: _Group, key: torch.Tensor, value: torch.Tensor) -> None:
         if group.into is not None:
-            group.into.layers[layer] = (key[0].clone(), value[0].clone())
+            size = len(group.into)
+            group.into.layers[layer] = (key[0, :, :size].clone(), value[0, :, :size].clone())
         if group.rows is not None and self.cache is not None:
             keys, values = self.cache.layer(layer, key, value)
             width = min(key.shape[2], keys.shape[2])  # a longer neighbour may only be scored
@@ -209,10 +226,10 @@ def _added(seen: torch.Tensor) -> torch.Tensor:
     return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
 
 
-def _group(members: list[tuple[int, Segment]]) -> _Group:
+def _group(members: list[tuple[int, Segment]], rows_of: int) -> _Group:
     lengths = torch.tensor([len(segment.ids) for _, segment in members])
     starts = torch.tensor([start for start, _ in members])
-    places = torch.arange(int(lengths.max()))[None]
+    places = torch.arange(up(int(lengths.max()), rows_of))[None]
     real = places < lengths[:, None]
     kept = [number for number, (_, segment) in enumerate(members) if segment.row is not None]
     rows = [members[number][1].row for number in kept]

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
-from local_server.engine.forward import run
+from local_server.engine.forward import layout_of, run
 from local_server.engine.jobs import Token
 from local_server.engine.logits import scored
-from local_server.engine.packed_attention import Pass, Prefix, Segment
+from local_server.engine.packed_attention import Prefix, Segment
 from local_server.model.load import LoadedModel
 
 SHORTEST = 8  # tokens: chat templates start at about a dozen
@@ -81,7 +81,9 @@ class PrefixCache:
         if self.sightings[name] < SIGHTINGS:
             return
         prefix = Prefix(name[1])
-        prefix.hidden = run(self.loaded, Pass(None, [], [], [Segment(name[1], name[0], into=prefix)]))
+        prefix.hidden = run(
+            self.loaded, layout_of(self.loaded)(None, [], [], [Segment(name[1], name[0], into=prefix)])
+        )
         self.kept[name] = prefix
         if len(self.kept) > KEPT:
             dropped, _ = self.kept.popitem(last=False)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from local_server.engine import jobs, logits
-from local_server.engine.forward import prepare, run
+from local_server.engine.forward import layout_of, prepare, run
 from local_server.engine.jobs import Generate, Score, Token, Written
 from local_server.engine.kv_cache import KVCache
-from local_server.engine.packed_attention import Pass, Prefix, Segment
+from local_server.engine.packed_attention import Prefix, Segment
 from local_server.engine.prefix_cache import PrefixCache
 from local_server.engine.sampling import choose
 from local_server.model.load import LoadedModel
@@ -37,13 +37,12 @@ class _Scoring:
 class Scheduler:
     """Only the engine's thread calls it.
 
-    alone: every pass belongs to one job, and no prefix is kept, so that a job's numbers are the same bits whatever
-    else is asked for: matrix products and sums round differently with the number of rows beside them.
+    Where the model is invariant, a job's numbers are the same bits whatever else is in its passes.
     """
 
-    def __init__(self, loaded: LoadedModel, max_batch: int, *, alone: bool = False) -> None:
+    def __init__(self, loaded: LoadedModel, max_batch: int) -> None:
         prepare(loaded)
-        self.loaded, self.max_batch, self.alone = loaded, 1 if alone else max_batch, alone
+        self.loaded, self.max_batch = loaded, max_batch
         self.prefix_cache = PrefixCache(loaded)
         self.stop = torch.tensor(sorted(loaded.stop), dtype=torch.long)
         self.cache = self._new_cache()
@@ -95,7 +94,7 @@ class Scheduler:
         scoring, texts = self._scoring(scores, room, first=rows + sum(len(segment.ids) for segment in segments))
         if not rows and not segments and not texts:
             return
-        layout = Pass(
+        layout = layout_of(self.loaded)(
             self.cache,
             [job.tokens[-1].id for job in live],
             [job.adapter for job in live],
@@ -175,7 +174,7 @@ class Scheduler:
             if not self.cache.fits(len(joining) + 1, longest):
                 break
             self.passing.append(job)
-            prefix = self._prefix(ids, job.adapter)
+            prefix = self.prefix_cache.find(ids, job.adapter)
             new = ids[len(prefix) if prefix else 0 :]
             if segments and len(new) > room:
                 self.passing.pop()
@@ -186,17 +185,14 @@ class Scheduler:
             room -= len(new)
         return joining, segments, room
 
-    def _prefix(self, ids: list[int], adapter: str | None) -> Prefix | None:
-        return None if self.alone else self.prefix_cache.find(ids, adapter)
-
     def _scoring(self, scores: deque[Score], room: int, first: int) -> tuple[list[_Scoring], list[Segment]]:
         """Texts that are scored in this pass, oldest first; at least one whenever there is any room."""
         scoring: list[_Scoring] = []
         segments: list[Segment] = []
-        while scores and room > 0 and not (self.alone and (first or scoring)):
+        while scores and room > 0:
             job = scores[0]
             self.passing.append(job)
-            prefix = self._prefix(job.prompt, job.adapter)
+            prefix = self.prefix_cache.find(job.prompt, job.adapter)
             new = job.prompt[len(prefix) if prefix else 0 :]
             if scoring and len(new) > room:
                 self.passing.pop()

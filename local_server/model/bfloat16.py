@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import embedding
 
+from local_server.model.products import PackedLinear, PackedWeights, parents
+
 # What stays float32: a third of the body's products, with two thirds of its error. The first layers, since
 # what they round off grows through all that follow; keys and values, which every later token sees; and what a
 # feed-forward block adds to the residual stream.
@@ -30,63 +32,35 @@ def available() -> bool:
     )
 
 
-def convert(model: Any, *, capped: bool) -> None:
+def convert(model: Any, *, capped: bool, invariant: bool = False) -> None:
     """Replace the linear layers, embedding and output layer of a float32 `model` by bfloat16 ones, in place.
 
-    capped: the logits go through a soft cap, so they must not be shifted.
+    capped: the logits go through a soft cap, so they must not be shifted. invariant: see PackedWeights.
     """
     head = model.get_output_embeddings()
     layers = getattr(model.base_model, "layers", [])
-    first = {parent for layer in layers[: round(len(layers) * FLOAT_LAYERS)] for _, parent in _parents(layer)}
-    for path, parent in reversed(_parents(model)):  # the vocabulary's tables last, when all else is small
+    first = {parent for layer in layers[: round(len(layers) * FLOAT_LAYERS)] for _, parent in parents(layer)}
+    for path, parent in reversed(parents(model)):  # the vocabulary's tables last, when all else is small
         wrapped = path.rpartition(".")[2]  # the name in the model of a layer that carries adapters
         for name, layer in list(parent.named_children()):
             if layer is head:
-                setattr(parent, name, Bfloat16Head(layer, shifted=not capped))
+                setattr(parent, name, Bfloat16Head(layer, shifted=not capped, invariant=invariant))
             elif type(layer) is nn.Linear:
                 exact = parent in first or name in FLOAT_NAMES or wrapped in FLOAT_NAMES
-                setattr(parent, name, (PackedLinear if exact else Bfloat16Linear)(layer.weight, layer.bias))
+                kind = PackedLinear if exact else Bfloat16Linear
+                setattr(parent, name, kind(layer.weight, layer.bias, invariant=invariant))
             elif type(layer) is nn.Embedding or (
                 isinstance(layer, nn.Embedding) and hasattr(layer, "embed_scale")
             ):
                 setattr(parent, name, Bfloat16Embedding(layer))
 
 
-def _parents(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """(path, module) of all that have children; the leaves stay out, or the list would keep the replaced ones."""
-    return [(path, module) for path, module in model.named_modules() if next(module.children(), None) is not None]
-
-
-class PackedWeights:
-    """(outputs, inputs) weights in the layout that the CPU's kernels want, so that no call reorders them."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-
-    def __call__(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """x: (..., inputs) in the weights' type."""
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, bias, "none", [], "")
-        return y
-
-
-class PackedLinear(nn.Module):
-    """Float32 throughout."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__()
-        self.weights = PackedWeights(weight)
-        self.bias = None if bias is None else bias.detach()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.weights(x, self.bias)
-
-
 class Bfloat16Linear(nn.Module):
     """Float32 in, float32 out; the product in bfloat16."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, invariant: bool = False) -> None:
         super().__init__()
-        self.weights = PackedWeights(weight.to(torch.bfloat16))
+        self.weights = PackedWeights(weight.to(torch.bfloat16), invariant=invariant)
         self.bias = None if bias is None else bias.to(torch.bfloat16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -114,7 +88,7 @@ class Bfloat16Head(nn.Module):
     that estimate, meets a column of ones. A softmax does not see the shift, and its large terms lie near 0.
     """
 
-    def __init__(self, layer: nn.Linear, *, shifted: bool) -> None:
+    def __init__(self, layer: nn.Linear, *, shifted: bool, invariant: bool = False) -> None:
         super().__init__()
         self.bias = None if layer.bias is None else layer.bias.data.to(torch.bfloat16)
         vocabulary, hidden = layer.weight.shape
@@ -122,8 +96,9 @@ class Bfloat16Head(nn.Module):
         wide[:, :hidden] = layer.weight
         wide[:, hidden] = 1
         layer.weight.data = wide[:, :hidden]  # an embedding that shares it lets the old one go
-        self.sample = PackedWeights(wide[:SHIFT_ROWS, :hidden].contiguous()) if shifted else None
-        self.weights = PackedWeights(wide)
+        sample = wide[:SHIFT_ROWS, :hidden].contiguous()
+        self.sample = PackedWeights(sample, invariant=invariant) if shifted else None
+        self.weights = PackedWeights(wide, invariant=invariant)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         x = hidden.to(torch.bfloat16)

@@ -39,6 +39,11 @@ class LoadedModel:
     chosen: Chosen = field(default_factory=Chosen)
 
     @property
+    def invariant(self) -> bool:
+        """Whether a request's numbers are the same bits whatever shares its passes."""
+        return self.chosen.invariant
+
+    @property
     def has_template(self) -> bool:
         return bool(self.tokenizer.chat_template)
 
@@ -55,12 +60,13 @@ class LoadedModel:
         return head
 
 
-def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
+def load(spec: str, dtype: str = "bfloat16", *, invariant: bool = False) -> LoadedModel:
     """The model that `spec` names: an embedded name, a local directory, a .gguf file or a hub id.
 
     dtype is the weights' precision. In bfloat16 the matrix products are bfloat16 too where the CPU is faster
     at that (see model.bfloat16); all else is float32, so that a token's logprob stays the same, whether it was
     written in a batch or scored in a text: pure bfloat16 arithmetic differs there by 0.03 nats on average.
+    invariant: a request's numbers are to be the same bits whatever shares its passes.
     Raises StartupError, one line, for anything that can't be loaded.
     """
     transformers.utils.logging.set_verbosity_error()
@@ -99,6 +105,7 @@ def load(spec: str, dtype: str = "bfloat16") -> LoadedModel:
         special=_special_ids(tokenizer),
         stop=_stop_ids(model, tokenizer),
         max_length=int(getattr(model.config, "max_position_embeddings", 2048)),
+        chosen=Chosen(invariant),
     )
 
 

@@ -6,7 +6,7 @@ y = W x + (alpha / r) B A x  (Hu et al., arXiv 2106.09685). The base weights are
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import pad
 
 from local_server.errors import StartupError
 from local_server.model import adapter_config
+from local_server.model.products import ROWS, PackedWeights
 
 WEIGHTS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 _KEY = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
@@ -30,7 +32,12 @@ _OTHERS = {
 
 @dataclass(slots=True)
 class Chosen:
-    """Which adapter each token of the running pass uses: (name, places of the tokens); None = all of them."""
+    """Which adapter each token of the running pass uses: (name, places of the tokens); None = all of them.
+
+    invariant: whether a token's update is to be the same bits whatever else is in the pass.
+    """
+
+    invariant: bool = False
 
     active: list[tuple[str, torch.Tensor | None]] = field(default_factory=list)
 
@@ -41,13 +48,24 @@ class Chosen:
             self.active.append((name, None if len(places) == len(adapters) else torch.tensor(places)))
 
 
+Half = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _half(weight: torch.Tensor, chosen: Chosen) -> Half:
+    """The product with (outputs, inputs) weights."""
+    if chosen.invariant:
+        return PackedWeights(weight, invariant=True)
+    turned = weight.t().contiguous()
+    return lambda x: x @ turned
+
+
 class LoraLinear(nn.Module):
     """A linear layer with any number of adapters; input (1, tokens, in), output (1, tokens, out)."""
 
     def __init__(self, base: nn.Linear, chosen: Chosen) -> None:
         super().__init__()
         self.base, self.chosen = base, chosen
-        self.pairs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.pairs: dict[str, tuple[Half, Half]] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.base(x)
@@ -56,9 +74,10 @@ class LoraLinear(nn.Module):
                 continue
             down, up = self.pairs[name]
             if index is None:
-                y = y + (x @ down) @ up
+                y = y + up(down(x))
             else:
-                y.index_add_(1, index, (x[:, index] @ down) @ up)
+                padded = pad(index, (0, -len(index) % ROWS)) if self.chosen.invariant else index
+                y.index_add_(1, index, up(down(x[:, padded]))[:, : len(index)])
         return y
 
 
@@ -80,7 +99,7 @@ def attach(model: nn.Module, chosen: Chosen, name: str, directory: Path) -> None
         down, up = pair["A"].float(), pair["B"].float() * config.scale(path, len(pair["A"]))
         if not bool(down.isfinite().all() and up.isfinite().all()):
             raise StartupError(f"{directory}: {path} holds numbers that are not finite")
-        layer.pairs[name] = (down.to(weight.dtype).t().contiguous(), up.to(weight.dtype).t().contiguous())
+        layer.pairs[name] = (_half(down.to(weight.dtype), chosen), _half(up.to(weight.dtype), chosen))
     if not config.starts_at_zero:
         linear = (path for path, module in model.named_modules() if isinstance(module, nn.Linear | LoraLinear))
         for path in linear:
