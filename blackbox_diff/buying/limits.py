@@ -99,10 +99,10 @@ class Limiter:
         self._last_throttle = float("-inf")
         self._recent: deque[bool] = deque(maxlen=RECENT)  # of the last replies: was it throttled?
         self.background = 0.0  # share of replies that are throttled whatever the load
+        self._at_half = 0.0  # the same, as it was when last measured at half the load
         self._suspected: tuple[int, float] | None = None  # calls in flight and throughput when it began
         self._next: list[bool] = []  # replies since: was it throttled?
         self._trial: _Trial | None = None
-        self._lifted: tuple[float | None, float] | None = None  # rate and ceiling that seemed to be chance
         self._began: float | None = None
         self._round_started = 0.0
         self._round_count = 0
@@ -218,8 +218,9 @@ class Limiter:
         """Let the background, once there is one, follow what is seen: slowly, or overload would become usual."""
         if self._trial is None and self.background:
             known = self.rate is not None or self._ceiling < self.most
-            seen = min(throttled, self.background) if known else throttled  # beside a known limit it may be load
-            self.background += (seen - self.background) / FOLLOWED
+            self.background += (throttled - self.background) / FOLLOWED
+            if known:  # beside a known limit more may be load
+                self.background = min(self.background, self._at_half)
             self.background = 0.0 if self.background < NOISE else self.background
 
     def _judge_trial(self, now: float, *, throttled: bool) -> None:
@@ -240,20 +241,16 @@ class Limiter:
             return
         seen, of = trial.seen[0] + trial.throttled, trial.seen[1] + trial.replies
         self.background = max(self.background, seen / of)
-        # A ceiling that was found before may have been chance, too; a true one is met at once, and comes back.
-        if trial.rate is not None or self._ceiling < self.most:
-            self._lifted = (trial.rate, self._ceiling)
-        self.limit, self.rate, self._ceiling = trial.limit, None, float(self.most)
-        self._probe_after = FIRST_PROBE
+        self._at_half = self.background
+        self.limit, self.rate = trial.limit, trial.rate
+        self._probe_after, self._probe_at = FIRST_PROBE, now
 
     def _back_off(self, now: float, in_flight: int, measured: float) -> None:
         """Remember what was too much: so many in flight or, if fewer went well before, the rate."""
         first = self._last_throttle == float("-inf")
         self._last_throttle = now
         self._recent.clear()
-        if self._lifted is not None:
-            (self.rate, self._ceiling), self._lifted = self._lifted, None
-        elif not first and in_flight <= self._ceiling and measured:
+        if not first and in_flight <= self._ceiling and measured:
             if self.rate is not None:
                 self._probe_after = min(LAST_PROBE, self._probe_after * 2)
             self.rate = PACED * (max(min(measured, self.rate), self.rate * STEP) if self.rate else measured)
@@ -289,8 +286,8 @@ class Limiter:
         if self._round_count >= 2 * self.limit and now > self._round_started:
             self._end_round(now)
         if self.rate is not None and now >= self._probe_at - self._probe_after / 2:
-            # Creep up by 1% per second's worth of requests.
-            self.rate *= 1 + 0.01 / max(1.0, self.rate)
+            # Creep up by 1% per second's worth of requests; faster where chance may have brought the rate down.
+            self.rate *= 1 + (0.01 if self.background < NOISE else 0.03) / max(1.0, self.rate)
 
     def _end_round(self, now: float) -> None:
         """Stop growing when twice the concurrency no longer brings more throughput: a queue, not a gain."""
