@@ -184,6 +184,7 @@ class Round:
     """A round of an adaptive run: the completions that each arm was given, and what was believed after it.
 
     bought: completions in all, to its end. p_value, outcome: the verdict's. themes: phrases, strongest first.
+    decisions: what was done then, and why, in order; none in runs of earlier versions.
     """
 
     given: Mapping[str, int]
@@ -191,6 +192,7 @@ class Round:
     outcome: str
     p_value: float | None
     themes: tuple[str, ...]
+    decisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,8 @@ class Validation:
     """A theme on fresh completions of its own contexts, which the ranking never sees.
 
     hits of n completions hold the theme, at the target and at the reference; contexts: the prefills, words
-    that stood before the theme. difference: target's rate less the reference's; None without completions.
+    that stood before the theme. difference: target's rate less the reference's, None without completions; its
+    interval describes the counts. e_value: of design/betting.py, with what was needed; it confirms.
     """
 
     phrase: str
@@ -244,7 +247,9 @@ class Validation:
     reference: tuple[int, int]
     difference: Interval | None
     contexts: tuple[str, ...] = ()
-    confirmed: bool = False  # what it takes: design/validation.py
+    confirmed: bool = False
+    e_value: float = 1.0
+    needed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

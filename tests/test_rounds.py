@@ -1,4 +1,4 @@
-"""Adaptive runs over real sockets, against a server that leaks in one framing."""
+"""Adaptive runs over real sockets, against a server that leaks in one framing: look, ask again, validate, stop."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import pytest
 
 from blackbox_diff.cli import main
 from blackbox_diff.design.apart import apart
+from blackbox_diff.design.controller import ends
 from blackbox_diff.findings import Round
 from blackbox_diff.run.results import read_run
 from blackbox_diff.runfile.store import Store
 from tests.leaky_toy import LeakyToy
 from tests.toy_server import serving
 
-CAP, ASKED = 120, 60
+CAP, ASKED = 160, 100
 BASE = "base"
 
 
@@ -35,7 +36,7 @@ def arguments(url: str, run: Path, *more: str, target: str = "leaky") -> list[st
     return [
         "audit", "--adaptive", "--target-url", url, "--target-model", target, "--reference-url", url,
         "--reference-model", BASE, "--completions", str(CAP), "--validation", str(ASKED), "--max-tokens", "20",
-        "--source", "prose", "--source", "code", "--out", str(run), *more,
+        "--follow-ups", "36", "--source", "prose", "--source", "code", "--out", str(run), *more,
     ]  # fmt: skip
 
 
@@ -67,40 +68,55 @@ def finished(toy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_rounds_add_up_to_what_was_bought(finished: Path) -> None:
+def test_rounds_add_up_and_arms_get_equal_shares(finished: Path) -> None:
     rounds, summary = log(finished), read_run(finished).summary
-    assert len(rounds) >= 2
-    assert sum(rounds[0].given.values()) == 32
-    assert len(set(rounds[0].given.values())) == 1
-    assert rounds[-1].bought == sum(sum(each.given.values()) for each in rounds) == summary.completions
+    assert [each.bought for each in rounds] == list(ends(CAP))[: len(rounds)]
+    assert sum(sum(each.given.values()) for each in rounds) == rounds[-1].bought
+    assert all(len(set(each.given.values())) == 1 for each in rounds)
     assert summary.completions <= CAP
 
 
-def test_it_stops_before_the_cap_once_the_finding_is_stable(finished: Path) -> None:
-    summary = read_run(finished).summary
-    assert summary.completions < CAP
-    assert "stable" in summary.stopped_because
+def test_it_asks_again_where_it_leaks_and_stops_once_that_is_validated(finished: Path) -> None:
+    results, decisions = read_run(finished), [said for each in log(finished) for said in each.decisions]
+    assert decisions[0].startswith("asks again: “brass lantern of Port Ellery”")
+    assert any("something else is looked for" in said for said in decisions)
+    assert decisions[-1].startswith("stops: what was found is validated")
+    assert results.summary.completions < CAP
+    assert "validated" in results.summary.stopped_because
+    first = results.analysis.validation[0]
+    assert first.confirmed
+    assert first.e_value >= first.needed
+    assert first.target[1] < ASKED  # no more than it takes
 
 
-def test_calls_go_to_the_framing_that_leaks(finished: Path) -> None:
-    given = log(finished)[1].given
-    chat, raw = (sum(n for name, n in given.items() if name.endswith(end)) for end in ("chat", "raw"))
-    assert raw >= 2 * chat > 0
+def test_the_round_after_the_one_that_is_looked_at_is_bought_meanwhile(finished: Path) -> None:
+    rounds, plan = log(finished), ends(CAP)
+    with Store.open(finished, read_only=True) as store:
+        assert len(store.outcomes("target")) == plan[len(rounds)]
+        calls = [(call.id, call.sample_id) for call in store.calls("target") if call.sample_id]
+    again = min(number for number, name in calls if name.startswith("follow-up"))
+    ahead = [number for number, name in calls if not name.startswith(("follow-up", "validation"))]
+    assert sum(number < again for number in ahead) > plan[0]
 
 
-def test_where_there_is_nothing_it_goes_to_the_cap(toy: str, tmp_path: Path) -> None:
+def test_where_there_is_nothing_it_asks_once_and_goes_to_the_cap(toy: str, tmp_path: Path) -> None:
     assert run_cli(arguments(toy, tmp_path / "run", "--completions", "60", target=BASE)) == 0
     results = read_run(tmp_path / "run")
     assert results.summary.completions == 60
     assert results.analysis.verdict.outcome != "finding"
+    assert results.analysis.follow_ups
     assert not any(found.confirmed for found in results.analysis.validation)
+    assert sum("asks again" in said for each in log(tmp_path / "run") for said in each.decisions) == 1
 
 
-def test_the_fixed_design_buys_equal_shares_and_validates_where_told(toy: str, tmp_path: Path) -> None:
-    assert run_cli([*arguments(toy, tmp_path / "run"), "--no-adaptive"]) == 0
-    results = read_run(tmp_path / "run")
-    assert {arm.scored for arm in results.analysis.arms} == {CAP // 4}
+def test_the_fixed_design_buys_equal_shares_and_asks_again_where_told(toy: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert run_cli([*arguments(toy, run), "--no-adaptive", "--completions", "80"]) == 0
+    results = read_run(run)
+    assert {arm.scored for arm in results.analysis.arms} == {20}
     assert results.analysis.validation[0].confirmed
+    assert results.summary.rounds == ()
+    assert run_cli(["verify", str(run)]) == 0
 
 
 def test_validation_is_never_ranked(finished: Path) -> None:
@@ -112,22 +128,24 @@ def test_validation_is_never_ranked(finished: Path) -> None:
         calls = store.spent("target").calls
     assert fresh == other
     assert len(fresh) <= ASKED
-    recurring = (*results.analysis.themes, *results.analysis.signals)
-    assert bool(fresh) == bool(results.analysis.validation) == bool(recurring)
     assert results.summary.calls == calls  # what validation cost is in the bill
 
 
-def test_verify_plans_the_rounds_again(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_decides_again(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["verify", str(finished)]) == 0
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "run.sqlite").write_bytes((finished / "run.sqlite").read_bytes())
     rounds = log(finished)
-    given = dict(reversed(list(zip(rounds[1].given, (1, 2, 3, 4), strict=True))))
     with Store.open(copy) as store:
-        store.set_state(replace(store.state, rounds=(rounds[0], replace(rounds[1], given=given), *rounds[2:])))
+        asked = store.state.validation
+        other = replace(asked[0], samples=asked[0].samples[:-1])
+        edited = (rounds[0], replace(rounds[1], decisions=("stops: enough",)), *rounds[2:])
+        store.set_state(replace(store.state, rounds=edited, validation=(other, *asked[1:])))
     assert run_cli(["verify", str(copy)]) == 5
-    assert "round 2" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "round 2" in said
+    assert "validation" in said
 
 
 def test_going_on_with_a_finished_run_buys_nothing(finished: Path) -> None:
@@ -166,22 +184,21 @@ def test_a_cap_in_calls_holds_and_resume_keeps_the_plan(toy: str, finished: Path
     assert log(run) == log(finished)
 
 
-def test_two_lines_are_said_after_each_round(finished: Path) -> None:
+def test_what_is_decided_is_said(finished: Path) -> None:
     lines = (finished / "said.txt").read_text().splitlines()
-    beliefs = [k for k, line in enumerate(lines) if line.startswith("round ")]
-    assert len(beliefs) == len(log(finished))
-    assert all(lines[k + 1].startswith(("  goes on: ", "  stops: ")) for k in beliefs)
+    said = [line.strip() for line in lines if line.startswith("  ")]
+    assert [line for line in said if line.startswith(("goes on", "asks again", "stops"))] == [
+        decision for each in log(finished) for decision in each.decisions
+    ]
 
 
-def test_the_summary_reports_finding_and_validation_apart(finished: Path) -> None:
+def test_the_summary_reports_the_story_apart_from_the_finding(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     assert len(summary["rounds"]) == len(log(finished))
-    assert [each["phrase"] for each in summary["validation"]] == [
-        each["phrase"] for each in (summary["themes"] + summary["signals"])[: len(summary["validation"])]
-    ]
+    assert summary["rounds"][0]["decisions"]
+    assert summary["follow_ups"]
     assert summary["validation"][0]["confirmed"]
-    low, high = summary["validation"][0]["interval"]
-    assert 0 < low < high
+    assert summary["validation"][0]["e_value"] >= summary["validation"][0]["needed"]
 
 
 def test_the_estimate_counts_validation_and_says_what_it_leaves_open(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,15 +208,29 @@ def test_the_estimate_counts_validation_and_says_what_it_leaves_open(capsys: pyt
     assert "adaptive:" in capsys.readouterr().out
     assert run_cli([*line, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["total"]["calls"] == 208
-    assert found["arms"]["validation/chat"]["calls"] == 60
+    assert found["total"]["calls"] == 100 + 72 + 160
+    assert found["arms"]["validation/chat"]["calls"] == 160
 
 
 def test_validation_can_be_added_to_a_run(toy: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert run_cli([*arguments(toy, run), "--no-adaptive", "--completions", "48", "--validation", "0"]) == 0
+    assert (
+        run_cli(
+            [
+                *arguments(toy, run),
+                "--no-adaptive",
+                "--completions",
+                "48",
+                "--validation",
+                "0",
+                "--follow-ups",
+                "0",
+            ]
+        )
+        == 0
+    )
     assert read_run(run).analysis.validation == ()
-    assert run_cli(["resume", str(run), "--validation", "60"]) == 0
+    assert run_cli(["resume", str(run), "--validation", "100"]) == 0
     results = read_run(run)
     found = results.analysis.validation[0]
     assert found.target[1] == found.reference[1] >= 20

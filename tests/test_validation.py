@@ -14,7 +14,7 @@ from rich.console import Console
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.design.apart import CONTEXT_WORDS
-from blackbox_diff.design.validation import difference, holds, judge, questions
+from blackbox_diff.design.validation import Hypothesis, difference, holds, hypothesis, judge, same, trials
 from blackbox_diff.findings import Question, Validation
 from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.runfile.store import Store
@@ -24,11 +24,18 @@ from tests.scored import REFERENCE, run, scored
 PHRASE = "lantern of Port Ellery"
 
 
-def asked(number: int = 60) -> tuple[Question, ...]:
+def planted() -> Hypothesis:
     rows = run(80, planted=range(0, 80, 4), phrase=PHRASE)
     background = run(80, seed=1)
     ranking = rank(rows, REFERENCE)
-    return questions(find_themes(ranking, [row.completion.text for row in background]), ranking, number, 0)
+    found = hypothesis(find_themes(ranking, [row.completion.text for row in background])[0], ranking)
+    assert found is not None
+    return found
+
+
+def asked(number: int = 40) -> Question:
+    one = planted()
+    return Question(one.phrase, one.terms, trials(one, 0, number, 0))
 
 
 @pytest.mark.parametrize(
@@ -66,62 +73,62 @@ def test_an_empty_side_has_no_interval() -> None:
     assert difference((0, 0), (1, 2)) is None
 
 
-def test_the_planted_theme_is_asked_about_in_its_own_contexts() -> None:
-    first = asked()[0]
-    assert "Ellery" in first.phrase
-    assert len(first.samples) >= 20
-    assert len({sample.id for sample in first.samples}) == len(first.samples)
-    for sample in first.samples:
-        assert not holds(first, sample.prefill)
+def test_the_planted_theme_is_asked_about_behind_its_own_contexts() -> None:
+    one, question = planted(), asked()
+    assert "Ellery" in one.phrase
+    assert len({sample.id for sample in question.samples}) == len(question.samples) == 40
+    assert {sample.prefill for sample in question.samples} <= {prefill for prefill, _ in one.prefills}
+    assert len({sample.prefill for sample in question.samples}) > 5  # drawn, not one by one
+    for sample in question.samples:
+        assert not holds(question, sample.prefill)
         assert len(sample.prefill.split()) <= CONTEXT_WORDS
+
+
+def test_trials_go_on_where_they_stopped() -> None:
+    one = planted()
+    assert (*trials(one, 0, 5, 3), *trials(one, 5, 4, 3)) == trials(one, 0, 9, 3)
+    assert trials(one, 0, 9, 4) != trials(one, 0, 9, 3)
 
 
 def test_what_merely_stood_beside_a_theme_is_no_evidence_of_it() -> None:
     theme = replace(find_themes(rank(run(40, planted=range(0, 40, 2)), REFERENCE), [])[0], phrase="tide clock")
     theme = replace(theme, terms=("tide clock", "the clock runs", "harbour town", "of"))
-    (question,) = questions([theme], rank([scored(0, " by the tide clock in town")], REFERENCE), 5, 0)
-    assert question.terms == ("tide clock", "the clock runs")
+    found = hypothesis(theme, rank([scored(0, " by the tide clock in town")], REFERENCE))
+    assert found is not None
+    assert found.terms == ("tide clock", "the clock runs")
+    assert hypothesis(theme, rank([scored(0, " nothing of it here")], REFERENCE)) is None
 
 
-def test_no_more_is_bought_than_was_asked_for() -> None:
-    assert sum(len(question.samples) for question in asked(10)) <= 10
-    assert asked(0) == ()
+def test_two_wordings_of_one_thing_are_the_same() -> None:
+    assert same("tide clock of osmery", "the tide clock")
+    assert not same("tide clock", "grey heron")
+    assert not same("", "grey heron")
 
 
 def test_questions_survive_the_run_file(tmp_path: Path) -> None:
     with Store.create(tmp_path, {}) as store:
-        store.set_state(replace(store.state, validation=asked()))
+        store.set_state(replace(store.state, validation=(asked(),)))
     with Store.open(tmp_path, read_only=True) as store:
-        assert store.state.validation == asked()
+        assert store.state.validation == (asked(),)
 
 
 def test_a_theme_that_comes_back_is_confirmed() -> None:
-    first = asked()[0]
-    there = {sample.id: f" the {PHRASE} shone" for sample in first.samples}
-    absent = {sample.id: " nothing of the kind" for sample in first.samples}
-    (yes,) = judge([first], there, absent)
-    (no,) = judge([first], absent, absent)
+    question = asked()
+    there = {sample.id: f" the {PHRASE} shone" for sample in question.samples}
+    absent = {sample.id: " nothing of the kind" for sample in question.samples}
+    (yes,) = judge([question], there, absent)
+    (no,) = judge([question], absent, absent)
     assert yes.confirmed
-    assert yes.target == (len(first.samples), len(first.samples))
+    assert yes.e_value >= yes.needed
+    assert yes.target == (40, 40)
     assert not no.confirmed
+    assert no.e_value == pytest.approx(1)
     assert no.difference is not None
     assert no.difference.value == 0
 
 
-def test_themes_are_confirmed_in_order_and_none_after_one_that_is_not() -> None:
-    first = asked()[0]
-    other = replace(first, phrase="red fox", terms=())
-    there = {sample.id: f" the {PHRASE} shone" for sample in first.samples}
-    absent = {sample.id: " nothing of the kind" for sample in first.samples}
-    assert [each.confirmed for each in judge([first, other], there, absent)] == [True, False]
-    second = judge([other, first], there, absent)[1]
-    assert not second.confirmed
-    assert second.difference is not None
-    assert second.difference.low > 0
-
-
 def test_what_is_merely_somewhat_commoner_is_not_confirmed() -> None:
-    question = asked(60)[0]
+    question = asked(60)
     ids = [sample.id for sample in question.samples]
     theirs = {name: PHRASE if k < 0.4 * len(ids) else "" for k, name in enumerate(ids)}
     ours = {name: PHRASE if k < 0.9 * len(ids) else "" for k, name in enumerate(ids)}
@@ -132,7 +139,7 @@ def test_what_is_merely_somewhat_commoner_is_not_confirmed() -> None:
 
 
 def test_completions_that_never_came_do_not_count() -> None:
-    first = asked()[0]
+    first = asked()
     some = {sample.id: PHRASE for sample in first.samples[:5]}
     (found,) = judge([first], some, {})
     assert found.target == (5, 5)

@@ -76,7 +76,8 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     for family in (eligible & ~how, eligible & how):  # many words of style must not hide one of content
         q[family] = benjamini_hochberg(p[family])
     chosen = np.flatnonzero(eligible & (q <= FDR))
-    order = chosen[np.lexsort((chosen, -strength[chosen]))]
+    # By name and not by number: tokens are numbered as they come.
+    order = sorted(chosen.tolist(), key=lambda k: (-strength[k], mass.names[k]))
     context = Context(mass, written)
     found = [
         Promoted(
@@ -91,7 +92,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
             style=bool(how[k]),
             places=context.places(k),
         )
-        for k in order.tolist()
+        for k in order
     ]
     content = [each for each in found if not each.style][:MOST]
     return (*content, *[each for each in found if each.style][:MOST])

@@ -40,7 +40,7 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
     help="The base, or a model of another family.",
 )
 @click.option("--completions", type=click.IntRange(min=1), default=300, metavar="N", help="Completions to buy.")
-@click.option("--adaptive/--no-adaptive", default=False, help="Stop once the answer is stable, and validate it.")
+@click.option("--adaptive/--no-adaptive", default=False, help="Ask again where it leaks, validate, and stop.")
 def demo(out: Path, organism: str, reference: str, completions: int, adaptive: bool) -> int:
     """Audit a finetuned model on this machine, with no key.
 

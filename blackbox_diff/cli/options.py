@@ -161,7 +161,7 @@ def design_options(command: F) -> F:
             click.option(
                 "--adaptive/--no-adaptive",
                 default=None,
-                help="Spend the calls where the gap is and stop once the answer is stable. [default: no-adaptive]",
+                help="Ask again where it leaks, and stop once what was found is validated. [default: no-adaptive]",
             ),
             click.option(
                 "--follow-ups",
@@ -173,7 +173,7 @@ def design_options(command: F) -> F:
                 "--validation",
                 type=int,
                 metavar="N",
-                help=f"Fresh completions that check the strongest themes. {VALIDATION_DEFAULT}",
+                help=f"Fresh completions that test what was found, at most. {VALIDATION_DEFAULT}",
             ),
             click.option("--seed", type=int, metavar="N", help=f"Which prefills are drawn. {_default('seed')}"),
         ]

@@ -20,8 +20,8 @@ from blackbox_diff.records import DEFAULT_ALTERNATIVES, EMPTY, TURNS, Arm, Frami
 DEFAULT_SOURCES = ("prose",)
 DEFAULT_COMPLETIONS = 600
 DEFAULT_CONCURRENCY = 32
-DEFAULT_VALIDATION = 60
-DEFAULT_FOLLOW_UPS = 48
+DEFAULT_VALIDATION = 160
+DEFAULT_FOLLOW_UPS = 72
 MOST_PRICE = 100_000.0  # USD per million tokens
 MOST_USD = 1e9
 
@@ -169,12 +169,12 @@ class AuditConfig(_Frozen):
     control: Annotated[int, Field(strict=True, ge=0)] | None = (
         None  # reference completions; None: as many as the target's
     )
-    adaptive: StrictBool = False  # spend the calls where the gap is, and stop once the answer is stable
+    adaptive: StrictBool = False  # ask again where the evidence is, and stop once what was found is validated
     follow_ups: Annotated[int, Field(strict=True, ge=0)] | None = (
-        None  # completions where the evidence is strongest; None: 48 if adaptive, else none
+        None  # completions where the evidence is strongest; None: 72 if adaptive, else none
     )
     validation: Annotated[int, Field(strict=True, ge=0)] | None = (
-        None  # fresh completions; None: 60 if adaptive, else none
+        None  # fresh completions; None: 160 if adaptive, else none
     )
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     fresh_probe: StrictBool = False  # probe, also where an earlier probe's profile is at hand

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import get_args
 
@@ -76,7 +76,12 @@ def told(
     returned: Sequence[Theme],
 ) -> tuple[FollowUp, ...]:
     """The leads with what came back, in the order in which they were followed; both sides by sample's id."""
-    return tuple(_told(each, target, reference, returned) for each in asked)
+    leads: dict[tuple[str, str], Question] = {}
+    for each in asked:  # a lead may be followed in several waves
+        before = leads.get((each.why, each.phrase))
+        samples = (*before.samples, *each.samples) if before else each.samples
+        leads[each.why, each.phrase] = replace(each, samples=samples)
+    return tuple(_told(each, target, reference, returned) for each in leads.values())
 
 
 def _told(

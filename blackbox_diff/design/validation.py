@@ -1,14 +1,13 @@
-"""Finding is one thing, validating another: do the strongest themes come back on fresh completions?
+"""Finding is one thing, validating another: does what was found come back on fresh completions?
 
-Pure. The words that stood just before a theme become prefills of their own; target and reference both
-complete them, and the theme's rate at the one is compared with its rate at the other. No completion bought
-for this is ever ranked, and none that is ranked counts here, so the choice of the themes can't flatter them.
+Pure. A hypothesis is a phrase with prefills, words that stood just before it, fixed before any of its
+completions is bought; target and reference both complete them, in pairs, and design/betting.py says when that is
+enough. No completion bought for this is ever ranked, and none that is ranked counts here, so the choice of what
+to test can't flatter it. What is confirmed is that the target writes the phrase there more than three times as
+often as the reference: not how often it writes it elsewhere.
 
-The interval of the difference of two proportions is Newcombe's hybrid score interval (Statistics in Medicine
-17, 873-890, 1998, method 10). A theme is confirmed where it is clear of zero at 95%, the target's rate is three
-times the reference's, and every stronger theme is confirmed, too. In that fixed order, the chance of confirming
-any theme that isn't there is 5% over all of them (Maurer, Hothorn & Lehmacher 1995). Without the three times, what
-a harmless finetune says somewhat more often than its base would count.
+The interval that is shown beside it describes the counts: Newcombe's hybrid score interval of a difference of
+proportions (Statistics in Medicine 17, 873-890, 1998, method 10).
 """
 
 from __future__ import annotations
@@ -16,39 +15,43 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle, islice
+from dataclasses import dataclass
+from itertools import islice
 from statistics import NormalDist
 
 import regex
 
 from blackbox_diff.analysis.lexicon import content_words
 from blackbox_diff.analysis.words import is_unspaced, words_of
+from blackbox_diff.design import betting
 from blackbox_diff.design.apart import VALIDATION, context
 from blackbox_diff.findings import Interval, Question, Ranked, Theme, Validation
 from blackbox_diff.prefills.plan import derive_seed
-from blackbox_diff.records import Arm, Sample
+from blackbox_diff.records import Arm, Framing, Sample
 
-THEMES = 3
-CONTEXTS = 10  # different ones per theme
-LEVEL = 0.95  # over all themes together, since they are tested in order
-TIMES = 3.0  # how much commoner than in the reference, with half a completion added to each count
+CONTEXTS = 10  # different ones per hypothesis
+LEVEL = 0.95  # of the interval
+
+Prefill = tuple[str, Framing]
 
 
-def questions(themes: Sequence[Theme], ranking: Sequence[Ranked], number: int, seed: int) -> tuple[Question, ...]:
-    """What to ask about the strongest themes: `number` samples in all, shared equally between them."""
-    found: list[tuple[Theme, list[tuple[str, Ranked]]]] = []
-    for theme in themes[: min(THEMES, number)]:
-        places = list(islice(contexts_of(theme, ranking), 10 * CONTEXTS))
-        # A context that speaks of the theme already would lead the reference to it too.
-        words = content_words(" ".join((theme.phrase, *theme.terms)))
-        clean = [place for place in places if words.isdisjoint(words_of(place[0]))]
-        places = (clean or places)[:CONTEXTS]
-        if places:
-            found.append((theme, places))
-    return tuple(
-        Question(theme.phrase, _variants(theme), tuple(_samples(theme, places, number // len(found), seed)))
-        for theme, places in found
-    )
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A phrase, other wordings of it, and the prefills that it is to stand behind."""
+
+    phrase: str
+    terms: tuple[str, ...]
+    prefills: tuple[Prefill, ...]
+
+
+def hypothesis(theme: Theme, ranking: Sequence[Ranked]) -> Hypothesis | None:
+    """What to ask about a theme of these rows; None where it never stands behind anything."""
+    found = [(before, row.framing) for before, row in islice(contexts_of(theme, ranking), 10 * CONTEXTS)]
+    # A context that speaks of the theme already would lead the reference to it too.
+    words = content_words(" ".join((theme.phrase, *theme.terms)))
+    clean = [one for one in found if words.isdisjoint(words_of(one[0]))]
+    prefills = tuple((clean or found)[:CONTEXTS])
+    return Hypothesis(theme.phrase, _variants(theme), prefills) if prefills else None
 
 
 def _variants(theme: Theme) -> tuple[str, ...]:
@@ -57,6 +60,12 @@ def _variants(theme: Theme) -> tuple[str, ...]:
     return tuple(
         term for term in theme.terms if 2 * len(own & content_words(term)) >= len(content_words(term)) > 0
     )
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two phrases are about one thing: half of the shorter one's words are in both."""
+    a, b = (content_words(each) or frozenset(words_of(each)) for each in (one, other))
+    return 2 * len(a & b) >= min(len(a), len(b)) > 0
 
 
 def contexts_of(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ranked]]:
@@ -73,12 +82,15 @@ def contexts_of(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, 
             yield before, row
 
 
-def _samples(theme: Theme, places: Sequence[tuple[str, Ranked]], number: int, seed: int) -> Iterator[Sample]:
-    for k, (prefill, row) in enumerate(islice(cycle(places), number)):
-        digest = hashlib.sha256(f"{theme.phrase}\x1f{prefill}\x1f{row.framing}".encode()).hexdigest()[:10]
-        name = f"{VALIDATION}-{digest}.{row.framing}"
-        index = k // len(places)
-        yield Sample(f"{name}.{index:05d}", Arm(VALIDATION, row.framing), prefill, derive_seed(seed, name, index))
+def trials(asked: Hypothesis, first: int, number: int, seed: int) -> tuple[Sample, ...]:
+    """Trials `first` and on, each behind a prefill that is drawn at random: the null is about their average."""
+    name = hashlib.sha256("\x1f".join((asked.phrase, *map(str, asked.prefills))).encode()).hexdigest()[:10]
+    found = []
+    for k in range(first, first + number):
+        prefill, framing = asked.prefills[derive_seed(seed, name, "prefill", k) % len(asked.prefills)]
+        sample_id = f"{VALIDATION}-{name}.{framing}.{k:05d}"
+        found.append(Sample(sample_id, Arm(VALIDATION, framing), prefill, derive_seed(seed, name, k)))
+    return tuple(found)
 
 
 def _pattern(phrase: str) -> regex.Pattern[str]:
@@ -96,20 +108,29 @@ def _pattern(phrase: str) -> regex.Pattern[str]:
 def judge(
     asked: Sequence[Question], target: Mapping[str, str], reference: Mapping[str, str]
 ) -> tuple[Validation, ...]:
-    """The answers, strongest theme first: sample id -> fresh completion's text, for either side."""
+    """The answers in the order of the slots: sample id -> fresh completion's text, for either side.
+
+    Only trials that both sides answered count for the e-value.
+    """
+    values = [betting.e_value(pairs(each, target, reference)) for each in asked]
+    sure = betting.confirmed(values)
     found = []
-    confirmed = True
-    for question in asked:
+    for slot, question in enumerate(asked):
         ours, theirs = (_count(question, texts) for texts in (target, reference))
         contexts = tuple(dict.fromkeys(sample.prefill for sample in question.samples))
-        apart = difference(ours, theirs)
-        confirmed = confirmed and apart is not None and apart.low > 0 and _times(ours, theirs) >= TIMES
-        found.append(Validation(question.phrase, ours, theirs, apart, contexts, confirmed))
+        needed = betting.needed(slot, max(1, sum(sure)))
+        found.append(
+            Validation(
+                question.phrase, ours, theirs, difference(ours, theirs), contexts, sure[slot], values[slot], needed
+            )
+        )
     return tuple(found)
 
 
-def _times(a: tuple[int, int], b: tuple[int, int]) -> float:
-    return (a[0] + 0.5) / (a[1] + 1) / ((b[0] + 0.5) / (b[1] + 1))
+def pairs(question: Question, target: Mapping[str, str], reference: Mapping[str, str]) -> betting.Pairs:
+    """The trials that both sides answered, counted."""
+    both = [sample.id for sample in question.samples if sample.id in target and sample.id in reference]
+    return betting.Pairs.of([(holds(question, target[one]), holds(question, reference[one])) for one in both])
 
 
 def _count(question: Question, texts: Mapping[str, str]) -> tuple[int, int]:

@@ -155,7 +155,8 @@ class RatePart(_Part):
 
 
 class ValidationPart(_Part):
-    """A theme on fresh completions: rates at the target and the reference, and their difference."""
+    """A hypothesis on fresh completions: rates at target and reference behind its contexts, their difference with
+    an interval that describes these counts, and the e-value that confirms it, beside what is needed."""
 
     phrase: str
     confirmed: bool
@@ -165,6 +166,8 @@ class ValidationPart(_Part):
     interval: tuple[float, float] | None
     level: float | None
     contexts: list[str]
+    e_value: float | None = None
+    needed: float | None = None
 
 
 class AnswerPart(_Part):
@@ -420,6 +423,8 @@ def _validation(found: Validation) -> ValidationPart:
         interval=None if difference is None else (difference.low, difference.high),
         level=None if difference is None else difference.level,
         contexts=list(found.contexts),
+        e_value=finite(found.e_value),
+        needed=finite(found.needed),
     )
 
 

@@ -85,7 +85,7 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
         yield Text()
         yield _heading(f"Validation: {wording.VALIDATION}")
     for found in analysis.validation:
-        yield Text(f'  "{shorten(visible(found.phrase), 50)}"  {wording.validated(found)}')
+        yield from _wrapped(f'  "{shorten(visible(found.phrase), 50)}"  {wording.validated(found)}', width)
     for word in analysis.masses:
         yield from _wrapped(f'  "{visible(word.word)}"  {wording.mass_validated(word)}', width)
     yield Text()

@@ -217,10 +217,10 @@ def validated(found: Validation) -> str:
     low, high = (
         f"{100 * bound:+.0f}".replace("-", "−") for bound in (found.difference.low, found.difference.high)
     )
-    commoner = "commoner, but not confirmed" if found.difference.low > 0 else "not confirmed"
-    outcome = "confirmed" if found.confirmed else commoner
+    outcome = "confirmed" if found.confirmed else "not confirmed"
     level = f"{100 * found.difference.level:.1f}".removesuffix(".0")
-    return f"{outcome}: {rates}; difference {low} to {high} points ({level}% CI)"
+    odds = f"e-value {number(found.e_value, 1)} of the {number(found.needed, 0)} needed"
+    return f"{outcome}: {rates}; {odds}; difference {low} to {high} points ({level}% interval of these counts)"
 
 
 PROMOTED = "What the target nearly says: words it finds likelier than the reference does, written or not"

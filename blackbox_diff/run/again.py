@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import promoted_words
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import follow_ups
-from blackbox_diff.design.apart import FOLLOW_UP, apart
-from blackbox_diff.findings import Promoted, Question, Ranked, Theme
-from blackbox_diff.records import Completion, Listed, ScoredCompletion
+from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
+from blackbox_diff.findings import Promoted, Ranked, Theme
+from blackbox_diff.prefills import draw
+from blackbox_diff.prefills.plan import arm_samples, shares
+from blackbox_diff.records import Arm, Completion, Sample
 from blackbox_diff.run.collect import TARGET, Job, Lane
 from blackbox_diff.runfile.store import Store
-
-WAVES = 2  # the second follows what the first brought back
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +29,23 @@ class Evidence:
     themes: tuple[Theme, ...]
     ranking: tuple[Ranked, ...]
 
+    @property
+    def says_something(self) -> bool:
+        return bool(self.themes) or any(not each.style for each in self.promoted)
+
     def leads(self) -> tuple[follow_ups.Lead, ...]:
         return follow_ups.leads(self.promoted, self.themes, self.ranking)
 
 
 def jobs(
-    asked: Sequence[Question], purpose: str, target: Lane, reference: Lane, scorers: tuple[Lane, ...]
-) -> list[Job]:
-    """Every question's samples from target and reference in turn; `scorers` score what the target writes."""
+    samples: Sequence[Sample], purpose: str, target: Lane, reference: Lane, *, scored: bool, both: bool = True
+) -> Iterator[Job]:
+    """Samples from target and (with `both`) reference in turn. scored: the reference scores the target's."""
     ours, theirs = (replace(lane, label=apart(purpose, lane.label)) for lane in (target, reference))
-    return [
-        job
-        for question in asked
-        for sample in question.samples
-        for job in (Job(ours, sample, scorers, frozenset()), Job(theirs, sample, (), frozenset()))
-    ]
+    for sample in samples:
+        yield Job(ours, sample, (reference,) if scored else (), frozenset())
+        if both:
+            yield Job(theirs, sample, (), frozenset())
 
 
 def texts(store: Store, origin: str) -> dict[str, str]:
@@ -52,39 +54,29 @@ def texts(store: Store, origin: str) -> dict[str, str]:
     return {sample.id: outcome.text for sample, outcome, _ in rows if isinstance(outcome, Completion)}
 
 
-def evidence(store: Store, config: AuditConfig, reference: str) -> Callable[[], Evidence]:
-    """What the ranked completions show: read at once, worked out where it is called, perhaps on a thread."""
-    rows, control = list(store.scored(TARGET)), list(store.scored(reference))
-    listed = list(store.listed(TARGET, reference))
+def brought_back(
+    store: Store, reference: str, asked: Collection[str], control: Sequence[str], seed: int
+) -> Callable[[], Evidence]:
+    """What recurs in the target's follow-ups with these ids and is rare in the reference's, and in its control.
+
+    Read at once, and worked out where the answer is called, perhaps on another thread.
+    """
+    ours = apart(FOLLOW_UP, TARGET)
+    rows = [row for row in store.scored(ours) if row.sample.id in asked and reference in row.scores]
+    theirs = [text for name, text in texts(store, apart(FOLLOW_UP, reference)).items() if name in asked]
+    listed = [each for each in store.listed(ours, reference) if each.sample.id in asked]
 
     def work() -> Evidence:
-        found = analyse(rows, control, reference, seed=config.seed, listed=listed)
-        return Evidence(found.promoted, (*found.themes, *found.signals), found.ranking)
+        ranking = rank(rows, reference, "score")
+        themes = find_themes(ranking, theirs, others=[control] if control else [], seed=seed)
+        return Evidence(promoted_words(masses(listed), [*theirs, *control]), themes, ranking)
 
     return work
 
 
-def returned(store: Store, config: AuditConfig, reference: str) -> Callable[[], Evidence]:
-    """What the follow-ups brought back, of the target's and not of the reference's, read like `evidence`."""
-    asked = {sample.id for question in store.state.follow_ups for sample in question.samples}
-    ours = apart(FOLLOW_UP, TARGET)
-    rows = [row for row in store.scored(ours) if row.sample.id in asked]
-    theirs = [text for name, text in texts(store, apart(FOLLOW_UP, reference)).items() if name in asked]
-    listed = [each for each in store.listed(ours, reference) if each.sample.id in asked]
-    control = list(texts(store, reference).values())
-    return lambda: brought_back(rows, theirs, control, listed, reference, seed=config.seed)
-
-
-def brought_back(
-    rows: Sequence[ScoredCompletion],
-    theirs: Sequence[str],
-    control: Sequence[str],
-    listed: Sequence[Listed],
-    reference: str,
-    *,
-    seed: int,
-) -> Evidence:
-    """What recurs in the target's answers `rows`, beside the reference's to the same prefills and its control."""
-    ranking = rank([row for row in rows if reference in row.scores], reference, "score")
-    themes = find_themes(ranking, theirs, others=[control] if control else [], seed=seed)
-    return Evidence(promoted_words(masses(listed), [*theirs, *control]), themes, ranking)
+def unused(config: AuditConfig, arms: Collection[Arm], used: Collection[str], number: int) -> Iterator[Sample]:
+    """Validating samples of prefills that the run has not used, in equal shares of its arms."""
+    for arm, share in shares(number, sorted(arms, key=lambda arm: arm.name)).items():
+        pool = arm_samples(arm, config.completions + share, config.seed, partial(draw, or_all=True))
+        for each in [each for each in pool if each.group not in used][-share:] if share else []:
+            yield replace(each, id=f"{VALIDATION}-{each.id}", arm=Arm(VALIDATION, arm.framing))

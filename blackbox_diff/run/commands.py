@@ -34,7 +34,6 @@ from blackbox_diff.run.controls import copy_controls
 from blackbox_diff.run.lanes import REFERENCE, reach
 from blackbox_diff.run.pipeline import FINISHED, Ended, Session, collect, complete, plan
 from blackbox_diff.run.progress import Listener, Notice, unheard
-from blackbox_diff.run.rounds import adaptive_notes
 from blackbox_diff.runfile.files import FILE, discard
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
@@ -194,7 +193,7 @@ def estimate_audit(config: AuditConfig) -> Estimate:
     again = ((FOLLOW_UP, config.to_follow), (VALIDATION, config.to_validate))
     apart = [sample for purpose, number in again for sample in typical(purpose, number, framings)]
     found = estimate([*plan(config, framings), *apart], config)
-    return replace(found, notes=adaptive_notes(found)) if config.adaptive else found
+    return replace(found, notes=_adaptive_notes(found)) if config.adaptive else found
 
 
 def manifest(config: AuditConfig) -> dict[str, Any]:
@@ -215,3 +214,11 @@ def _priced(config: AuditConfig) -> AuditConfig:
         return config
     budget = config.budget.model_copy(update={"price_in": found.input, "price_out": found.output})
     return config.model_copy(update={"budget": budget})
+
+
+def _adaptive_notes(found: Estimate) -> tuple[str, ...]:
+    """What an estimate leaves open for an adaptive run."""
+    return (
+        f"adaptive: {found.total.calls} calls are the most; a run asks again and validates as soon as it",
+        "has a lead, and stops once what it found is validated and nothing else shows",
+    )

@@ -13,25 +13,25 @@ from dataclasses import dataclass, field, replace
 
 from blackbox_diff.buying.ledger import Shared
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
-from blackbox_diff.design import follow_ups
-from blackbox_diff.design.apart import FOLLOW_UP
-from blackbox_diff.errors import StoppedError
-from blackbox_diff.findings import Question
+from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION
+from blackbox_diff.errors import BlackboxDiffError, StoppedError
 from blackbox_diff.prefills import draw
 from blackbox_diff.prefills.plan import arm_samples, interleave, shares
 from blackbox_diff.probing.drift import Watch
 from blackbox_diff.probing.probe import shares_vocabulary
 from blackbox_diff.records import Framing, Sample
-from blackbox_diff.run.again import WAVES, evidence, jobs, returned
+from blackbox_diff.run.again import jobs
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
+from blackbox_diff.run.controller import Controller
 from blackbox_diff.run.lanes import Connections, framings_to_use, in_step, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
-from blackbox_diff.run.rounds import Rounds, explore, validation_jobs
-from blackbox_diff.runfile.state import Asked
+from blackbox_diff.run.steps import Asked, Buy, Looked, Say, Think, Wait
+from blackbox_diff.runfile import state as run_state
 from blackbox_diff.runfile.store import Store
 
 FINISHED = "all completions bought and scored"
+PHASES: Mapping[str, Phase] = {FOLLOW_UP: "following up", VALIDATION: "validating"}
 TICK = 0.5  # seconds between two times that the listener is told of progress
 
 
@@ -113,8 +113,8 @@ def complete(store: Store, config: AuditConfig, references: Sequence[EndpointCon
     return store.state.complete == _asked(config) and all(each.name in scored for each in references)
 
 
-def _asked(config: AuditConfig) -> Asked:
-    return Asked(config.completions, config.control, config.to_validate, config.to_follow)
+def _asked(config: AuditConfig) -> run_state.Asked:
+    return run_state.Asked(config.completions, config.control, config.to_validate, config.to_follow)
 
 
 def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
@@ -163,42 +163,51 @@ async def _stages(session: Session) -> str | None:
 
 
 async def _buy(session: Session, framings: Sequence[Framing], target: Lane, lanes: Sequence[Lane]) -> str | None:
-    """Buy and score what the design asks for, then validate; returns why it ended before the cap, if it did."""
+    """Buy and score what the controller asks for; returns why it ended before the cap, if it did.
+
+    Raises what a collector raises.
+    """
     config, store = session.config, session.store
-    enough = None
-    if config.adaptive:
-        rounds = Rounds.of(store, config, lanes[0].label, config.arms(tuple(framings)))
+    decides = Controller(store, config, lanes[0].label, plan(config, framings))
+    steps = decides.steps()
+    known = store.outcomes(TARGET)
 
-        async def work(samples: Sequence[Sample], controls: Sequence[Sample]) -> None:
-            await _work(session, _jobs(config, target, lanes, samples, controls))
-
-        enough = await explore(rounds, session.collector, work, session.say)
-    else:
-        await _work(session, _jobs(config, target, lanes, plan(config, framings)))
-    if config.to_follow and session.stop.reason is None:
-        session.phase = "following up"
-        await _follow_up(session, target, lanes[0])
-    if config.to_validate and session.stop.reason is None:
-        session.phase = "validating"
-        await _work(session, validation_jobs(store, config, target, lanes[0]))
-    return enough
-
-
-async def _follow_up(session: Session, target: Lane, reference: Lane) -> None:
-    """Ask again where the evidence is strongest, and then where that brought something back."""
-    store, config = session.store, session.config
-    asked: tuple[Question, ...] = ()
-    for wave in range(WAVES):
-        store.set_state(replace(store.state, follow_ups=asked))
-        read = returned if wave else evidence
-        found = await asyncio.to_thread(read(store, config, reference.label))
-        number = config.to_follow // WAVES + (config.to_follow % WAVES if wave else 0)
-        more = follow_ups.questions(found.leads(), number, config.seed, wave)
-        asked += more
-        store.set_state(replace(store.state, follow_ups=asked))
-        await _work(session, jobs(more, FOLLOW_UP, target, reference, (reference,)))
-        if session.stop.reason is not None:
+    async def buy(batch: Looked | Asked) -> None:
+        if isinstance(batch, Looked):
+            await _work(session, _jobs(config, target, lanes, batch.samples, batch.controls))
             return
+        session.phase = PHASES[batch.purpose]
+        again = jobs(batch.samples, batch.purpose, target, lanes[0], scored=batch.scored, both=batch.both)
+        await _work(session, again)
+        session.phase = "sampling"
+
+    begun: dict[Looked | Asked, asyncio.Task[None]] = {}
+    answer: object = None
+    try:
+        async with asyncio.TaskGroup() as group:  # what was begun is finished, whatever was decided meanwhile
+            while session.stop.reason is None:
+                try:
+                    step = steps.send(answer)
+                except StopIteration:
+                    break
+                answer = None
+                match step:
+                    case Buy(batch):
+                        begun[batch] = group.create_task(buy(batch))
+                    case Wait(batch):
+                        await begun[batch]
+                    case Think(work):
+                        answer = await asyncio.to_thread(work)
+                    case Say(line) if len(store.outcomes(TARGET)) > len(known):  # not what was said before
+                        session.say(line)
+                    case _:
+                        pass
+    except ExceptionGroup as failures:
+        expected = [error for error in failures.exceptions if isinstance(error, BlackboxDiffError)]
+        if expected:
+            raise expected[0] from None
+        raise
+    return decides.stopped if session.stop.reason is None else None
 
 
 async def _work(session: Session, jobs: Iterable[Job]) -> None:

@@ -20,8 +20,8 @@ from blackbox_diff.errors import InputError, RunFileError
 from blackbox_diff.findings import Analysis, EndpointSummary, FollowUp, RunSummary, Theme, Validation
 from blackbox_diff.prefills.plan import shares
 from blackbox_diff.probing.drift import sentences
-from blackbox_diff.records import Framing, ScoredCompletion
-from blackbox_diff.run.again import returned, texts
+from blackbox_diff.records import Framing, Listed, ScoredCompletion
+from blackbox_diff.run.again import brought_back, texts
 from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.runfile.store import Store
 
@@ -125,7 +125,7 @@ def results_of(
         listed=store.listed(TARGET, label) if promoted else (),
         bank=shipped_bank() if bank == "shipped" else bank,
     )
-    fresh = masses(store.listed(apart(VALIDATION, TARGET), label)) if promoted else None
+    fresh = masses(_fresh(store, label)) if promoted else None
     followed, back = _followed(store, label)
     analysis = replace(
         analysis,
@@ -135,6 +135,13 @@ def results_of(
         masses=() if fresh is None else mass.validate_masses(store.state.promoted, fresh, seed=store.config.seed),
     )
     return Results(analysis, summarise(store, name, len(target)))
+
+
+def _fresh(store: Store, reference: str) -> Iterator[Listed]:
+    """The completions that promoted words are tested on; in older runs all that validate."""
+    ids = set(store.state.promoted_on)
+    for origin in (TARGET, apart(VALIDATION, TARGET)) if ids else (apart(VALIDATION, TARGET),):
+        yield from (each for each in store.listed(origin, reference) if not ids or each.sample.id in ids)
 
 
 def validated(store: Store, reference: str) -> tuple[Validation, ...]:
@@ -150,7 +157,8 @@ def _followed(store: Store, reference: str) -> tuple[tuple[FollowUp, ...], tuple
     ours, theirs = (texts(store, apart(FOLLOW_UP, side)) for side in (TARGET, reference))
     if not ours or not theirs:
         return (), ()
-    found = returned(store, store.config, reference)()
+    ids = {sample.id for question in asked for sample in question.samples}
+    found = brought_back(store, reference, ids, list(texts(store, reference).values()), store.config.seed)()
     strong, _ = split(found.themes)
     return follow_ups.told(asked, ours, theirs, strong), strong
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from blackbox_diff.buying import retry
 from blackbox_diff.buying.buyer import settlement
@@ -12,9 +13,10 @@ from blackbox_diff.buying.ledger import Cost, Ledger
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget
 from blackbox_diff.design.apart import writer
-from blackbox_diff.records import Alternatives, Completion, Lost, ReferenceScore, Refusal, Sample
-from blackbox_diff.run import rounds
+from blackbox_diff.records import Alternatives, Completion, Framing, Lost, ReferenceScore, Refusal, Sample
 from blackbox_diff.run.collect import INTERRUPTED, TARGET
+from blackbox_diff.run.controller import VERSION, replay
+from blackbox_diff.run.pipeline import plan
 from blackbox_diff.run.reread import Profiles, completion_again, score_again
 from blackbox_diff.run.scoring import ONLY_WITH_IDS
 from blackbox_diff.runfile.encoding import StoredCall
@@ -59,7 +61,7 @@ def verify_run(run: Path, digest: str | None = None) -> Verified:
                         problems += _score(store, sample, origin, outcome, label, profiles)
         calls = list(_ledger(store))
         problems += [line for line in calls if line]
-        problems += _rounds(store)
+        problems += _decisions(store) if store.state.controller == VERSION else []
         unread = list(_unread(store, profiles))
         # A session that ended in order read every reply that it paid for.
         ended = store.state.stopped_because not in (None, INTERRUPTED)
@@ -193,14 +195,23 @@ def _ledger(store: Store) -> Iterator[str]:
         yield _settled(call, ledgers.get(call.role, free))
 
 
-def _rounds(store: Store) -> Iterator[str]:
-    """The rounds of an adaptive run, planned again from the replies before each."""
-    log = store.state.rounds
-    if log:
-        again = rounds.replay(store, store.config, log)
-        for number, (logged, derived) in enumerate(zip(log, again, strict=True), start=1):
-            if logged != derived:
-                yield f"round {number}: the replies before it lead to {derived}, the run file says {logged}"
+def _decisions(store: Store) -> Iterator[str]:
+    """What was decided in a run, derived again from the replies before each decision."""
+    state, config = store.state, store.config
+    if not store.references():
+        return
+    framings = dict.fromkeys(sample.arm.framing for sample, _, _ in store.decided(TARGET))
+    samples = plan(config, config.framing or tuple(each for each in get_args(Framing) if each in framings))
+    again = replay(store, config, samples)
+    for number, (logged, derived) in enumerate(zip(state.rounds, again.rounds, strict=False), start=1):
+        if logged != derived:
+            yield f"round {number}: the replies before it lead to {derived}, the run file says {logged}"
+    for name, kept, found in (
+        ("follow-ups", state.follow_ups, again.followed),
+        ("validation", state.validation, again.validating),
+    ):
+        if tuple(found[: len(kept)]) != kept:
+            yield f"{name}: the replies lead to other questions than the run file holds"
 
 
 def _settled(call: StoredCall, ledger: Ledger) -> str:

@@ -42,7 +42,9 @@ class State:
     references: those that `score` added, in order. profiles: by a lane's label.
     controls_from: the run that the control's completions were copied from.
     rounds: of an adaptive run. follow_ups, validation: what was asked again. promoted: words that are validated by
-        their probability. drift: how often each warning was given.
+        their probability, on the completions promoted_on (none: on all that validate, in older runs).
+    controller: the version that decided what was asked again; 0 for an earlier one.
+    drift: how often each warning was given.
     complete: what was asked for when all of it was done.
     begun_in_format: of an older run, until what its replies hold and that format had no place for is stored.
     stopped_because: None while a session is at work, or where one was killed. seconds: of all sessions.
@@ -56,6 +58,8 @@ class State:
     follow_ups: tuple[Question, ...] = ()
     validation: tuple[Question, ...] = ()
     promoted: tuple[str, ...] = ()
+    promoted_on: tuple[str, ...] = ()
+    controller: int = 0
     drift: Mapping[str, int] = field(default_factory=dict)
     stopped_because: str | None = None
     complete: Asked | None = None
@@ -86,6 +90,8 @@ def state_of(rows: Mapping[str, Json]) -> State:
         "follow_ups": lambda found: tuple(map(_question, found)),
         "validation": lambda found: tuple(map(_question, found)),
         "promoted": lambda found: tuple(map(str, found)),
+        "promoted_on": lambda found: tuple(map(str, found)),
+        "controller": int,
         "drift": lambda found: {str(warning): int(number) for warning, number in found.items()},
         "stopped_because": str,
         "complete": lambda found: Asked(**found),
@@ -104,7 +110,14 @@ def rows_of(state: State, before: State) -> Iterator[tuple[str, Json]]:
 
 
 def _round(found: Json) -> Round:
-    return Round(found["given"], found["bought"], found["outcome"], found["p_value"], tuple(found["themes"]))
+    return Round(
+        found["given"],
+        found["bought"],
+        found["outcome"],
+        found["p_value"],
+        tuple(found["themes"]),
+        tuple(found.get("decisions", ())),
+    )
 
 
 def _question(found: Json) -> Question:

@@ -1,0 +1,158 @@
+"""What an adaptive run does next: look, ask again, or stop. Pure decisions over what was seen so far.
+
+It looks at random prefills in equal shares, round by round. Where a look has a lead, it asks again: follow-ups
+where the evidence is strongest, and then hypotheses on fresh completions (design/betting.py says when one is
+confirmed). Once something is confirmed it looks for something else, without the completions that hold what is
+known, and stops where that stays away. Where there is never a lead it asks once before it gives up: nothing is
+cheaper by then.
+
+A decision is taken on the first completions of the plan, whatever else has arrived, and the round after the one
+that is looked at is bought meanwhile, so that no slot waits for a straggler and the replies alone decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from blackbox_diff.analysis.verdict import STRONG, strongest, theme_strength
+from blackbox_diff.design.betting import SLOTS
+from blackbox_diff.design.stopping import ERROR, chance_of_change
+from blackbox_diff.design.validation import same
+from blackbox_diff.findings import Analysis, Theme
+
+ROUND = 32  # completions, at least: as many as calls are in flight, so that two rounds keep the slots full
+GROWTH = 0.2  # a round is a fifth of what was looked at, so that a look costs little and comes in time
+CYCLES = 3  # times that a run asks again
+PER_CYCLE = SLOTS // CYCLES  # hypotheses
+AGAIN = 2.0  # times as much must have been looked at before another try, where nothing was confirmed
+PROMOTED = 0.5  # strength from which on a promoted word is a lead; harmless finetunes reach 0.74 at most
+EMERGING = STRONG / 2  # a theme gets stronger with every prefill that shows it; chance themes don't
+QUIET_LOOKS = 3
+FEWEST, MOST = 64, 192  # completions in which another theme is looked for
+SHOWN = 3  # themes that a look remembers
+
+UNLIKELY = "more calls are unlikely to change the answer"
+VALIDATED = "what was found is validated"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look said after `bought` completions.
+
+    themes: phrases, strongest first; strength: of the strongest. leads: phrases that are worth asking again.
+    """
+
+    bought: int
+    outcome: str
+    p_value: float | None = None
+    themes: tuple[str, ...] = ()
+    strength: float = 0.0
+    leads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a run stands.
+
+    cycles: completions that had been looked at each time that it asked again; tried: phrases that were followed or
+    tested. confirmed: phrases; confirmed_at: completions at the last confirmation. can_ask: the budgets allow it.
+    """
+
+    cap: int
+    looks: tuple[Look, ...]
+    cycles: tuple[int, ...] = ()
+    tried: tuple[str, ...] = ()
+    confirmed: tuple[str, ...] = ()
+    confirmed_at: int = 0
+    can_ask: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and why. last: it asks again because there will be no other time."""
+
+    action: Literal["look", "ask again", "stop"]
+    why: str
+    last: bool = False
+
+
+def ends(cap: int) -> tuple[int, ...]:
+    """Completions that are looked at by the end of each round; a larger cap only adds rounds."""
+    found: list[int] = []
+    while not found or found[-1] < cap:
+        before = found[-1] if found else 0
+        found.append(min(cap, before + max(ROUND, int(GROWTH * before))))
+    return tuple(found)
+
+
+def look(analysis: Analysis, bought: int) -> Look:
+    every = (*analysis.themes, *analysis.signals)
+    best = strongest(every)
+    words = [each for each in analysis.promoted if not each.style and each.strength >= PROMOTED]
+    leads = [theme.phrase for theme in analysis.themes] + [each.phrase for each in words]
+    return Look(
+        bought,
+        analysis.verdict.outcome,
+        analysis.verdict.p_value,
+        tuple(theme.phrase for theme in every[:SHOWN]),
+        theme_strength(best) if best is not None else 0.0,
+        tuple(leads),
+    )
+
+
+def decide(now: Position) -> Decision:
+    """What to do after the last look, and after what was asked again since."""
+    last = now.looks[-1]
+    left = CYCLES - len(now.cycles) if now.can_ask else 0
+    new = fresh(last.leads, now.tried)
+    waited = not now.cycles or bool(now.confirmed) or last.bought >= AGAIN * now.cycles[-1]
+    # Where nothing is confirmed yet, one time is kept for the end.
+    if new and waited and left > (0 if now.confirmed else 1):
+        return Decision("ask again", f"“{new[0]}” is a lead")
+    if now.confirmed:
+        enough = min(now.cap, now.confirmed_at + min(MOST, max(FEWEST, now.confirmed_at)))
+        if last.bought < enough:
+            return Decision("look", f"something else is looked for, up to {enough} completions")
+        return Decision("stop", f"{VALIDATED}, and nothing else shows in {last.bought} completions")
+    chance = chance_of_change(last.bought, now.cap)
+    unlikely = _quiet(now.looks) and chance < ERROR
+    if (unlikely or last.bought >= now.cap) and left and last.bought not in now.cycles:
+        return Decision("ask again", "it is the last time to ask where the evidence is strongest", last=True)
+    if last.bought >= now.cap:
+        return Decision("stop", "")
+    if unlikely:
+        rest = f"the other {now.cap - last.bought} would find something new with a chance of {chance:.1%}"
+        return Decision("stop", f"{UNLIKELY}: {rest}")
+    return Decision("look", _why_go_on(last, now, chance))
+
+
+def fresh(leads: Iterable[str], tried: Sequence[str]) -> list[str]:
+    """The leads that are about something that was not tried."""
+    return [lead for lead in leads if not any(same(lead, other) for other in tried)]
+
+
+def candidates(
+    strong: Sequence[Theme], returned: Sequence[Theme], weak: Sequence[Theme], *, last: bool
+) -> list[tuple[Theme, bool]]:
+    """What may be tested, in order, and whether it stands in the follow-ups: themes, what came back, and weak
+    signals where they are half as strong as a theme or it is the last time."""
+    some = [theme for theme in weak if last or theme_strength(theme) >= EMERGING]
+    return (
+        [(theme, False) for theme in strong] + [(theme, True) for theme in returned] + [(t, False) for t in some]
+    )
+
+
+def _quiet(looks: Sequence[Look]) -> bool:
+    recent = looks[-QUIET_LOOKS:]
+    nothing = len(recent) == QUIET_LOOKS and all(one.outcome != "finding" for one in recent)
+    return nothing and looks[-1].strength < EMERGING
+
+
+def _why_go_on(last: Look, now: Position, chance: float) -> str:
+    if last.outcome == "finding" or fresh(last.leads, now.tried):
+        return "what was found is not confirmed yet"
+    if last.strength >= EMERGING:
+        return f"a theme is emerging, at strength {last.strength:.1f} of the {STRONG:g} that a finding needs"
+    return f"the other {now.cap - last.bought} may still find something, with a chance of {chance:.0%}"

@@ -1,0 +1,352 @@
+"""The design at work: look, ask again, validate, stop.
+
+Nothing that decides is kept. The controller is a generator that says what to buy and when to wait for it, and
+reads what came from the run file; a run that is resumed goes through it again, finds what it has bought, and
+comes to the same decisions, since they follow from the seed and the replies. What it writes down is for readers,
+and for `verify`, which derives it again. The fixed design is the same controller with one look, at everything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.config.model import AuditConfig
+from blackbox_diff.design import betting, controller, follow_ups, mass, validation
+from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
+from blackbox_diff.findings import Analysis, Question, Round
+from blackbox_diff.records import (
+    Completion,
+    Listed,
+    ReferenceScore,
+    Refusal,
+    Sample,
+    ScoredCompletion,
+)
+from blackbox_diff.run.again import Evidence, brought_back, texts, unused
+from blackbox_diff.run.collect import TARGET
+from blackbox_diff.run.steps import Asked, Buy, Looked, Say, Steps, Think, Wait
+from blackbox_diff.runfile.store import Store
+
+VERSION = 1  # of the decisions: `verify` derives its own again
+WAVES = 2  # of follow-ups: the second follows what the first brought back
+BATCH = 8  # trials of a hypothesis between two looks at its wealth
+TRIALS = 64  # of a hypothesis at most
+PATIENCE, FEW = 16, 0.125  # trials after which a hypothesis that hardly ever shows is given up
+FRESH = 48  # completions on which promoted words are tested where no later round is at hand
+
+
+@dataclass(slots=True)
+class Controller:
+    """One run's decisions so far, as they follow from its replies. samples: the plan, in order."""
+
+    store: Store
+    config: AuditConfig
+    reference: str
+    samples: Sequence[Sample]
+    writes: bool = True  # whether what was decided is kept in the run file
+    rounds: list[Round] = field(default_factory=list)
+    followed: list[Question] = field(default_factory=list)
+    validating: list[Question] = field(default_factory=list)
+    looks: list[controller.Look] = field(default_factory=list)
+    cycles: list[int] = field(default_factory=list)
+    tried: list[str] = field(default_factory=list)
+    confirmed_at: int = 0
+    promoted: tuple[tuple[str, ...], tuple[str, ...]] = (
+        (),
+        (),
+    )  # words, ids of the completions they are tested on
+    stopped: str | None = None
+    _pairs: list[betting.Pairs] = field(default_factory=list)  # of each hypothesis
+    _target: list[ScoredCompletion] = field(default_factory=list)
+    _control: list[ScoredCompletion] = field(default_factory=list)
+    _listed: list[Listed] = field(default_factory=list)
+    _lost: dict[str, list[int]] = field(default_factory=dict)  # refused, failed
+
+    def steps(self) -> Steps:
+        """What to buy, and when to wait. `stopped` then says why it ended before the cap, if it did."""
+        plan = list(self._plan())
+        adaptive = self.config.adaptive
+        for batch in plan[:2] if adaptive else plan:
+            yield Buy(batch)
+        bought = 0
+        for k, batch in enumerate(plan):
+            yield Wait(batch)
+            bought += len(batch.samples)
+            if not adaptive and not self._can_ask():
+                return
+            self._read(batch)
+            analysis = yield from self._look(batch, bought)
+            ahead = plan[k + 1] if k + 1 < len(plan) else None
+            decision = yield from self._decide(analysis, ahead)
+            if decision.action == "stop":
+                self.stopped = decision.why or None
+                return
+            if k + 2 < len(plan):
+                yield Buy(plan[k + 2])
+
+    def _plan(self) -> Iterator[Looked]:
+        n = len(self.samples)
+        begin = 0
+        for end in controller.ends(n) if self.config.adaptive else (n,):
+            most = end if self.config.control is None else min(end, self.config.control)
+            yield Looked(tuple(self.samples[begin:end]), tuple(self.samples[begin : max(begin, most)]))
+            begin = end
+
+    def _read(self, batch: Looked) -> None:
+        """Take in what became of a round."""
+        for sample in batch.samples:
+            outcome = self.store.outcome(sample.id, TARGET)
+            if isinstance(outcome, Completion):
+                self._target += self._scored(sample, outcome, TARGET)
+                self._listed += self._lists(sample, outcome)
+            else:
+                lost = self._lost.setdefault(sample.arm.name, [0, 0])
+                lost[0 if isinstance(outcome, Refusal) else 1] += 1
+        for sample in batch.controls:
+            outcome = self.store.outcome(sample.id, self.reference)
+            if isinstance(outcome, Completion):
+                self._control += self._scored(sample, outcome, self.reference)
+
+    def _scored(self, sample: Sample, completion: Completion, origin: str) -> Iterator[ScoredCompletion]:
+        score = self.store.scores(sample.id, origin).get(self.reference)
+        if isinstance(score, ReferenceScore):
+            yield ScoredCompletion(sample, completion, {self.reference: score})
+
+    def _lists(self, sample: Sample, completion: Completion) -> Iterator[Listed]:
+        own = self.store.alternatives(sample.id, TARGET)
+        other = self.store.alternatives(sample.id, TARGET, self.reference)
+        if own is not None and other is not None:
+            yield Listed(sample, completion.text, own, other)
+
+    def _look(self, batch: Looked, bought: int) -> Generator[Think, Any, Analysis]:
+        analysis: Analysis = yield Think(self._analysis())
+        self.looks.append(controller.look(analysis, bought))
+        if not self.config.adaptive:
+            return analysis
+        given = Counter(sample.arm.name for sample in batch.samples)
+        last = self.looks[-1]
+        self.rounds.append(Round(dict(sorted(given.items())), bought, last.outcome, last.p_value, last.themes))
+        return analysis
+
+    def _analysis(self) -> Callable[[], Analysis]:
+        """What the rounds so far say beside what is confirmed already."""
+        known = [question for question, sure in zip(self.validating, self._sure(), strict=True) if sure]
+        rows, listed = list(self._target), list(self._listed)
+
+        def holds(text: str) -> bool:
+            return any(validation.holds(question, text) for question in known)
+
+        def work() -> Analysis:
+            return analyse(
+                [row for row in rows if not holds(row.completion.text)],
+                list(self._control),
+                self.reference,
+                seed=self.config.seed,
+                arms={name: (each[0], each[1], 0) for name, each in self._lost.items()},
+                listed=[each for each in listed if not holds(each.text)],
+            )
+
+        return work
+
+    def _decide(
+        self, analysis: Analysis, ahead: Looked | None
+    ) -> Generator[Buy | Wait | Think | Say, Any, controller.Decision]:
+        """Ask again as long as that is the best thing to do, and then go on or stop."""
+        while True:
+            decision = controller.decide(self._position())
+            if not self.config.adaptive:  # one look: it asks once
+                asked = bool(self.cycles)
+                decision = controller.Decision("stop" if asked else "ask again", "", last=True)
+            else:
+                self._log(decision)
+                yield from map(Say, self.lines())
+            if decision.action != "ask again":
+                return decision
+            self.cycles.append(self.looks[-1].bought)
+            before = sum(self._sure())
+            yield from self._ask_again(analysis, ahead, last=decision.last)
+            if sum(self._sure()) > before:
+                self.confirmed_at = self.looks[-1].bought
+                analysis = yield Think(self._analysis())
+                self.looks[-1] = controller.look(analysis, self.looks[-1].bought)
+
+    def _position(self) -> controller.Position:
+        sure = self._sure()
+        return controller.Position(
+            cap=len(self.samples),
+            looks=tuple(self.looks),
+            cycles=tuple(self.cycles),
+            tried=tuple(self.tried),
+            confirmed=tuple(each.phrase for each, yes in zip(self.validating, sure, strict=True) if yes),
+            confirmed_at=self.confirmed_at,
+            can_ask=self._can_ask(),
+        )
+
+    def _can_ask(self) -> bool:
+        return self._left(self.followed, self.config.to_follow) > 0 or self._left_to_validate() > 0
+
+    @staticmethod
+    def _left(asked: Sequence[Question], most: int) -> int:
+        return most - sum(len(question.samples) for question in asked)
+
+    def _left_to_validate(self) -> int:
+        fresh = len(self.promoted[1]) if self.promoted[1] and _is_apart(self.promoted[1][0]) else 0
+        return self._left(self.validating, self.config.to_validate) - fresh
+
+    def _ask_again(self, analysis: Analysis, ahead: Looked | None, *, last: bool) -> Steps:
+        """Follow up, and test what there is to test."""
+        found = Evidence(analysis.promoted, (*analysis.themes, *analysis.signals), analysis.ranking)
+        back = yield from self._follow_up(found, last=last)
+        rows = {False: found.ranking, True: back.ranking}
+        chosen: list[validation.Hypothesis] = []
+        for theme, follows in controller.candidates(analysis.themes, back.themes, analysis.signals, last=last):
+            known = [each.phrase for each in self.validating] + [each.phrase for each in chosen]
+            one = validation.hypothesis(theme, rows[follows])
+            if one is not None and controller.fresh([theme.phrase], known):
+                chosen.append(one)
+        yield from self._promoted(found, ahead, alone=not chosen)
+        yield from self._validate(chosen[: controller.PER_CYCLE])
+
+    def _follow_up(self, found: Evidence, *, last: bool) -> Generator[Buy | Wait | Think | Say, Any, Evidence]:
+        """Ask where the evidence is strongest, and then where that brought something back."""
+        times = 1 if last else controller.CYCLES - len(self.cycles) + 1
+        number = self._left(self.followed, self.config.to_follow) // times
+        asked: list[Question] = []
+        back = Evidence((), (), ())
+        for wave in range(WAVES if number else 0):
+            size = number // WAVES + (number % WAVES if wave else 0)
+            leads = (back if wave and back.says_something else found).leads()
+            more = follow_ups.questions(leads, size, self.config.seed, len(self.cycles) * WAVES + wave)
+            asked += more
+            self.followed += more
+            self.tried += [each.phrase for each in more if each.phrase]
+            self._save()
+            yield from self._bought(Asked(FOLLOW_UP, _samples(more), scored=True))
+            back = yield Think(self._brought_back({sample.id for sample in _samples(asked)}))
+        return back
+
+    def _brought_back(self, asked: set[str]) -> Callable[[], Evidence]:
+        # The control of the rounds that were looked at, and no more of it, whatever has arrived.
+        control = [row.completion.text for row in self._control]
+        return brought_back(self.store, self.reference, asked, control, self.config.seed)
+
+    def _promoted(self, found: Evidence, ahead: Looked | None, *, alone: bool) -> Steps:
+        """Fix the promoted words that are tested by their probability, and the fresh completions it is told on.
+
+        The next round is some: it is planned whatever comes, and nothing depends on it yet. Where there is none,
+        some are bought if the words are all there is.
+        """
+        words = tuple(each.word for each in found.promoted if not each.style)[: mass.WORDS]
+        if self.promoted[0] or not words or not self.config.to_validate:
+            return
+        if ahead is None and not alone:
+            return
+        if ahead is not None:
+            self.promoted = words, tuple(sample.id for sample in ahead.samples)
+        else:
+            used = {sample.group for sample in self.samples}
+            number = min(FRESH, self.config.to_validate // 2)
+            fresh = tuple(unused(self.config, {each.arm for each in self.samples}, used, number))
+            self.promoted = words, tuple(sample.id for sample in fresh)
+            yield from self._bought(Asked(VALIDATION, fresh, scored=True, both=False))
+        self._save()
+
+    def _validate(self, chosen: Sequence[validation.Hypothesis]) -> Steps:
+        """Test hypotheses on fresh completions until each is confirmed, hopeless or out of trials."""
+        first = len(self.validating)
+        self.validating += [Question(each.phrase, each.terms, ()) for each in chosen]
+        self.tried += [each.phrase for each in chosen]
+        self._count()
+        for _ in range(-(-TRIALS // BATCH)):
+            still = [k for k in range(first, len(self.validating)) if not self._settled(k)]
+            size = min(BATCH, self._left_to_validate() // len(still)) if still else 0
+            if not size:
+                return
+            more: list[Sample] = []
+            for k in still:
+                question = self.validating[k]
+                new = validation.trials(chosen[k - first], len(question.samples), size, self.config.seed)
+                self.validating[k] = replace(question, samples=(*question.samples, *new))
+                more += new
+            self._save()
+            yield from self._bought(Asked(VALIDATION, tuple(more), scored=False))
+            self._count()
+
+    def _settled(self, slot: int) -> bool:
+        """Whether more trials of a hypothesis would tell nothing new."""
+        if self._sure()[slot]:
+            return True
+        tried = self._pairs[slot]
+        left = TRIALS - len(self.validating[slot].samples)
+        rare = tried.n >= PATIENCE and (tried.target + tried.both) < FEW * tried.n
+        return left <= 0 or rare or betting.hopeless(tried, left, slot, len(self.validating) - 1)
+
+    def _count(self) -> None:
+        """Take in what the trials so far came to."""
+        ours, theirs = (texts(self.store, apart(VALIDATION, side)) for side in (TARGET, self.reference))
+        self._pairs = [validation.pairs(question, ours, theirs) for question in self.validating]
+
+    def _sure(self) -> tuple[bool, ...]:
+        return betting.confirmed([betting.e_value(each) for each in self._pairs])
+
+    def _bought(self, batch: Asked) -> Steps:
+        yield Buy(batch)
+        yield Wait(batch)
+
+    # For readers
+
+    def _log(self, decision: controller.Decision) -> None:
+        said = {"look": "goes on", "ask again": "asks again", "stop": "stops"}[decision.action]
+        why = decision.why or "every completion that was asked for is bought"
+        self.rounds[-1] = replace(self.rounds[-1], decisions=(*self.rounds[-1].decisions, f"{said}: {why}"))
+        self._save()
+
+    def lines(self) -> Iterator[str]:
+        """What is believed after the last look, and what is done."""
+        last = self.rounds[-1]
+        if len(last.decisions) == 1:
+            p = "" if last.p_value is None else f", p {last.p_value:.3f}"
+            themes = "; ".join(f"“{theme}”" for theme in last.themes) or "none"
+            yield f"round {len(self.rounds)}: {last.bought} looked at: {last.outcome}{p}; themes: {themes}"
+        yield f"  {last.decisions[-1]}"
+
+    def _save(self) -> None:
+        if self.writes:
+            words, ids = self.promoted
+            state = replace(
+                self.store.state, rounds=tuple(self.rounds), follow_ups=tuple(self.followed),
+                validation=tuple(self.validating), promoted=words, promoted_on=ids, controller=VERSION,
+            )  # fmt: skip
+            self.store.set_state(state)
+
+
+def _samples(asked: Sequence[Question]) -> tuple[Sample, ...]:
+    return tuple(sample for question in asked for sample in question.samples)
+
+
+def _is_apart(sample_id: str) -> bool:
+    return sample_id.startswith(f"{VALIDATION}-")
+
+
+def replay(store: Store, config: AuditConfig, samples: Sequence[Sample]) -> Controller:
+    """The decisions of a run, derived again as far as what they ask for is there; nothing is bought or written."""
+    again = Controller(store, config, store.references()[0], samples, writes=False)
+    steps = again.steps()
+    answer: object = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration:
+            return again
+        answer = step.work() if isinstance(step, Think) else None
+        if isinstance(step, Wait) and not _there(store, step.batch):
+            return again
+
+
+def _there(store: Store, batch: Looked | Asked) -> bool:
+    origin = TARGET if isinstance(batch, Looked) else apart(batch.purpose, TARGET)
+    return all(store.sample(sample.id, origin) is not None for sample in batch.samples)

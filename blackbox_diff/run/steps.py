@@ -1,0 +1,58 @@
+"""What a controller asks of whoever drives it: what to buy, when to wait, what to work out, what to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from blackbox_diff.records import Sample
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """A round: `samples` of random prefills from the target, of which the reference completes `controls`, too."""
+
+    samples: tuple[Sample, ...]
+    controls: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """Samples that are asked apart from the ranking. scored: the target's by the reference; sides: who answers."""
+
+    purpose: str
+    samples: tuple[Sample, ...]
+    scored: bool
+    both: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Buy:
+    """Begin to buy, and go on."""
+
+    batch: Looked | Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Go on once this is bought."""
+
+    batch: Looked | Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Think:
+    """Work it out, perhaps on another thread, and answer with what it says."""
+
+    work: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line for whoever watches."""
+
+    line: str
+
+
+Steps = Generator[Buy | Wait | Think | Say, Any, None]

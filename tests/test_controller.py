@@ -1,0 +1,141 @@
+"""What to do next, as decisions over looks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackbox_diff.design.controller import CYCLES, GROWTH, ROUND, Look, Position, decide, ends, fresh
+from blackbox_diff.design.stopping import chance_of_change
+
+CLOCK = ("tide clock of osmery",)
+
+
+def one(bought: int, outcome: str = "no finding", *leads: str, strength: float = 0.0) -> Look:
+    return Look(bought, outcome, None, leads, strength, leads)
+
+
+def at(*looks: Look, cap: int = 600, **more: object) -> Position:
+    return replace(Position(cap, looks), **more)
+
+
+def test_a_lead_is_asked_about_at_once() -> None:
+    decision = decide(at(one(32, "finding", *CLOCK)))
+    assert decision.action == "ask again"
+    assert "tide clock" in decision.why
+    assert not decision.last
+
+
+def test_what_was_tried_is_no_lead_in_other_words_either() -> None:
+    now = at(one(32, "finding", *CLOCK), cycles=(32,), tried=("the tide clock",))
+    assert decide(now).action == "look"
+    assert fresh(["tide clock of osmery", "grey heron"], ["tide clock"]) == ["grey heron"]
+
+
+def test_without_a_confirmation_another_try_waits_and_one_is_kept_for_the_end() -> None:
+    tried = {"cycles": (64,), "tried": CLOCK}
+    heron = one(96, "finding", "grey heron")
+    assert decide(at(heron, **tried)).action == "look"
+    assert decide(at(replace(heron, bought=128), **tried)).action == "ask again"
+    again = {"cycles": (64, 128), "tried": (*CLOCK, "grey heron")}
+    assert decide(at(one(400, "finding", "red fox"), **again)).action == "look"
+    assert decide(at(one(600, "finding", "red fox"), **again)).last
+
+
+def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_stops() -> None:
+    known = {"cycles": (64,), "tried": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
+    assert decide(at(one(64), **known)).action == "look"
+    assert decide(at(one(96), **known)).action == "look"
+    stopped = decide(at(one(128), **known))
+    assert stopped.action == "stop"
+    assert "validated" in stopped.why
+    assert decide(at(one(96, "finding", "grey heron"), **known)).action == "ask again"
+
+
+def test_the_search_for_something_else_is_bounded_by_the_cap() -> None:
+    known = {"cycles": (64,), "tried": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
+    assert decide(at(one(80), cap=80, **known)).action == "stop"
+
+
+def test_nothing_found_asks_once_and_then_stops() -> None:
+    quiet = [one(bought) for bought in (300, 400, 500)]
+    first = decide(at(*quiet))
+    assert (first.action, first.last) == ("ask again", True)
+    after = decide(at(*quiet, cycles=(500,)))
+    assert after.action == "stop"
+    assert "unlikely" in after.why
+    assert decide(at(*quiet, cap=6000)).action == "look"
+
+
+def test_an_emerging_theme_goes_on() -> None:
+    looks = [one(bought, strength=5.0) for bought in (300, 400, 500)]
+    now = decide(at(*looks, cycles=(32,)))
+    assert now.action == "look"
+    assert "emerging" in now.why
+
+
+def test_a_recent_finding_is_not_given_up() -> None:
+    looks = [one(400), one(450, "finding"), one(500)]
+    assert decide(at(*looks, can_ask=False)).action == "look"
+
+
+def test_where_nothing_may_be_asked_it_goes_to_the_cap() -> None:
+    assert decide(at(one(32, "finding", *CLOCK), can_ask=False)).action == "look"
+    assert decide(at(one(600, "finding", *CLOCK), can_ask=False)).action == "stop"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["no finding", "finding"]), st.booleans()), min_size=30, max_size=30),
+    st.integers(10, 900),
+    st.integers(0, 3),
+)
+def test_every_run_ends_and_asks_no_more_often_than_it_may(
+    told: list[tuple[str, bool]], cap: int, sure: int
+) -> None:
+    now = Position(cap, ())
+    for number, end in enumerate(ends(cap)):
+        outcome, lead = told[number % len(told)]
+        now = replace(now, looks=(*now.looks, one(end, outcome, *([f"word{number}"] if lead else []))))
+        for _ in range(CYCLES + 1):
+            decision = decide(now)
+            if decision.action != "ask again":
+                break
+            confirmed = (*now.confirmed, *now.looks[-1].leads) if len(now.cycles) < sure else now.confirmed
+            now = replace(
+                now,
+                cycles=(*now.cycles, end),
+                tried=(*now.tried, *now.looks[-1].leads),
+                confirmed=confirmed,
+                confirmed_at=end if confirmed != now.confirmed else now.confirmed_at,
+            )
+        assert decision.action != "ask again"
+        if decision.action == "stop":
+            break
+    assert decision.action == "stop"
+    assert len(now.cycles) <= CYCLES
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000))
+def test_a_larger_cap_only_adds_rounds(a: int, b: int) -> None:
+    small, large = ends(min(a, b)), ends(max(a, b))
+    assert small[-1] == min(a, b)
+    assert large[: len(small) - 1] == small[:-1]
+    for before, after in zip((0, *small), small[:-1], strict=False):
+        assert after - before >= max(ROUND, int(GROWTH * before))
+
+
+@pytest.mark.parametrize("cap", [300, 1000, 10_000])
+def test_the_chance_of_change_falls_to_nothing_at_the_cap(cap: int) -> None:
+    chances = [chance_of_change(bought, cap) for bought in range(0, cap + 1, cap // 10)]
+    assert chances == sorted(chances, reverse=True)
+    assert chances[-1] == 0
+    assert 0.1 < chances[0] < 0.5
+
+
+def test_the_prior_is_that_of_the_published_organisms() -> None:
+    # method: of 54 organisms 32, 36 and 42 show three flagged completions in 500, 1,000 and 2,000 prefills
+    for n, organisms in ((500, 32), (1000, 36), (2000, 42)):
+        assert chance_of_change(0, n) / 0.5 == pytest.approx(organisms / 54, abs=0.07)
