@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,9 +15,13 @@ from tests.fake_endpoint import FakeEndpoint
 
 
 @contextmanager
-def serving(toy: FakeEndpoint) -> Iterator[str]:
-    """Base URL of a server that answers as `toy` does, one request at a time."""
+def serving(toy: FakeEndpoint, latency: tuple[float, float] = (0.0, 0.0)) -> Iterator[str]:
+    """Base URL of a server that answers as `toy` does, one request at a time.
+
+    latency: seconds that a reply takes beside that, at least and at most, many at once.
+    """
     turn = threading.Lock()
+    wait = random.Random(0)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -23,6 +29,8 @@ def serving(toy: FakeEndpoint) -> Iterator[str]:
         def answer(self) -> None:
             length = int(self.headers.get("content-length", 0))
             request = httpx2.Request(self.command, f"http://toy{self.path}", content=self.rfile.read(length))
+            if latency[1]:
+                time.sleep(wait.uniform(*latency))
             with turn:
                 reply = toy.answer(request)
             self.send_response(reply.status_code)
