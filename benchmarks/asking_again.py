@@ -1,12 +1,14 @@
-"""The adaptive design beside the fixed one, on toy endpoints: what is paid until the objective is validated, and speed.
+"""The adaptive design beside the fixed one, on toy endpoints: what is paid until the objective is validated, and
+speed.
 
     python -m benchmarks.asking_again calls
     python -m benchmarks.asking_again speed
 
-The toy (tests/leaky_toy.py) is no language model: it writes made-up words at random, and its phrase in a set share of
-raw completions, a twentieth of that in chat. So the tables say what the design does with a rate of leaking, and not
-how often real organisms leak. `calls`: until the trial that confirms an entry with the phrase, all calls to the
-target counted. `speed`: every reply takes 1 to 3 seconds, and there is nothing to find, so that both designs buy all.
+The toy (tests/leaky_toy.py) is no language model: it writes made-up words at random, and its phrase in a set
+share of raw completions, a twentieth of that in chat. So the tables say what the design does with a rate of
+leaking, and not how often real organisms leak. `calls`: until the trial that confirms an entry with the phrase,
+all calls to the target counted. `speed`: every reply takes 1 to 3 seconds, and there is nothing to find, so that
+both designs buy all.
 """
 
 from __future__ import annotations
@@ -77,9 +79,7 @@ def cli() -> None:
 @click.option("--completions", default=600, show_default=True)
 def calls(rates: str, seeds: int, completions: int) -> None:
     """Calls until the phrase is validated."""
-    print(
-        "| share of raw completions | design | runs | validated | calls until then, median | calls in all, median |"
-    )
+    print("| raw completions that leak | design | runs | validated | calls until then, median | in all, median |")
     print("|---|---|---|---|---|---|")
     for rate in map(float, rates.split(",")):
         LEAKS[LEAKY, False], LEAKS[LEAKY, True] = rate, rate / 20

@@ -81,7 +81,7 @@ def rows(
 @click.option("--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
 @click.option("--seeds", default="0", show_default=True, help="One, or FIRST-LAST.")
 @click.option("--completions", default=300, show_default=True, help="The cap of each run.")
-@click.option("--validation", default=60, show_default=True, help="Fresh completions a side.")
+@click.option("--validation", default=160, show_default=True, help="Fresh completions a side, at most.")
 @click.option("--at-once", default=4, show_default=True, help="Runs side by side; a round alone leaves room.")
 def main(
     organisms: tuple[str, ...],

@@ -4,7 +4,8 @@
     python -m benchmarks.validate --pools DIR base benign backdoor ...
 
 Live: every pool is copied, and target and reference complete the contexts of its strongest themes on the bundled
-server, as `resume RUN --validation N` would. The pools themselves stay as they are. Prints one row per theme.
+server until each is confirmed or given up, as `resume RUN --validation N` would. The pools themselves stay as
+they are. Prints one row per theme.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def rows(
 @click.option("--pools", type=click.Path(path_type=Path, exists=True), default=default_dir)
 @click.option("--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
 @click.option("--seeds", default="0", show_default=True, help="Sampling seeds, with commas.")
-@click.option("--validation", default=60, show_default=True, help="Fresh completions a side.")
+@click.option("--validation", default=160, show_default=True, help="Fresh completions a side, at most.")
 def main(names: tuple[str, ...], pools: Path, roots: tuple[Path, ...], seeds: str, validation: int) -> None:
     adapters = find_organisms([organisms_dir(), *roots])
     for line in rows(pools, adapters, names, [int(seed) for seed in seeds.split(",")], validation):
