@@ -43,6 +43,11 @@ def framing_for(profile: EndpointProfile, sample: Sample) -> Framing:
     return wanted if wanted in allowed or not allowed else allowed[0]
 
 
+def completed_as(profile: EndpointProfile, sample: Sample) -> Framing:
+    """The framing in which an endpoint completes a sample: in the user's turn, if that was asked for and it chats."""
+    return sample.asked if sample.asked == "user" and profile.chat else framing_for(profile, sample)
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One endpoint in use. `label` is "target", or the reference's name: the origin of its completions."""
@@ -153,7 +158,7 @@ class Collector:
         self.scored += origin == TARGET
 
     async def _complete(self, lane: Lane, sample: Sample) -> Completion | Refusal | Lost:
-        framing = framing_for(lane.profile, sample)
+        framing = completed_as(lane.profile, sample)
         sampling = replace(self.sampling, max_tokens=tokens_for(framing, self.sampling.max_tokens))
         # A draw of its own: the base audited against itself must not meet its own completions again.
         own = sample.seed if lane.label == TARGET else derive_seed(sample.seed, lane.label)

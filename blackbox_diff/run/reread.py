@@ -18,7 +18,7 @@ from blackbox_diff.records import (
     Sample,
 )
 from blackbox_diff.run import scoring
-from blackbox_diff.run.collect import framing_for
+from blackbox_diff.run.collect import completed_as, framing_for
 from blackbox_diff.runfile.files import damaged
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
@@ -41,7 +41,8 @@ def completion_again(
         call=stored.call,
         profile=profile,
         prefill=sample.prefill,
-        framing=framing_for(profile, sample),
+        # Earlier versions asked an endpoint that takes raw prompts for those in the place of the user's turn.
+        framing=(completed_as if "messages" in stored.call.body else framing_for)(profile, sample),
     )
 
 
