@@ -216,7 +216,7 @@ async def test_real_weights_are_audited_and_asked_through_mcp(local_endpoint: st
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npx") is None, reason="npx is not installed: the inspector comes from npm")
 def test_the_inspector_lists_and_calls_the_tools(toy: str, tmp_path: Path) -> None:
-    """https://www.npmjs.com/package/@modelcontextprotocol/inspector, run as its own command line."""
+    """The inspector of the protocol, an npm package that nobody here wrote, run as its own command line."""
     clients = tmp_path / "mcp.json"
     ours = {"command": sys.executable, "args": command(toml(toy, tmp_path)), "env": {"PYTHONPATH": str(ROOT)}}
     clients.write_text(json.dumps({"mcpServers": {"blackbox-diff": ours}}), encoding="utf-8")
