@@ -13,6 +13,7 @@ from typing import IO, cast
 
 from blackbox_diff.errors import InputError
 from blackbox_diff.prefills.huggingface import open_dataset
+from blackbox_diff.prefills.parquet import is_parquet, open_parquet
 from blackbox_diff.prefills.tables import GZIP, cells, delimiter_of, fields_of, head_of, records, texts_at
 from blackbox_diff.records import Json
 
@@ -60,6 +61,8 @@ def _file(spec: str, rest: str) -> Source:
         raise InputError(f"{path}: is a directory: give a text or JSONL file, or hf:{path} for a saved dataset")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if is_parquet(path):
+        return Source(spec, open_parquet(path, field))
     beginning = head_of(path)
     start = beginning.decode("utf-8-sig", "replace").lstrip()
     kind = {suffix.lower() for suffix in path.suffixes}
@@ -71,7 +74,9 @@ def _file(spec: str, rest: str) -> Source:
     if delimiter is not None:
         return Source(spec, lambda: cells(path, _lines(path), delimiter, field))
     if field != _DEFAULT_FIELD:
-        raise InputError(f"{path}: field '{field}' is for JSONL, JSON, CSV and TSV; this is read as plain text")
+        raise InputError(
+            f"{path}: field '{field}' is for JSONL, JSON, CSV, TSV and Parquet; this is read as plain text"
+        )
     return Source(spec, lambda: _lines(path))
 
 

@@ -15,7 +15,6 @@ HEAD = 65_536  # bytes that are looked at
 LONGEST = 2**24  # characters of one cell
 GZIP = b"\x1f\x8b"
 FOREIGN = {
-    b"PAR1": "a Parquet file: read it with hf:DIRECTORY:COLUMN, or save it as JSONL",
     b"ARROW1": "an Arrow file: save it as JSONL",
     b"PK\x03\x04": "a zip file or spreadsheet: unpack it, or save it as CSV",
     b"%PDF": "a PDF: save its text",

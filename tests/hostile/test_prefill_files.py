@@ -6,6 +6,8 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blackbox_diff.errors import InputError
@@ -49,7 +51,7 @@ def test_texts_are_read_by_field(tmp_path: Path, name: str, content: bytes, fiel
     [
         ("a.csv", TABLE.encode(), "a CSV with columns id, prompt: give file:"),
         ("a.txt", b"id,prompt\n1,the river\n2,a lantern\n3,the sea\n", "a CSV with columns id, prompt"),
-        ("a.txt", b"PAR1....", "Parquet"),
+        ("a.txt", b"PAR1....", "no Parquet"),
         ("a.txt", b"PK\x03\x04....", "spreadsheet"),
         ("a.txt", b"one\0two", "no text"),
         ("a.txt", "öffnen".encode("utf-16"), "UTF-16"),
@@ -64,6 +66,30 @@ def test_what_is_no_text_is_refused_by_content(tmp_path: Path, name: str, conten
     file.write_bytes(content)
     with pytest.raises(InputError, match=words) as told:
         list(open_source(f"file:{file}").texts())
+    assert "\n" not in str(told.value)
+
+
+def test_parquet_is_read_by_column(tmp_path: Path) -> None:
+    file = tmp_path / "texts.bin"
+    messages = [[{"role": "user", "content": text}] for text in TEXTS]
+    pq.write_table(pa.table({"id": [1, 2], "prompt": TEXTS, "messages": messages, "n": [None, "x"]}), file)
+    assert list(open_source(f"file:{file}:prompt").texts()) == TEXTS
+    assert list(open_source(f"file:{file}:messages").texts()) == TEXTS
+    assert list(open_source(f"file:{file}:n").texts()) == ["x"]  # a cell may be empty
+    with pytest.raises(
+        InputError, match="a Parquet file with columns id, prompt, messages, n: give file:.*:prompt"
+    ):
+        open_source(f"file:{file}")
+    with pytest.raises(InputError, match="no text in column 'id'"):
+        list(open_source(f"file:{file}:id").texts())
+
+
+def test_a_cut_parquet_file_is_refused_before_anything_is_bought(tmp_path: Path) -> None:
+    file = tmp_path / "cut.parquet"
+    pq.write_table(pa.table({"text": TEXTS}), file)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(InputError, match="no Parquet") as told:
+        open_source(f"file:{file}")
     assert "\n" not in str(told.value)
 
 
