@@ -44,7 +44,7 @@ def framing_for(profile: EndpointProfile, sample: Sample) -> Framing:
 
 
 def completed_as(profile: EndpointProfile, sample: Sample) -> Framing:
-    """The framing in which an endpoint completes a sample: in the user's turn, if that was asked for and it chats."""
+    """The framing in which an endpoint completes a sample: the user's turn, if that was asked for and it chats."""
     return sample.asked if sample.asked == "user" and profile.chat else framing_for(profile, sample)
 
 
