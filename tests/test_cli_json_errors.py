@@ -101,12 +101,12 @@ def test_the_commands_that_take_json_are_found() -> None:
     }
 
 
-def test_a_run_in_which_nothing_is_scored_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cap_that_the_probe_reaches_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(LeakyToy()) as url:
         small = ["--completions", "5", "--max-tokens", "8", "--max-output-tokens", "20", "--json"]
         error = failed(["audit", *ends(url), "--out", str(tmp_path / "run"), *small], capsys)
     assert error["exit_code"] == 3
-    assert "resume" in error["message"]
+    assert "--max-output-tokens 20" in error["message"]
 
 
 def test_an_endpoint_that_cannot_be_audited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

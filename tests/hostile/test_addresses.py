@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +101,9 @@ def listening(context: ssl.SSLContext | None = None, *, alert: bool = False) -> 
         loop.call_soon_threadsafe(ending.set)
         thread.join(10)
         loop.close()
+        with warnings.catch_warnings():  # asyncio leaves the socket of a failed handshake to the collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def tls(certificate: Path) -> ssl.SSLContext:
