@@ -177,8 +177,12 @@ class Store(Rows):
         await self._writing().write(lambda: [_lost(call_id, state, error)])
 
     def lose_call_later(self, call_id: int, state: str, error: str) -> None:
-        """Like lose_call, for a task that is being cancelled and can't wait: on disk by `close`."""
-        self._writing().submit(lambda: [_lost(call_id, state, error)])
+        """Like lose_call, for a task that is being cancelled and can't wait: on disk by `close`.
+
+        A task may be cancelled after `close`, say on a full disk: the call stays reserved then, for `resume` to settle.
+        """
+        if self._writer is not None:
+            self._writer.submit(lambda: [_lost(call_id, state, error)])
 
     # Derived rows
 
