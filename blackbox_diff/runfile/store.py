@@ -179,7 +179,7 @@ class Store(Rows):
     def lose_call_later(self, call_id: int, state: str, error: str) -> None:
         """Like lose_call, for a task that is being cancelled and can't wait: on disk by `close`.
 
-        A task may be cancelled after `close`, say on a full disk: the call stays reserved then, for `resume` to settle.
+        A task may be cancelled after `close`, say on a full disk: its call stays reserved, for `resume` to settle.
         """
         if self._writer is not None:
             self._writer.submit(lambda: [_lost(call_id, state, error)])
