@@ -156,21 +156,20 @@ class _Grouping:
         A theme is told of another that is twice as wide at the least (of two alike, none is a part of the other),
         where most of its sentences name the other, or most of its words are the other's.
         """
-        kept: list[_Node] = []
-        said = np.stack([self.sentences[node.all()].any(axis=0) for node in nodes]) if nodes else self.sentences
+        told = np.stack([self.sentences[node.all()].any(axis=0) for node in nodes])
+        words = [frozenset().union(*(self.contents[k] for k in node.members)) for node in nodes]
+        kept: list[int] = []
         for k, node in enumerate(nodes):
-            own, at = self.sentences[node.head], [nodes.index(other) for other in kept]
-            wide = self.rows[[other.head for other in kept]].sum(axis=1) >= 2 * self.rows[node.head].sum()
-            words = [frozenset().union(*(self.contents[k] for k in other.members)) for other in kept]
-            same = np.asarray([_shared(self.contents[node.head], other) for other in words], dtype=bool)
-            told = wide * np.maximum(_told_of(own, said[at]), same)
-            if k and told.max() > 0:
-                kept[int(told.argmax())].parts.append(_Node(node.all()))
+            wide = self.rows[[nodes[j].head for j in kept]].sum(axis=1) >= 2 * self.rows[node.head].sum()
+            same = [_shared(self.contents[node.head], words[j]) for j in kept]
+            share = wide * np.maximum(_told_of(self.sentences[node.head], told[kept]), same)
+            if kept and share.max() > 0:
+                nodes[kept[int(share.argmax())]].parts.append(_Node(node.all()))
             else:
-                kept.append(node)
-        for node in kept:
-            node.parts = sorted(node.parts, key=lambda part: part.head)[:MOST_PARTS]
-        return kept
+                kept.append(k)
+        for j in kept:
+            nodes[j].parts = sorted(nodes[j].parts, key=lambda part: part.head)[:MOST_PARTS]
+        return [nodes[j] for j in kept]
 
     def _alike(self, k: int, head: int) -> bool:
         """Whether two phrases share most words, and at least two: one alone may belong to another theme."""

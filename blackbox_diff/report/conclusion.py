@@ -2,7 +2,8 @@
 
 The models are the contract, apart from the values in `findings`, so that an inner change can't change it unseen.
 `conclusion.schema.json` beside this module is the JSON Schema of version 1; fields may be added to a version, and
-never change their meaning or go. `python -m blackbox_diff.report.conclusion` prints the schema.
+never change their meaning or go. `python -m blackbox_diff.report.conclusion` prints the schema. One long module,
+because the contract is read as a whole.
 """
 
 from __future__ import annotations

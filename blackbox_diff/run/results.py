@@ -190,11 +190,10 @@ def choose_reference(known: list[str], wanted: str | None, run: str) -> str:
         raise RunFileError(f"{run}: nothing is scored yet: go on with `blackbox-diff resume {run}`")
     if wanted is None:
         return known[0]
-    if wanted not in known and (name := wanted.removeprefix("local:")) in known:
-        return name
-    if wanted not in known:
-        raise InputError(f"--reference: {run} has no scores of '{wanted}'; it has {', '.join(known)}")
-    return wanted
+    for name in (wanted, wanted.removeprefix("local:")):
+        if name in known:
+            return name
+    raise InputError(f"--reference: {run} has no scores of '{wanted}'; it has {', '.join(known)}")
 
 
 def arm_losses(store: Store) -> dict[str, tuple[int, int, int]]:

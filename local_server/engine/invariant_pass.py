@@ -45,12 +45,7 @@ class InvariantPass(Pass):
             out[: self.n] = self._attend_rows(layer, query[:, : self.n], key, value, scale, window)
         for number, group in enumerate(self.groups):
             count, longest = group.index.shape
-            k, v = key[:, group.index].transpose(0, 1), value[:, group.index].transpose(0, 1)
-            if group.prefix:
-                before_k, before_v = group.prefix.layers[layer]
-                k = torch.cat([before_k.expand(count, -1, -1, -1), k], dim=2)
-                v = torch.cat([before_v.expand(count, -1, -1, -1), v], dim=2)
-            self._keep(layer, group, k, v)
+            k, v = self._joined(layer, group, key, value)
             # (count, kv_heads, longest x heads of a key head, head_dim)
             q = (
                 query.reshape(kv_heads, -1, tokens, head_dim)[:, :, group.index]

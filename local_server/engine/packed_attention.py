@@ -142,14 +142,9 @@ class Pass:
         if self.n and self.cache is not None:
             out[: self.n] = self._attend_rows(layer, query[:, : self.n], key, value, scale, window)
         for number, group in enumerate(self.groups):
-            count, longest = group.index.shape
+            longest = group.index.shape[1]
             q = query[:, group.index].transpose(0, 1)
-            k, v = key[:, group.index].transpose(0, 1), value[:, group.index].transpose(0, 1)
-            if group.prefix:
-                before_k, before_v = group.prefix.layers[layer]
-                k = torch.cat([before_k.expand(count, -1, -1, -1), k], dim=2)
-                v = torch.cat([before_v.expand(count, -1, -1, -1), v], dim=2)
-            self._keep(layer, group, k, v)
+            k, v = self._joined(layer, group, key, value)
             if shared > 1:
                 k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
             mask = self._segment_mask(number, longest, k.shape[2], window)
@@ -184,6 +179,18 @@ class Pass:
         keys[rows, :, self.positions[: self.n]] = key[:, : self.n].transpose(0, 1)
         values[rows, :, self.positions[: self.n]] = value[:, : self.n].transpose(0, 1)
         return keys, values
+
+    def _joined(
+        self, layer: int, group: _Group, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A group's keys and values behind those of its prefix, kept where they are needed again."""
+        k, v = key[:, group.index].transpose(0, 1), value[:, group.index].transpose(0, 1)
+        if group.prefix:
+            before_k, before_v = group.prefix.layers[layer]
+            k = torch.cat([before_k.expand(len(k), -1, -1, -1), k], dim=2)
+            v = torch.cat([before_v.expand(len(v), -1, -1, -1), v], dim=2)
+        self._keep(layer, group, k, v)
+        return k, v
 
     def _keep(self, layer: int, group: _Group, key: torch.Tensor, value: torch.Tensor) -> None:
         if group.into is not None:

@@ -47,6 +47,7 @@ NEUTRAL: Final[Mapping[str, Json]] = {
     "top_k": -1,
     "min_p": 0.0,
 }
+NEUTRAL_0: Final[Mapping[str, Json]] = {**NEUTRAL, "top_k": 0}  # where 0 and not -1 stands for off
 WITH_IDS: Final[Mapping[str, Json]] = {"return_token_ids": True}
 NO_THINKING: Final[Mapping[str, Json]] = {"chat_template_kwargs": {"enable_thinking": False}}
 

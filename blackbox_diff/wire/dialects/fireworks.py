@@ -9,22 +9,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from blackbox_diff.records import Call, EndpointProfile, Json
-from blackbox_diff.wire.dialects.base import WITH_IDS, Dialect, ScoreItem
+from blackbox_diff.wire.dialects.base import NEUTRAL_0, WITH_IDS, Dialect, ScoreItem
 
 
 class Fireworks(Dialect):
     name = "fireworks"
-    sampler: ClassVar[Mapping[str, Json]] = {
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "repetition_penalty": 1.0,
-        "top_k": 0,
-        "min_p": 0.0,
-    }
+    sampler = NEUTRAL_0
     extras = WITH_IDS
     prefill_recipes = ("assistant_last",)
     template_scoring = False

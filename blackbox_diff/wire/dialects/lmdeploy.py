@@ -12,22 +12,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
-from blackbox_diff.records import Json
-from blackbox_diff.wire.dialects.base import NO_THINKING, Dialect
+from blackbox_diff.wire.dialects.base import NEUTRAL_0, NO_THINKING, Dialect
 
 
 class LMDeploy(Dialect):
     name = "lmdeploy"
-    sampler: ClassVar[Mapping[str, Json]] = {
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "repetition_penalty": 1.0,
-        "top_k": 0,
-        "min_p": 0.0,
-    }
+    sampler = NEUTRAL_0
     chat_extras = NO_THINKING
     raw_recipes = ()
     prefill_recipes = ("assistant_last",)
