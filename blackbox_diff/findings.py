@@ -1,7 +1,7 @@
 """What was concluded from a run: values without behaviour.
 
-Units: logprobs in nats, offsets in bytes of the UTF-8 text, money in USD. None is a missing number. One long module,
-because every room reads these values together and they change for one reason: something more is concluded.
+Units: logprobs in nats, offsets in bytes of the UTF-8 text, money in USD. None is a missing number.
+One long module, because every room reads these values together and they change for one reason: more is concluded.
 """
 
 from __future__ import annotations
