@@ -60,7 +60,7 @@ WITHOUT_TORCH = awk '/^[a-z]/ { left_out = /^(torch|triton|nvidia-[a-z0-9-]*|cud
 
 lock: $(VENV)/bin/python  ## write down the newest releases that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet uv
-	$(LOCK) --extra dev | $(WITHOUT_TORCH) > requirements/dev.txt
+	$(LOCK) --all-extras --group dev | $(WITHOUT_TORCH) > requirements/dev.txt
 	$(LOCK) --extra local --constraint requirements/dev.txt | $(WITHOUT_TORCH) > requirements/local.txt
 
 clean:

@@ -14,7 +14,7 @@ from blackbox_diff.report.notes import read_notes
 from tests.report_data import HOSTILE, PHRASE, TWINS, analysis_of, other_reference, summary_of
 
 sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'"
+    "playwright.sync_api", reason="playwright is not installed: `make test` installs it"
 )
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")

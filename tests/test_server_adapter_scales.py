@@ -17,7 +17,7 @@ from local_server.model.load import load
 from local_server.model.lora import attach
 from tests.server_fixtures import save_adapter
 
-peft = pytest.importorskip("peft", reason="peft is not installed: pip install -e '.[dev]'")
+peft = pytest.importorskip("peft", reason="peft is not installed: `make test` installs it")
 NATS = 1e-4
 LAYERS = ["q_proj", "v_proj", "down_proj"]
 IDS = torch.tensor([[84, 104, 101, 32, 105, 110, 110, 101, 114]])

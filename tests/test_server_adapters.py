@@ -29,7 +29,7 @@ def test_echo_equals_a_direct_pass_of_the_model_that_peft_merged(
 ) -> None:
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     if name != "tiny":
-        peft = pytest.importorskip("peft", reason="peft is not installed: pip install -e '.[dev]'")
+        peft = pytest.importorskip("peft", reason="peft is not installed: `make test` installs it")
         model = peft.PeftModel.from_pretrained(model, tiny_adapters[name]).merge_and_unload()
     for text in TEXTS:
         body = {
