@@ -128,6 +128,8 @@ OTHERS: list[tuple[list[str], list[str]]] = [
     (["demo", "--organism", "unicorn", "--out", "run"], ["--organism", "'unicorn'", "false-fact"]),
     (["demo", "--reference", "other"], ["--reference", "'same', 'cross'"]),
     (["demo", "--completions", "0"], ["--completions"]),
+    (["report", "run", "--control", "run2"], ["--control", "did you mean --control-run?"]),
+    (["export", "run", "rows.csv", "--control"], ["--control", "did you mean --written-by control?"]),
     (["sing"], ["sing", "--help"]),
     (["--loud"], ["--loud", "--help"]),
 ]

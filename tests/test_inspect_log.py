@@ -142,7 +142,7 @@ def test_no_key_is_in_it_and_the_same_run_gives_the_same_log(run: bd.Run, log: E
 
 
 def test_the_controls_completions_can_be_exported_too(run: bd.Run, tmp_path: Path) -> None:
-    assert run_cli(["export", str(run.path), str(tmp_path / "c.eval"), "--control"]) == 0
+    assert run_cli(["export", str(run.path), str(tmp_path / "c.eval"), "--written-by", "control"]) == 0
     samples = by_id(read_eval_log(str(tmp_path / "c.eval")))
     for row in run.analysis.controls:
         assert samples[row.id].output.completion == row.completion

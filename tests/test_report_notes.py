@@ -93,7 +93,7 @@ def test_report_takes_notes_of_this_run_and_no_other(run: Path, tmp_path: Path, 
 
 def test_the_control_is_exported(run: Path, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "control.jsonl"
-    assert run_cli(["export", str(run), str(file), "--control"]) == 0
+    assert run_cli(["export", str(run), str(file), "--written-by", "control"]) == 0
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert {row["completion"] for row in rows} == {row.completion for row in read_run(run).analysis.controls}
     assert 0 < len(rows) <= N

@@ -33,7 +33,7 @@ async def test_a_control_run_gives_its_targets_completions(tmp_path: Path) -> No
 
 async def test_a_control_run_that_the_reference_has_not_scored_is_refused(tmp_path: Path) -> None:
     run = await stored(tmp_path, [scored(0, " one two")])
-    with pytest.raises(InputError, match=r"--control: .* has no scores of 'other'"):
+    with pytest.raises(InputError, match=r"--control-run: .* has no scores of 'other'"):
         benign_rows(run, "other")
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from blackbox_diff.cli import exit_codes
-from blackbox_diff.cli.options import BACKGROUND, FAIL_ON, JSON, failure
+from blackbox_diff.cli.options import BACKGROUND, FAIL_ON, JSON, failure, renamed
 
 METRICS = (  # kept here too, so that --help needs no numpy; a test compares
     "score", "gap_nats_per_token", "gap_bits_per_byte", "gap_total_nats", "peak_score", "ppl_target",
@@ -83,12 +83,13 @@ def themes(run: Path, reference: str | None, metric: str, backgrounds: tuple[Pat
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the explorer here.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Markdown summary.")
 @click.option(
-    "--control",
+    "--control-run",
     "benign",
     type=click.Path(path_type=Path),
     metavar="RUN2",
     help="A run of a model with nothing to find, as a second control.",
 )
+@renamed("--control", "--control-run", metavar="RUN2")
 @click.option(
     "--bank",
     "bank_file",
@@ -193,12 +194,18 @@ def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, 
 @RUN
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @reading_options
-@click.option("--control", is_flag=True, help="The control's completions in the place of the target's.")
-def export(run: Path, file: Path, reference: str | None, metric: str, control: bool) -> None:
+@click.option(
+    "--written-by",
+    type=click.Choice(["target", "control"]),
+    default="target",
+    help="Whose completions: the target's, or the reference's own, which are the control.",
+)
+@renamed("--control", "--written-by control", is_flag=True)
+def export(run: Path, file: Path, reference: str | None, metric: str, written_by: str) -> None:
     """Write RUN to FILE as .jsonl, .csv, .parquet (every row), .md (the summary) or .eval (a log of Inspect)."""
     from blackbox_diff.report.write import export_run
 
-    written = export_run(run, file, reference=reference, metric=metric, control=control)
+    written = export_run(run, file, reference=reference, metric=metric, control=written_by == "control")
     rows = "the summary" if file.suffix.lower() == ".md" else f"{written} rows"
     click.echo(f"wrote {rows} to {file}")
 

@@ -43,6 +43,16 @@ FAIL_ON = click.option(
 )
 
 
+def renamed(old: str, new: str, **attributes: Any) -> Callable[[F], F]:
+    """An option's former spelling: not listed, and answered with what it is called now."""
+
+    def refuse(context: click.Context, _parameter: click.Parameter, value: object) -> None:
+        if value:
+            raise click.UsageError(f"{old}: did you mean {new}?", context)
+
+    return click.option(old, hidden=True, expose_value=False, callback=refuse, **attributes)
+
+
 def failure(fail_on: Sequence[str], outcome: str) -> int:
     """The exit code that `--fail-on` asks for at this outcome."""
     return exit_codes.FAIL_ON if outcome in fail_on else 0

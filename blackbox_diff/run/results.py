@@ -168,7 +168,9 @@ def benign_rows(run: Path, reference: str) -> list[ScoredCompletion]:
     with Store.open(run, read_only=True) as store:
         rows = [row for row in store.scored(TARGET) if reference in row.scores]
     if not rows:
-        raise InputError(f"--control: {run} has no scores of '{reference}': `blackbox-diff score {run}` adds them")
+        raise InputError(
+            f"--control-run: {run} has no scores of '{reference}': `blackbox-diff score {run}` adds them"
+        )
     return rows
 
 

@@ -143,7 +143,7 @@ def commands(run: Path, whole: Path, rows: Path, words: Path) -> list[list[str]]
     return [
         ["report", str(run)],
         ["report", str(run), "--json"],
-        ["report", str(whole), "--control", str(run)],
+        ["report", str(whole), "--control-run", str(run)],
         ["rank", str(run)],
         ["themes", str(run)],
         ["verify", str(run)],
