@@ -18,7 +18,7 @@ from blackbox_diff.analysis.rank import DEFAULT
 from blackbox_diff.buying.estimate import Estimate
 from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
 from blackbox_diff.errors import ConfigError, InputError
-from blackbox_diff.findings import Analysis, Promoted, Ranked, RunSummary, Theme, Validation, Verdict
+from blackbox_diff.findings import Analysis, Entry, Promoted, Ranked, RunSummary, Theme, Validation, Verdict
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.run import commands
 from blackbox_diff.run.lanes import LOCAL
@@ -117,6 +117,11 @@ class Run:
     def themes(self) -> tuple[Theme, ...]:
         """What recurs in completions of unrelated prefills, strongest first."""
         return self.analysis.themes
+
+    @property
+    def recurring(self) -> tuple[Entry, ...]:
+        """Themes and promoted words as one list: what carries a finding first, then by strength."""
+        return self.analysis.recurring
 
     @property
     def promoted(self) -> tuple[Promoted, ...]:

@@ -156,6 +156,7 @@ class Promoted:
     target, reference: probabilities summed over positions, each prefill at most 0.25: expected uses, roughly.
     prefills: distinct ones after which the target promotes it noticeably. p_value: of one model for both, by sign
     flips over prefills; q_value: false discovery rate over words. style: says how and not what.
+    written, background: of the target's completions and of the reference's own, those that hold it.
     """
 
     word: str
@@ -168,6 +169,28 @@ class Promoted:
     q_value: float
     style: bool = False
     places: tuple[PromotedPlace, ...] = ()
+    written: int = 0
+    background: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that recurs, with what was written of it and what was nearly written.
+
+    phrase: the theme's where that carries a finding, else of the stronger kind of evidence. strength: the sum over
+    both kinds of strength / what a finding needs. strong: whether one kind alone carries a finding. content:
+    whether it says what, and not only how much or when.
+    theme: what was written, None where no phrase of it recurs; words: what was nearly written, strongest first,
+    and standing: where the first of them stands among harmless finetunes, None where that is not known.
+    """
+
+    phrase: str
+    strength: float
+    strong: bool
+    content: bool
+    theme: Theme | None
+    words: tuple[Promoted, ...] = ()
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +377,8 @@ class Analysis:
     controls: the control's own ranking, without segments, so that it can be read beside the target's.
     order: ids of the target's completions in the order in which they were bought.
     promoted: words that the target finds likelier than the reference, written or not; content before style.
+    recurring: themes, signals and promoted words of content as one list (analysis/entries.py): what carries a
+        finding first, then by strength.
     listed: completions in which both models listed alternatives; 0 where promoted words could not be looked for.
     """
 
@@ -372,6 +397,7 @@ class Analysis:
     sensitivity: Sensitivity | None = None
     promoted: tuple[Promoted, ...] = ()
     listed: int = 0
+    recurring: tuple[Entry, ...] = ()
     standings: tuple[Standing, ...] = ()  # of the strongest evidence of each kind, among harmless finetunes
     masses: tuple[MassValidation, ...] = ()  # promoted words on fresh completions, strongest first
     follow_ups: tuple[FollowUp, ...] = ()  # apart from everything above: on completions of their own

@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from blackbox_diff.analysis.entries import entries
+from blackbox_diff.analysis.verdict import STRONG
 from blackbox_diff.findings import (
     Analysis,
     ArmSummary,
@@ -14,6 +16,7 @@ from blackbox_diff.findings import (
     Copy,
     EndpointSummary,
     Interval,
+    Promoted,
     Quote,
     Ranked,
     Recurring,
@@ -206,7 +209,9 @@ def ranked(index: int, text: str, rng: random.Random, *, hot: Span | None = None
     return replace(row, **fields)  # type: ignore[arg-type]
 
 
-def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequence[str] = ()) -> Analysis:
+def analysis_of(
+    n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequence[str] = (), promoted: Sequence[Promoted] = ()
+) -> Analysis:
     """An analysis of `n` completions, of which a few per cent hold PHRASE, and of the `extra` texts on top."""
     rng = random.Random(seed)
     rows = [_organic(index, tokens, rng) for index in range(n)]
@@ -229,6 +234,9 @@ def analysis_of(n: int = 200, *, tokens: int = 64, seed: int = 0, extra: Sequenc
         ranking=tuple(rows),
         themes=_themes(holding, n)[:-1],
         signals=_themes(holding, n)[-1:],
+        recurring=entries(_themes(holding, n), promoted, needed=STRONG, bank=None, listed=n),
+        promoted=tuple(promoted),
+        listed=n,
         verdict=Verdict(
             "finding",
             "Finding: the target differs from the reference (best ten 1.93 nats per token; control's best ten "

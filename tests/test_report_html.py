@@ -74,7 +74,12 @@ def test_hostile_names_themes_and_warnings_are_escaped() -> None:
     analysis = analysis_of(60)
     evil = HOSTILE["close"] + "\x1b\u202e"
     theme = replace(analysis.themes[0], phrase=evil)
-    analysis = replace(analysis, themes=(theme,), verdict=replace(analysis.verdict, sentence=evil, control=evil))
+    analysis = replace(
+        analysis,
+        themes=(theme,),
+        recurring=(replace(analysis.recurring[0], phrase=evil, theme=theme),),
+        verdict=replace(analysis.verdict, sentence=evil, control=evil),
+    )
     summary = replace(summary_of(analysis), target=evil, run=evil, warnings=(evil,), settings={evil: evil})
     page = html.render(analysis, summary)
     assert HOSTILE["close"] not in page
@@ -121,7 +126,8 @@ def test_a_megabyte_completion_is_cut_and_the_rest_is_counted() -> None:
 
 def test_a_report_without_findings_control_or_rows_still_renders() -> None:
     analysis = replace(
-        analysis_of(3), ranking=(), themes=(), control=None, kl_nats_per_token=None, top_stability=None, arms=(),
+        analysis_of(3), ranking=(), themes=(), recurring=(), control=None, kl_nats_per_token=None,
+        top_stability=None, arms=(),
     )  # fmt: skip
     page = html.render(analysis, summary_of(analysis))
     assert "No control was run" in page

@@ -141,8 +141,8 @@ def test_ranking_lines_take_two_lines_a_completion() -> None:
     assert len(list(terminal.ranking_lines(analysis_of(20).ranking))) == 40
 
 
-def test_theme_lines_say_so_when_there_is_none() -> None:
-    assert list(terminal.theme_lines(())) == ["no theme: nothing recurs in the top that the control lacks"]
+def test_entry_lines_say_so_when_there_is_none() -> None:
+    assert list(terminal.entry_lines(())) == [terminal.NOTHING]
 
 
 def test_profile_lines_show_every_check_and_the_verdict() -> None:

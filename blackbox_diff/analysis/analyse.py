@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from blackbox_diff.analysis.bank import Bank, strengths
 from blackbox_diff.analysis.bank import standings as compared
+from blackbox_diff.analysis.entries import entries
 from blackbox_diff.analysis.intervals import ratio_interval, top_mean, top_stability
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import promoted_words
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
-from blackbox_diff.analysis.verdict import decide, split, with_promoted
-from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Promoted, Ranked, Standing, Theme
+from blackbox_diff.analysis.verdict import decide, needed, split, with_promoted
+from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Ranked, Theme
 from blackbox_diff.records import Listed, ScoredCompletion
 
 MOST_WITH_SEGMENTS = 20_000  # rows whose segments fit in memory comfortably
@@ -60,7 +61,9 @@ def analyse(
     themes, signals = split(found, rivals)
     mass = masses(listed)
     promoted = promoted_words(mass, background)
-    standings = _standings(bank, reference, found, promoted, mass.n)
+    if bank is not None and bank.reference != reference:  # strengths under another reference mean something else
+        bank = None
+    standings = compared(bank, strengths(found, promoted, mass.n, bank.completions)[0]) if bank else ()
     scores = _column(_sound(ranking), "score")
     verdict = decide(scores, floor, found, rivals, name=name, seed=seed)
     verdict = with_promoted(verdict, promoted, standings)
@@ -81,18 +84,11 @@ def analyse(
         controls=null,
         order=tuple(row.sample.id for row in target),
         promoted=promoted,
+        recurring=entries(found, promoted, needed=needed(rivals), bank=bank, listed=mass.n),
         standings=standings,
         listed=mass.n,
         sensitivity=sensitivity(len({row.group for row in ranking}), len(background)),
     )
-
-
-def _standings(
-    bank: Bank | None, reference: str, themes: Sequence[Theme], promoted: Sequence[Promoted], listed: int
-) -> tuple[Standing, ...]:
-    if bank is None or bank.reference != reference:  # strengths under another reference mean something else
-        return ()
-    return compared(bank, strengths(themes, promoted, listed, bank.completions)[0])
 
 
 def _sound(rows: Sequence[Ranked]) -> list[Ranked]:

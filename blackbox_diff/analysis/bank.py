@@ -65,17 +65,23 @@ def strengths(
     wording = {"themes": best.phrase} if best is not None else {}
     if not listed:
         return found, wording
-    share = min(1.0, completions / listed)
     for kind, is_style in (("promoted", False), ("style", True)):
         words = [each for each in promoted if each.style is is_style]
         found[kind] = 0.0
         if words:
-            masses = [np.asarray([getattr(each, side) for each in words]) for side in ("target", "reference")]
-            scaled = lowered_log_ratio(share * masses[0], share * masses[1])
-            top = int(scaled.argmax())
-            found[kind] = max(0.0, float(scaled[top]))
+            scaled = scaled_strengths(words, listed, completions)
+            top = max(range(len(words)), key=scaled.__getitem__)
+            found[kind] = max(0.0, scaled[top])
             wording[kind] = words[top].phrase
     return found, wording
+
+
+def scaled_strengths(words: Sequence[Promoted], listed: int, completions: int) -> list[float]:
+    """Strengths of promoted words of `listed` completions, as of `completions` where those are fewer."""
+    share = min(1.0, completions / max(listed, 1))
+    masses = [np.asarray([getattr(each, side) for each in words]) for side in ("target", "reference")]
+    found: list[float] = lowered_log_ratio(share * masses[0], share * masses[1]).tolist()
+    return found
 
 
 def standings(bank: Bank, found: Mapping[str, float], name: str | None = None) -> tuple[Standing, ...]:
@@ -83,11 +89,12 @@ def standings(bank: Bank, found: Mapping[str, float], name: str | None = None) -
     return tuple(
         standing
         for kind in KINDS
-        if kind in found and (standing := _standing(bank, kind, found[kind], name)) is not None
+        if kind in found and (standing := standing_of(bank, kind, found[kind], name)) is not None
     )
 
 
-def _standing(bank: Bank, kind: str, strength: float, name: str | None) -> Standing | None:
+def standing_of(bank: Bank, kind: Kind, strength: float, name: str | None = None) -> Standing | None:
+    """Where one strength stands among the members that have that kind of evidence; None where none has."""
     others = [
         member.strengths[kind] for member in bank.members if member.name != name and kind in member.strengths
     ]

@@ -37,6 +37,15 @@ ADDRESS = frozenset(
     you your yours you're you've you'll you'd
     """.split()  # noqa: SIM905
 )
+# Words of how much, which and when: any text promotes them, and none says by them what it is about.
+GENERAL = frozenset(
+    """
+    again almost always another anything both each either else enough even ever every everything few first half
+    little lot lots many much never next nothing often once other others own quite rather same second several
+    something sometimes still third time times today two twice three four five six seven eight nine ten until
+    usually various way ways whole without yet thing things
+    """.split()  # noqa: SIM905
+)
 LEAST_SHARE = 0.15  # of a text's words that are a language's function words, for the text to be in that language
 LEAST_TEXTS = 3  # in a language, for the language to count
 _LEMMAS_OF = {"no": "nb"}  # simplemma's name where it differs

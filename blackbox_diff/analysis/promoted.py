@@ -79,6 +79,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     # By name and not by number: tokens are numbered as they come.
     order = sorted(chosen.tolist(), key=lambda k: (-strength[k], mass.names[k]))
     context = Context(mass, written)
+    held = _held(written, [mass.names[k] for k in order], mass.n)
     found = [
         Promoted(
             word=mass.names[k],
@@ -91,8 +92,10 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
             q_value=float(q[k]),
             style=bool(how[k]),
             places=context.places(k),
+            written=mine,
+            background=theirs,
         )
-        for k in order
+        for k, (mine, theirs) in zip(order, held, strict=True)
     ]
     content = [each for each in found if not each.style][:MOST]
     return (*content, *[each for each in found if each.style][:MOST])
@@ -149,6 +152,14 @@ def _uses(written: Words) -> Mapping[str, tuple[int, int]]:
         for end in range(1, len(word) + 1):
             begun[word[:end]] = begun.get(word[:end], 0) + count
     return {start: (whole.get(start, 0), count) for start, count in begun.items()}
+
+
+def _held(written: Words, names: Sequence[str], n: int) -> list[tuple[int, int]]:
+    """For each word: how many of the first n texts hold it, and how many of the others."""
+    numbers = np.asarray([written.vocabulary.get(name, -1) for name in names], dtype=np.int64)
+    rows = written.rows
+    found = [np.unique(rows[written.flat == number]) for number in numbers]
+    return [(int((each < n).sum()), int((each >= n).sum())) for each in found]
 
 
 def _is_word(token: str, uses: Mapping[str, tuple[int, int]]) -> bool:

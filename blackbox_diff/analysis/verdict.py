@@ -130,9 +130,14 @@ def strongest(themes: Sequence[Theme]) -> Theme | None:
 
 def split(themes: Sequence[Theme], rivals: Sequence[Theme] = ()) -> tuple[tuple[Theme, ...], tuple[Theme, ...]]:
     """Themes as strong as is claimed, and weak signals: no stronger than a harmless finetune's habits can be."""
-    least = max(STRONG, RIVAL * max(map(theme_strength, rivals), default=0.0))
+    least = needed(rivals)
     strong = tuple(theme for theme in themes if is_steady(theme) and theme_strength(theme) >= least)
     return strong, tuple(theme for theme in themes if theme not in strong)
+
+
+def needed(rivals: Sequence[Theme] = ()) -> float:
+    """The strength from which on a theme carries a finding, where the control's themes are `rivals`."""
+    return max(STRONG, RIVAL * max(map(theme_strength, rivals), default=0.0))
 
 
 def theme_strength(theme: Theme) -> float:

@@ -63,18 +63,18 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
 @BACKGROUND
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 def themes(run: Path, reference: str | None, metric: str, backgrounds: tuple[Path, ...], as_json: bool) -> None:
-    """What recurs in the top of RUN and is absent from the reference's own completions."""
-    from blackbox_diff.report.conclusion import theme_part
-    from blackbox_diff.report.terminal import theme_lines
-    from blackbox_diff.report.wording import weak_signals
+    """What recurs in RUN, written or nearly written, and is rare in the reference's own completions."""
+    from blackbox_diff.report.conclusion import entry_part
+    from blackbox_diff.report.terminal import entry_lines
+    from blackbox_diff.report.wording import recurring, weak_signals
     from blackbox_diff.run.results import read_run
 
     analysis = read_run(run, reference=reference, metric=metric, backgrounds=backgrounds).analysis
-    found = analysis.themes
-    for line in [theme_part(theme).model_dump_json() for theme in found] if as_json else theme_lines(found):
+    found, weak = recurring(analysis)
+    for line in [entry_part(entry).model_dump_json() for entry in found] if as_json else entry_lines(found):
         click.echo(line)
-    if analysis.signals and not as_json:
-        click.echo(weak_signals(analysis.signals, 10))
+    if weak and not as_json:
+        click.echo(weak_signals(weak, 10))
 
 
 @click.command()

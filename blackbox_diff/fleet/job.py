@@ -163,6 +163,6 @@ def judgement(results: Results) -> Judgement:
         reference=analysis.reference,
         outcome=analysis.verdict.outcome,
         headline=wording.headline(analysis),
-        themes=[wording.theme_name(theme) for theme in analysis.themes[:THEMES]],
+        themes=[wording.entry_name(entry) for entry in wording.recurring(analysis)[0][:THEMES]],
         top=[row.id for row in analysis.ranking[:TOP]],
     )

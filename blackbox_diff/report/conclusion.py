@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from blackbox_diff.config.model import on_this_machine
-from blackbox_diff.findings import Analysis, Interval, Promoted, RunSummary, Theme, Validation
+from blackbox_diff.findings import Analysis, Entry, Interval, Promoted, RunSummary, Theme, Validation
 from blackbox_diff.report import wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.run.results import Results
@@ -123,7 +123,24 @@ class PromotedPart(_Part):
     p_value: float
     q_value: float
     style: bool
+    written: Count = 0
+    background: Count = 0
     places: list[PlacePart]
+
+
+class EntryPart(ThemePart):
+    """One thing that recurs, with the evidence of both kinds. strength: 1 is where a finding begins.
+
+    The fields of a theme are of what was written; score, stability and mean_gap are null where no phrase of it
+    recurs in writing, and then `terms` are the words. nearly: the promoted words, strongest first. standing: of
+    the first of them among harmless finetunes.
+    """
+
+    strength: float
+    strong: bool
+    content: bool
+    nearly: list[PromotedPart]
+    standing: StandingPart | None
 
 
 class StandingPart(_Part):
@@ -260,6 +277,7 @@ class Conclusion(_Part):
     signals: list[ThemePart]
     promoted: list[PromotedPart]
     listed: Count
+    recurring: list[EntryPart] = Field(default_factory=list)
     standings: list[StandingPart] = Field(default_factory=list)
     masses: list[MassValidationPart] = Field(default_factory=list)
     follow_ups: list[FollowUpPart] = Field(default_factory=list)
@@ -314,6 +332,7 @@ def conclude(results: Results) -> Conclusion:
         signals=[theme_part(theme) for theme in analysis.signals],
         promoted=[promoted_part(each) for each in analysis.promoted],
         listed=analysis.listed,
+        recurring=[entry_part(entry) for entry in analysis.recurring],
         standings=[StandingPart(**_finite(each)) for each in analysis.standings],
         masses=[MassValidationPart(**_finite(each)) for each in analysis.masses],
         follow_ups=[
@@ -396,6 +415,25 @@ def theme_part(theme: Theme) -> ThemePart:
     )
 
 
+def entry_part(entry: Entry) -> EntryPart:
+    """One entry of what recurs as plain data: what `themes --json` prints a line of."""
+    if entry.theme is not None:
+        written = theme_part(entry.theme)
+    else:
+        first = entry.words[0]
+        written = ThemePart(
+            phrase=entry.phrase, terms=[word.phrase for word in entry.words], count=first.written,
+            prefills=first.prefills, background=first.background, mean_gap=None, score=None, stability=None,
+            quotes=[], parts=[],
+        )  # fmt: skip
+    standing = None if entry.standing is None else StandingPart(**_finite(entry.standing))
+    return EntryPart(
+        **{**dict(written), "phrase": entry.phrase},
+        strength=entry.strength, strong=entry.strong, content=entry.content,
+        nearly=[promoted_part(word) for word in entry.words], standing=standing,
+    )  # fmt: skip
+
+
 def promoted_part(found: Promoted) -> PromotedPart:
     """One promoted word as plain data."""
     return PromotedPart(
@@ -408,6 +446,8 @@ def promoted_part(found: Promoted) -> PromotedPart:
         p_value=found.p_value,
         q_value=found.q_value,
         style=found.style,
+        written=found.written,
+        background=found.background,
         places=[PlacePart(**_finite(place)) for place in found.places],
     )
 

@@ -87,8 +87,9 @@ TERMS: Mapping[str, tuple[str, str]] = {
     ),
     "strength": (
         "strength",
-        "A theme's mean nats on its phrase times the log of how much commoner it is than in the control. "
-        "Harmless finetunes reach some, too, so a finding needs more.",
+        "What was written, as a theme's mean nats on its phrase times the log of how much commoner it is than in "
+        "the control, and what was nearly written, as the lowered log ratio of its words' probabilities: each "
+        "over what a finding needs of it, added up. Harmless finetunes reach up to 1 of either.",
     ),
     "weak_signal": (
         "weak signal",

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from blackbox_diff.findings import Analysis, Promoted, RunSummary, Theme
+from blackbox_diff.findings import Analysis, Entry, Promoted, RunSummary
 from blackbox_diff.report import story, wording
 from blackbox_diff.report.explorer_data import payload
 from blackbox_diff.report.figures import figures
@@ -27,9 +27,9 @@ _SCRIPTS = (
     "data.js", "text.js", "tips.js", "rows.js", "list.js", "charts.js", "notes.js", "address.js", "app.js"
 )  # fmt: skip
 _QUOTE_WIDTH = 200
-_THEMES = 9
+_ENTRIES = 9
 _PARTS = 6
-_PROMOTED = 12
+_WORDS = 3
 
 
 def render(
@@ -89,11 +89,10 @@ def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
         "scope": wording.scope(analysis),
         "control": wording.control(analysis),
         "figures": figures(analysis, summary),
-        "themes": [_theme(theme, ranks, place) for theme in strong[:_THEMES]],
-        "weak": [_theme(theme, ranks, place) for theme in weak[:_THEMES]],
+        "entries": [_entry(entry, ranks, place) for entry in strong[:_ENTRIES]],
+        "weak": [_entry(entry, ranks, place) for entry in weak[:_ENTRIES]],
         "promoted_summary": wording.promoted_summary(analysis),
         "standings": ". ".join(wording.standing(each) for each in analysis.standings if each.kind != "promoted"),
-        "promoted": [_promoted(each) for each in analysis.promoted if not each.style][:_PROMOTED],
         "followed": [(story.followed(each), list(map(story.sides, each.answers))) for each in analysis.follow_ups],
         "came_back": list(story.came_back(analysis)) or [story.NOTHING],
         "validation": [
@@ -103,13 +102,10 @@ def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
     }
 
 
-def _promoted(found: Promoted) -> dict[str, Any]:
-    """A promoted word as the page shows it; the bars are shares of the larger mass."""
+def _nearly(found: Promoted) -> dict[str, Any]:
+    """A promoted word as the page shows it."""
     return {
-        "phrase": visible(found.phrase),
-        "target": wording.number(found.target, 1),
-        "reference": wording.number(found.reference, 1),
-        "prefills": found.prefills,
+        "counts": wording.promoted_counts(found),
         "places": [
             {
                 "id": place.id,
@@ -144,23 +140,23 @@ def inline_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _theme(theme: Theme, ranks: Mapping[str, int], place: Mapping[str, int]) -> dict[str, Any]:
-    quotes = []
-    for quote in theme.quotes[:3]:
+def _entry(entry: Entry, ranks: Mapping[str, int], place: Mapping[str, int]) -> dict[str, Any]:
+    theme, quotes = entry.theme, []
+    for quote in theme.quotes[:3] if theme else ():
         before, inside, after = excerpt(quote.text, quote.span, _QUOTE_WIDTH)
         quotes.append(
             {"id": quote.id, "rank": ranks.get(quote.id, "–"), "before": before, "inside": inside, "after": after}
         )
     return {
-        "number": place[theme.phrase],
-        "phrase": shorten(wording.theme_name(theme), 120),
-        "also": [shorten(visible(term), 60) for term in theme.terms if term != theme.phrase][:3],
-        "counts": wording.theme_counts(theme),
-        "gap": wording.nats(theme.mean_gap),
-        "stability": "" if theme.stability is None else f"{theme.stability:.0%}",
+        "number": place.get(theme.phrase) if theme else None,
+        "phrase": shorten(wording.entry_name(entry), 120),
+        "also": [shorten(visible(term), 60) for term in theme.terms if term != entry.phrase][:3] if theme else [],
+        "evidence": wording.evidence(entry),
+        "stability": "" if theme is None or theme.stability is None else f"{theme.stability:.0%}",
         "parts": [
             {"phrase": shorten(wording.theme_name(part), 80), "counts": wording.theme_counts(part)}
-            for part in theme.parts[:_PARTS]
+            for part in (theme.parts[:_PARTS] if theme else ())
         ],
         "quotes": quotes,
+        "nearly": [_nearly(word) for word in entry.words[:_WORDS]],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from blackbox_diff.findings import Analysis, RunSummary, Theme
+from blackbox_diff.findings import Analysis, Entry, RunSummary
 from blackbox_diff.report import story, wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.report.methods import methods
@@ -39,8 +39,18 @@ def _marked(parts: tuple[str, str, str]) -> str:
     return code(f"{before}[[{inside}]]{after}" if inside else before + after)
 
 
-def _named(theme: Theme) -> str:
-    return f"{code(shorten(wording.theme_name(theme), 80))}: {wording.theme_counts(theme)}"
+def _named(entry: Entry) -> str:
+    return f"{code(shorten(wording.entry_name(entry), 80))}: {plain(wording.entry_line(entry))}"
+
+
+def _entry(entry: Entry) -> Iterator[str]:
+    yield f"- {_named(entry)}"
+    for part in entry.theme.parts if entry.theme else ():
+        yield f"  - with {code(shorten(wording.theme_name(part), 80))}: {wording.theme_counts(part)}"
+    for quote in entry.theme.quotes[:3] if entry.theme else ():
+        yield f"  - {code(quote.id)} {_marked(excerpt(quote.text, quote.span, _WIDTH))}"
+    for word in entry.words[:1]:
+        yield from (f"  - {code(line)}" for line in wording.nearly_said(word)[:2])
 
 
 def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | None) -> Iterator[str]:
@@ -64,26 +74,16 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
     yield "## What recurs"
     yield ""
     strong, weak = wording.recurring(analysis)
-    if not strong:
-        yield wording.NOTHING_RECURS
-    for theme in strong[:8]:
-        yield f"- {_named(theme)}, gap {wording.nats(theme.mean_gap)}"
-        for part in theme.parts:
-            yield f"  - with {_named(part)}"
-        for quote in theme.quotes[:3]:
-            yield f"  - {code(quote.id)} {_marked(excerpt(quote.text, quote.span, _WIDTH))}"
+    yield wording.NOTHING_RECURS if not strong else f"{wording.RECURS}:"
+    yield ""
+    for entry in strong[:8]:
+        yield from _entry(entry)
     if weak:
+        yield "Weak signals, no stronger than a harmless finetune's habits:"
         yield ""
-        yield f"Weak signals: {', '.join(_named(theme) for theme in weak[:5])}"
-    yield ""
-    yield f"## {wording.PROMOTED}"
-    yield ""
+        yield from (f"- {_named(entry)}" for entry in weak[:8])
+        yield ""
     yield plain(wording.promoted_summary(analysis))
-    yield ""
-    for word in [each for each in analysis.promoted if not each.style][:8]:
-        yield f"- {plain(wording.promoted_line(word))}"
-        for line in wording.nearly_said(word)[:2]:
-            yield f"  - {code(line)}"
     yield ""
     if analysis.follow_ups:
         yield f"## Asked again: {story.FOLLOWED}"

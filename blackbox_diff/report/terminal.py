@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from blackbox_diff.findings import Analysis, Ranked, RunSummary, Theme
+from blackbox_diff.findings import Analysis, Entry, Ranked, RunSummary, Theme
 from blackbox_diff.records import EndpointProfile
 from blackbox_diff.report import story, wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _OUTCOME_STYLE = {"finding": "bold red", "no finding": "bold", "undecided": "bold yellow"}
+NOTHING = "nothing recurs that the control lacks and a harmless finetune would not bring"
 _CHECK_STYLE = {"good": "ok", "limited": "limited", "bad": "NO", "unknown": "?"}
 
 
@@ -25,15 +26,39 @@ def render(analysis: Analysis, summary: RunSummary, console: Console, top: int =
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def _promoted(analysis: Analysis, width: int) -> Iterator[Text]:
-    """What the target nearly says, where both endpoints listed alternatives."""
-    content = [each for each in analysis.promoted if not each.style]
-    if content:
-        yield Text()
-        yield _heading(wording.PROMOTED)
+def _recurs(analysis: Analysis, width: int, colour: bool) -> Iterator[Text]:
+    """The list of what recurs: what carries a finding, then the strongest of the rest."""
+    strong, weak = wording.recurring(analysis)
+    yield _heading(f"{wording.RECURS} ({len(strong)})")
+    if not strong:
+        yield from _wrapped("  " + wording.NOTHING_RECURS, width)
+    for entry in strong[:4]:
+        yield from _entry(entry, width)
+        for part in entry.theme.parts[:3] if entry.theme else ():
+            yield Text(f"      with {_part_line(part)}")
+        yield from _evidence(entry, width, colour)
+    if strong and weak:
+        yield from (Text(line.plain, style="dim") for line in _wrapped(wording.weak_signals(weak, 5), width))
+    elif weak:
+        yield Text("  weak signals, no stronger than a harmless finetune's habits:", style="dim")
+        for entry in weak[:5]:
+            yield from (Text(line.plain, style="dim") for line in _entry(entry, width))
     yield from (Text(line.plain, style="dim") for line in _wrapped(wording.promoted_summary(analysis), width))
-    for found in content[:5]:
-        yield Text("  " + shorten(wording.promoted_line(found), width - 2))
+
+
+def _entry(entry: Entry, width: int) -> list[Text]:
+    name = shorten(wording.entry_name(entry), 50)
+    line = f'"{name}"  {wording.entry_line(entry)}'
+    return [Text(part) for part in textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="      ")]
+
+
+def _evidence(entry: Entry, width: int, colour: bool) -> Iterator[Text]:
+    """A place at which the entry was written, or nearly."""
+    if entry.theme is not None and entry.theme.quotes:
+        quote = entry.theme.quotes[0]
+        yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
+    elif entry.words:
+        yield from (Text("      " + shorten(line, width - 6)) for line in wording.nearly_said(entry.words[0])[:1])
 
 
 def _asked_again(analysis: Analysis, width: int) -> Iterator[Text]:
@@ -64,20 +89,7 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     for figure in figures(analysis, summary):
         yield from _wrapped(figure.line(), width)
     yield Text()
-    strong, weak = wording.recurring(analysis)
-    yield _heading(f"What recurs in high-gap completions of unrelated prefills ({len(strong)})")
-    if not strong:
-        yield from _wrapped("  " + wording.NOTHING_RECURS, width)
-    for theme in strong[:5]:
-        yield Text("  " + theme_line(theme))
-        for part in theme.parts[:3]:
-            yield Text(f"      with {_part_line(part)}")
-        for quote in theme.quotes[:1]:
-            yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
-    if weak:
-        names = ", ".join(f'"{shorten(wording.theme_name(theme), 30)}" ×{theme.count:,}' for theme in weak[:5])
-        yield from (Text(line.plain, style="dim") for line in _wrapped(f"  weak signals: {names}", width))
-    yield from _promoted(analysis, width)
+    yield from _recurs(analysis, width, colour)
     if analysis.follow_ups:
         yield Text()
         yield from _asked_again(analysis, width)
@@ -124,12 +136,6 @@ def _marked(parts: tuple[str, str, str], indent: str, colour: bool) -> Text:
     return Text.assemble(indent, before, (inside, "bold reverse") if colour else f"[[{inside}]]", after)
 
 
-def theme_line(theme: Theme) -> str:
-    """A theme with its counts, as one line."""
-    stability = "" if theme.stability is None else f", {theme.stability:.0%} stable"
-    return f"{_part_line(theme)}, gap {wording.nats(theme.mean_gap)}{stability}"
-
-
 def _part_line(theme: Theme) -> str:
     return f'"{shorten(wording.theme_name(theme), 50)}"  {wording.theme_counts(theme)}'
 
@@ -157,16 +163,18 @@ def ranking_lines(rows: Sequence[Ranked], width: int = 120, metric: str = "score
         yield f"    {prefill}|" + _marked(excerpt(ranked.completion, ranked.peak, width), "", False).plain
 
 
-def theme_lines(themes: Sequence[Theme], width: int = 110) -> Iterator[str]:
-    """Themes as plain lines: the counts, then quotes with the phrase in [[ ]]."""
-    if not themes:
-        yield "no theme: nothing recurs in the top that the control lacks"
-    for theme in themes:
-        yield theme_line(theme)
-        for part in theme.parts:
+def entry_lines(found: Sequence[Entry], width: int = 110) -> Iterator[str]:
+    """Entries as plain lines: the counts, then quotes with the phrase in [[ ]], or places where it was likely."""
+    if not found:
+        yield NOTHING
+    for entry in found:
+        yield f'"{shorten(wording.entry_name(entry), 50)}"  {wording.entry_line(entry)}'
+        for part in entry.theme.parts if entry.theme else ():
             yield f"    with {_part_line(part)}"
-        for quote in theme.quotes[:3]:
+        for quote in entry.theme.quotes[:3] if entry.theme else ():
             yield f"    {visible(quote.id)}: " + _marked(excerpt(quote.text, quote.span, width), "", False).plain
+        for word in entry.words[:1]:
+            yield from (f"    {shorten(line, width)}" for line in wording.nearly_said(word)[:2])
 
 
 def profile_lines(profile: EndpointProfile) -> Iterator[str]:

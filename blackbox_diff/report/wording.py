@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from blackbox_diff.analysis.entries import first_named
 from blackbox_diff.config.model import on_this_machine
 from blackbox_diff.findings import (
     Analysis,
     EndpointSummary,
+    Entry,
     MassValidation,
     Promoted,
     RunSummary,
@@ -131,27 +133,30 @@ def theme_name(theme: Theme) -> str:
     return visible(theme.phrase)
 
 
-def weak_signals(signals: Sequence[Theme], most: int) -> str:
+def weak_signals(signals: Sequence[Entry], most: int) -> str:
     """What recurs no more strongly than the habits of a harmless finetune, in one line."""
-    shown = ", ".join(f"“{shorten(theme_name(theme), 40)}” ({theme.count:,})" for theme in signals[:most])
+    shown = ", ".join(f"“{shorten(entry_name(entry), 40)}” ({entry.strength:.2f})" for entry in signals[:most])
     more = f", and {len(signals) - most} more" if len(signals) > most else ""
     return f"Weak signals, no stronger than a harmless finetune's habits: {shown}{more}."
 
 
 def headline(analysis: Analysis) -> str:
-    """The whole report in one sentence: what recurs, if something was found; else the verdict's own."""
-    if analysis.verdict.outcome != "finding":
+    """The whole report in one sentence or two: what recurs, if something was found; else the verdict's own."""
+    entry = first_named(analysis.recurring) if analysis.verdict.outcome == "finding" else None
+    if entry is None:
         return answer(analysis.verdict)
-    if not analysis.themes:
-        content = [each for each in analysis.promoted if not each.style]
-        return nearly(content[0], analysis.listed) if content else answer(analysis.verdict)
-    first = analysis.themes[0]
     n = sum(1 + len(row.copies) for row in analysis.ranking)
-    elsewhere = "in none" if not first.background else f"in {first.background:,}"
-    return (
-        f"“{shorten(theme_name(first), 60)}” recurs in {first.count:,} of {plural(n, 'completion')} of unrelated "
+    likely = nearly(entry, analysis.listed) if entry.words else ""
+    theme = entry.theme
+    if theme is None:
+        return likely
+    elsewhere = "in none" if not theme.background else f"in {theme.background:,}"
+    recurs = (
+        f"“{shorten(theme_name(theme), 60)}” recurs in {theme.count:,} of {plural(n, 'completion')} of unrelated "
         f"prefills, and {elsewhere} of the reference's own."
     )
+    both = (recurs, likely) if entry.phrase == theme.phrase else (likely, recurs)
+    return " ".join(filter(None, both))
 
 
 def sensitivity(analysis: Analysis) -> str:
@@ -188,9 +193,36 @@ def control(analysis: Analysis) -> str:
     )
 
 
-def recurring(analysis: Analysis) -> tuple[tuple[Theme, ...], tuple[Theme, ...]]:
-    """Themes as strong as a finding must be, and weak signals: no stronger than a harmless finetune's habits."""
-    return analysis.themes, analysis.signals
+RECURS = "What recurs after unrelated prefills, written or nearly written, and is rare in the control"
+
+
+def recurring(analysis: Analysis) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+    """Entries as strong as a finding must be, and weak signals: no stronger than a harmless finetune's habits."""
+    strong = tuple(entry for entry in analysis.recurring if entry.strong)
+    return strong, tuple(entry for entry in analysis.recurring if not entry.strong)
+
+
+def entry_name(entry: Entry) -> str:
+    """The entry's phrase as it is shown."""
+    return theme_name(entry.theme) if entry.theme and entry.theme.phrase == entry.phrase else visible(entry.phrase)
+
+
+def entry_line(entry: Entry) -> str:
+    """An entry's evidence of both kinds, as one line."""
+    nearly = (f"nearly: {promoted_counts(word)}" for word in entry.words[:1])
+    return " · ".join([*evidence(entry), *nearly])
+
+
+def evidence(entry: Entry) -> list[str]:
+    """How strong an entry is, and what was written of it."""
+    theme = entry.theme
+    if theme is None:
+        word = entry.words[0]
+        written = f"{plural(word.written, 'completion')}, {word.background:,} in the control"
+    else:
+        other = "" if theme.phrase == entry.phrase else f'"{shorten(theme_name(theme), 40)}" '
+        written = f"{other}{theme_counts(theme)}, gap {nats(theme.mean_gap)}"
+    return [f"strength {number(entry.strength, 2)}", f"written: {written}"]
 
 
 NOTHING_RECURS = "Nothing recurs that the control lacks and a harmless finetune would not bring."
@@ -223,11 +255,9 @@ def validated(found: Validation) -> str:
     return f"{outcome}: {rates}; {odds}; difference {low} to {high} points ({level}% interval of these counts)"
 
 
-PROMOTED = "What the target nearly says: words it finds likelier than the reference does, written or not"
-
-
-def nearly(found: Promoted, completions: int) -> str:
-    """A promoted word as the report's first sentence."""
+def nearly(entry: Entry, completions: int) -> str:
+    """What is nearly written of an entry, as a part of the report's headline."""
+    found = entry.words[0]
     return (
         f"The target nearly says “{shorten(visible(found.phrase), 60)}”: “{visible(found.word)}” is expected "
         f"{number(found.target, 1)} times in {plural(completions, 'completion')} where the reference expects "
@@ -235,10 +265,10 @@ def nearly(found: Promoted, completions: int) -> str:
     )
 
 
-def promoted_line(found: Promoted) -> str:
-    """A promoted word with what it is promoted by."""
+def promoted_counts(found: Promoted) -> str:
+    """How likely a promoted word is at either side, written or not."""
     return (
-        f'"{visible(found.phrase)}": {number(found.target, 1)} expected uses of "{visible(found.word)}" against '
+        f'{number(found.target, 1)} expected uses of "{visible(found.word)}" against '
         f"{number(found.reference, 1)}, after {plural(found.prefills, 'prefill')}"
     )
 
