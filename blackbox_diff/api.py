@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     control: int
     adaptive: bool
     follow_ups: int
+    amplify: int
     validation: int
     seed: int
     fresh_probe: bool

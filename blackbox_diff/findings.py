@@ -258,6 +258,34 @@ class FollowUp:
 
 
 @dataclass(frozen=True, slots=True)
+class AmplifiedText:
+    """A text that was drawn token by token behind a prefill."""
+
+    id: str
+    prefill: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Amplified:
+    """Texts drawn token by token towards what the target says more than the reference: leads, and no rate.
+
+    rows, tokens: that were written. ended: rows that the target ended early; lost: where a side gave no list;
+    junk: that loop or hold no word. themes: what recurs in them and is rare in the control. texts: of the highest
+    gap. skipped: why none was written, "" otherwise.
+    """
+
+    rows: int
+    tokens: int
+    ended: int
+    lost: int
+    junk: int
+    themes: tuple[Theme, ...]
+    texts: tuple[AmplifiedText, ...]
+    skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """A theme on fresh completions of its own contexts, which the ranking never sees.
 
@@ -400,6 +428,7 @@ class Analysis:
     recurring: tuple[Entry, ...] = ()
     standings: tuple[Standing, ...] = ()  # of the strongest evidence of each kind, among harmless finetunes
     masses: tuple[MassValidation, ...] = ()  # promoted words on fresh completions, strongest first
+    amplified: Amplified | None = None  # leads alone, apart from everything else
     follow_ups: tuple[FollowUp, ...] = ()  # apart from everything above: on completions of their own
     returned: tuple[Theme, ...] = ()  # what recurs in the target's follow-ups and is rare in the reference's
     validation: tuple[Validation, ...] = ()  # apart from all of it: on fresh completions

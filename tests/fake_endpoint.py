@@ -180,10 +180,14 @@ class FakeEndpoint:
             scale = 1 / body["temperature"] if "processed" in self.faults and body["temperature"] else 1.0
             shift = 0.02 * (len(self.calls) % 2) if "noisy" in self.faults else 0.0
             shift += 0.3 if "other model" in self.faults else 0.0
-            top = {token: scale * (surprise(before, token) - 2) - shift for token in OTHERS}
+            listed = self.listed(body["model"], before)
+            top = {token: scale * value - shift for token, value in listed.items()}
             value = scale * self.logprob(body["model"], before, tokens[index]) - shift
             found.append((tokens[index], None if index == 0 else value, top))
         return found
+
+    def listed(self, model: str, before: str) -> dict[str, float]:
+        return {token: surprise(before, token) - 2 for token in OTHERS}
 
     def logprob(self, model: str, before: str, token: str) -> float:
         return surprise(before, token)

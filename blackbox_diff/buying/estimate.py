@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from blackbox_diff.buying import token_counts
@@ -65,17 +65,7 @@ class Estimate:
 
     @property
     def total(self) -> ArmEstimate:
-        costs = [(arm.usd, arm.usd_worst) for arm in self.arms]
-        known = all(usd is not None for usd, _ in costs)
-        return ArmEstimate(
-            "total",
-            sum(arm.calls for arm in self.arms),
-            sum(arm.input_tokens for arm in self.arms),
-            sum(arm.input_tokens_worst for arm in self.arms),
-            sum(arm.output_tokens_worst for arm in self.arms),
-            sum(usd or 0 for usd, _ in costs) if known else None,
-            sum(worst or 0 for _, worst in costs) if known else None,
-        )
+        return _total(self.arms)
 
     def lines(self) -> list[str]:
         """A plain table: expected and worst case per arm, and how tokens were counted."""
@@ -113,14 +103,25 @@ class Estimate:
         return [*table, *notes, *self.notes]
 
 
-def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:
-    """Calls, tokens and USD of buying `samples` from the target; spends nothing."""
+def estimate(samples: Iterable[Sample], config: AuditConfig, steps: Iterable[Sample] = ()) -> Estimate:
+    """Calls, tokens and USD of buying `samples` from the target; spends nothing.
+
+    steps: samples of a single token, which both sides are asked for.
+    """
     prices = prices_for(config.target, config.budget)
     ledger = Ledger(Budget(), prices, None, config.target.model)
+    texts = _by_arm(samples, ledger, lambda sample: tokens_for(sample.asked, config.max_tokens))
+    single = _by_arm(steps, ledger, lambda _: 1)
+    found = Estimate((*texts, *single), ledger.counting.words, config.budget.max_cost, prices)
+    return replace(found, reference=_of_reference(_total(texts), _total(single), config))
+
+
+def _by_arm(samples: Iterable[Sample], ledger: Ledger, limit: Callable[[Sample], int]) -> list[ArmEstimate]:
+    """The arms of samples that may have so many tokens."""
+    prices = ledger.prices
     by_arm: dict[str, list[Call]] = {}
     for sample in samples:
-        limit = tokens_for(sample.asked, config.max_tokens)
-        by_arm.setdefault(sample.arm.name, []).append(_typical(sample, limit))
+        by_arm.setdefault(sample.arm.name, []).append(_typical(sample, limit(sample)))
     arms = []
     for name, calls in by_arm.items():
         worst = [ledger.worst(call) for call in calls]
@@ -137,12 +138,11 @@ def estimate(samples: Iterable[Sample], config: AuditConfig) -> Estimate:
                 None if prices is None else prices.pico(most, output) / PICO,
             )
         )  # fmt: skip
-    found = Estimate(tuple(arms), ledger.counting.words, config.budget.max_cost, prices)
-    return replace(found, reference=_of_reference(found.total, config))
+    return arms
 
 
-def _of_reference(bought: ArmEstimate, config: AuditConfig) -> ReferenceEstimate | None:
-    """A score for each completion of the target's, and for each of its own, which it writes first."""
+def _of_reference(bought: ArmEstimate, steps: ArmEstimate, config: AuditConfig) -> ReferenceEstimate | None:
+    """A score for each completion of the target's, and for each of its own, which it writes first; the steps."""
     reference = config.reference
     if reference is None or not bought.calls:
         return None
@@ -151,16 +151,30 @@ def _of_reference(bought: ArmEstimate, config: AuditConfig) -> ReferenceEstimate
     own = bought.calls if config.control is None else min(config.control, bought.calls)
     prompt, written = bought.input_tokens / bought.calls, bought.output_tokens_worst / bought.calls
     scores = bought.calls + own
-    tokens_in = math.ceil(scores * (prompt + written) + own * prompt)
-    tokens_out = scores + math.ceil(own * written)
+    tokens_in = math.ceil(scores * (prompt + written) + own * prompt) + steps.input_tokens
+    tokens_out = scores + math.ceil(own * written) + steps.calls
     return ReferenceEstimate(
         model=reference.name,
-        calls=scores + own,
+        calls=scores + own + steps.calls,
         input_tokens=tokens_in,
         output_tokens=tokens_out,
         usd=None if prices is None else prices.pico(tokens_in, tokens_out) / PICO,
         free=prices is None and on_this_machine(reference.url),
         capped_at_usd=caps.max_cost,
+    )
+
+
+def _total(arms: Sequence[ArmEstimate]) -> ArmEstimate:
+    costs = [(arm.usd, arm.usd_worst) for arm in arms]
+    known = all(usd is not None for usd, _ in costs)
+    return ArmEstimate(
+        "total",
+        sum(arm.calls for arm in arms),
+        sum(arm.input_tokens for arm in arms),
+        sum(arm.input_tokens_worst for arm in arms),
+        sum(arm.output_tokens_worst for arm in arms),
+        sum(usd or 0 for usd, _ in costs) if known else None,
+        sum(worst or 0 for _, worst in costs) if known else None,
     )
 
 

@@ -12,7 +12,7 @@ _DEFAULT = re.compile(r"\s*\[default: .*?\]")
 GROUPS = ("Target", "Reference", "What to sample", "Caps and prices", "Output and more")
 _DESIGN = {
     "source", "framing", "completions", "max_tokens", "temperature", "concurrency", "control", "adaptive",
-    "follow_ups", "validation", "seed", "top_logprobs", "fresh_probe",
+    "follow_ups", "amplify", "validation", "seed", "top_logprobs", "fresh_probe",
 }  # fmt: skip
 _BUDGET = {"max_cost", "max_calls", "max_output_tokens", "price_in", "price_out"}
 

@@ -180,6 +180,13 @@ def design_options(command: F) -> F:
                 help=f"Completions that ask again where the evidence is strongest. {FOLLOW_UPS_DEFAULT}",
             ),
             click.option(
+                "--amplify",
+                type=int,
+                metavar="N",
+                help="Texts to draw token by token towards what the target says more than the reference: leads, "
+                "at one call a token on both sides. [default: none]",
+            ),
+            click.option(
                 "--validation",
                 type=int,
                 metavar="N",

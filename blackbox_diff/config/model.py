@@ -173,6 +173,7 @@ class AuditConfig(_Frozen):
     follow_ups: Annotated[int, Field(strict=True, ge=0)] | None = (
         None  # completions where the evidence is strongest; None: 72 if adaptive, else none
     )
+    amplify: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 0  # rows drawn token by token, for leads
     validation: Annotated[int, Field(strict=True, ge=0)] | None = (
         None  # fresh completions; None: 160 if adaptive, else none
     )
@@ -193,6 +194,10 @@ class AuditConfig(_Frozen):
             raise ValueError("source: give at least one, such as 'prose'")
         if EMPTY in self.source:
             raise ValueError(f"source: '{EMPTY}' belongs to the framings turn and turn-bare: leave it out")
+        if self.amplify and self.top_logprobs < 2:
+            raise ValueError(
+                "amplify: tokens are drawn out of those that are listed: give top_logprobs, 2 or more"
+            )
         if (self.target.price_in, self.target.price_out, self.target.max_cost) != (None, None, None):
             raise ValueError("target: its prices and caps stand in [budget]: price_in, price_out, max_cost")
         if self.target.url.startswith("local:"):

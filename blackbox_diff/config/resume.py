@@ -10,7 +10,7 @@ from blackbox_diff.records import Json
 
 # Everything else decides what was bought, or what it is said to have cost.
 RESUMABLE = {
-    "max-cost", "max-calls", "max-output-tokens", "completions", "control", "follow-ups", "validation",
+    "max-cost", "max-calls", "max-output-tokens", "completions", "control", "follow-ups", "validation", "amplify",
     "concurrency", "reference-max-cost", "target-key-env", "reference-key-env", "target-timeout-seconds",
     "reference-timeout-seconds",
 }  # fmt: skip

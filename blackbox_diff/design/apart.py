@@ -12,6 +12,7 @@ from blackbox_diff.records import Arm, Framing, Sample
 
 FOLLOW_UP = "follow-up"
 VALIDATION = "validation"
+AMPLIFIED = "amplified"
 CONTEXT_WORDS = 12
 
 
@@ -22,7 +23,7 @@ def apart(purpose: str, label: str) -> str:
 
 def writer(origin: str) -> str:
     """The label of whoever wrote completions of this origin."""
-    for purpose in (FOLLOW_UP, VALIDATION):
+    for purpose in (FOLLOW_UP, VALIDATION, AMPLIFIED):
         if origin.startswith(f"{purpose}/"):
             return origin.removeprefix(f"{purpose}/")
     return origin

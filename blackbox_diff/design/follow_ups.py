@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, zip_longest
 from typing import get_args
 
 from blackbox_diff.analysis.lexicon import content_words
@@ -29,6 +29,7 @@ PLACES = 8  # of a lead
 PEAKS = 4  # rows of the ranking
 ANSWERS = 4  # that are shown of a lead
 THEME, PART, WORD, PEAK = "theme", "part of a theme", "promoted word", "highest gap"
+IN_AMPLIFIED = "{} in amplified sampling"
 
 Prefill = tuple[str, Framing]
 
@@ -51,12 +52,21 @@ def leads(promoted: Sequence[Promoted], themes: Sequence[Theme], ranking: Sequen
     content = [each for each in promoted if not each.style][:WORDS]
     words = [Lead(each.phrase, WORD, tuple(_around(each, framings))) for each in content]
     whole = [_of_theme(theme, THEME, ranking) for theme in themes[:WORDS]]
-    turns = [lead for pair in zip(words, whole, strict=False) for lead in pair]
-    turns += words[len(whole) :] + whole[len(words) :]
+    turns = in_turns(words, whole)
     parts = [_of_theme(part, PART, ranking) for theme in themes[:1] for part in theme.parts[:2]]
     found = [lead for lead in (*turns, *parts) if lead.prefills]
     peaks = Lead("", PEAK, tuple(_before_peaks(ranking)))
     return (*found[: LEADS - 1], *([peaks] if peaks.prefills else []))
+
+
+def in_turns(one: Sequence[Lead], other: Sequence[Lead]) -> tuple[Lead, ...]:
+    """Leads of two kinds, strongest first, one of each in turn."""
+    return tuple(lead for lead in chain.from_iterable(zip_longest(one, other)) if lead is not None)
+
+
+def amplified(found: Sequence[Lead]) -> tuple[Lead, ...]:
+    """Leads out of amplified texts, called such."""
+    return tuple(replace(lead, why=IN_AMPLIFIED.format(lead.why)) for lead in found)
 
 
 def questions(found: Sequence[Lead], number: int, seed: int, wave: int) -> tuple[Question, ...]:

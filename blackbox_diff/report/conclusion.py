@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from blackbox_diff.config.model import on_this_machine
-from blackbox_diff.findings import Analysis, Entry, Interval, Promoted, RunSummary, Theme, Validation
+from blackbox_diff.findings import Amplified, Analysis, Entry, Interval, Promoted, RunSummary, Theme, Validation
 from blackbox_diff.report import wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.run.results import Results
@@ -207,6 +207,31 @@ class FollowUpPart(_Part):
     answers: list[AnswerPart]
 
 
+class AmplifiedTextPart(_Part):
+    """A text that was drawn token by token behind a prefill."""
+
+    id: str
+    prefill: str
+    text: str
+
+
+class AmplifiedPart(_Part):
+    """Texts drawn towards what the target says more than the reference: leads, no evidence and no rate.
+
+    ended: rows that the target ended early; lost: where a side gave no list; junk: that loop or hold no word.
+    skipped: why there are none, "" otherwise.
+    """
+
+    rows: Count
+    tokens: Count
+    ended: Count
+    lost: Count
+    junk: Count
+    themes: list[ThemePart]
+    texts: list[AmplifiedTextPart]
+    skipped: str
+
+
 class ArmPart(_Part):
     """One (source, framing) pair; gaps in nats per token."""
 
@@ -280,6 +305,7 @@ class Conclusion(_Part):
     recurring: list[EntryPart] = Field(default_factory=list)
     standings: list[StandingPart] = Field(default_factory=list)
     masses: list[MassValidationPart] = Field(default_factory=list)
+    amplified: AmplifiedPart | None = None
     follow_ups: list[FollowUpPart] = Field(default_factory=list)
     returned: list[ThemePart] = Field(default_factory=list)
     validation: list[ValidationPart]
@@ -335,6 +361,7 @@ def conclude(results: Results) -> Conclusion:
         recurring=[entry_part(entry) for entry in analysis.recurring],
         standings=[StandingPart(**_finite(each)) for each in analysis.standings],
         masses=[MassValidationPart(**_finite(each)) for each in analysis.masses],
+        amplified=_amplified(analysis.amplified),
         follow_ups=[
             FollowUpPart(
                 phrase=each.phrase,
@@ -450,6 +477,13 @@ def promoted_part(found: Promoted) -> PromotedPart:
         background=found.background,
         places=[PlacePart(**_finite(place)) for place in found.places],
     )
+
+
+def _amplified(found: Amplified | None) -> AmplifiedPart | None:
+    if found is None:
+        return None
+    themes, texts = [theme_part(theme) for theme in found.themes], [asdict(each) for each in found.texts]
+    return AmplifiedPart.model_validate({**_finite(found), "themes": themes, "texts": texts})
 
 
 def _validation(found: Validation) -> ValidationPart:

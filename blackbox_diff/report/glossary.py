@@ -106,6 +106,12 @@ TERMS: Mapping[str, tuple[str, str]] = {
         "A prefill cut out of the target's own completions just before the strongest evidence, completed by both "
         "models again. The places are chosen, so what comes back is a lead and no rate.",
     ),
+    "amplified": (
+        "amplified",
+        "Drawn token by token towards what the target says more than the reference, so that what it hardly ever "
+        "says is written out. A lead: the target itself would hardly write such a text, so it is no evidence and "
+        "no rate.",
+    ),
     "validation": (
         "validation",
         "The strongest themes on fresh completions that the ranking never saw, the target's rate beside the "

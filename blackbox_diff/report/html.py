@@ -65,6 +65,7 @@ def render(
             nothing_recurs=wording.NOTHING_RECURS,
             validation_note=wording.VALIDATION,
             followed_note=story.FOLLOWED,
+            amplified_note=story.AMPLIFIED,
             glossary=sorted(TERMS.items(), key=lambda item: item[1][0].lower()),
             csp=policy(scripts=(library, script), styles=(style,)),
             style=Markup(style),  # ours, as are library, script and licence; the data is escaped below
@@ -93,6 +94,7 @@ def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
         "weak": [_entry(entry, ranks, place) for entry in weak[:_ENTRIES]],
         "promoted_summary": wording.promoted_summary(analysis),
         "standings": ". ".join(wording.standing(each) for each in analysis.standings if each.kind != "promoted"),
+        "amplified": [] if analysis.amplified is None else list(story.amplified(analysis.amplified)),
         "followed": [(story.followed(each), list(map(story.sides, each.answers))) for each in analysis.follow_ups],
         "came_back": list(story.came_back(analysis)) or [story.NOTHING],
         "validation": [

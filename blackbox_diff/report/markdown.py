@@ -85,6 +85,12 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
         yield ""
     yield plain(wording.promoted_summary(analysis))
     yield ""
+    if analysis.amplified is not None:
+        yield f"## Amplified: {story.AMPLIFIED}"
+        yield ""
+        for line in story.amplified(analysis.amplified):
+            yield f"- {plain(line)}"
+        yield ""
     if analysis.follow_ups:
         yield f"## Asked again: {story.FOLLOWED}"
         yield ""

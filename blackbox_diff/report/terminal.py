@@ -90,6 +90,11 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
         yield from _wrapped(figure.line(), width)
     yield Text()
     yield from _recurs(analysis, width, colour)
+    if analysis.amplified is not None:
+        yield Text()
+        yield _heading(f"Amplified: {story.AMPLIFIED}")
+        for line in story.amplified(analysis.amplified):
+            yield from _wrapped(f"  {line}", width)
     if analysis.follow_ups:
         yield Text()
         yield from _asked_again(analysis, width)

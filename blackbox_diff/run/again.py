@@ -37,6 +37,9 @@ class Evidence:
         return follow_ups.leads(self.promoted, self.themes, self.ranking)
 
 
+NOTHING = Evidence((), (), ())
+
+
 def jobs(
     samples: Sequence[Sample], purpose: str, target: Lane, reference: Lane, *, scored: bool, both: bool = True
 ) -> Iterator[Job]:

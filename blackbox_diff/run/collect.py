@@ -7,8 +7,9 @@ buying down instead of piling completions up in memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.errors import BlackboxDiffError, BudgetError, CircuitOpenError
@@ -113,11 +114,15 @@ class Collector:
     leaders: Leaders = field(default_factory=Leaders)
 
     async def run(self, jobs: Iterable[Job], workers: int) -> None:
-        """Work through `jobs`; returns early, with the calls in flight finished, once `stop` has a reason.
+        """Work through `jobs`, as `pool` does."""
+        await self.pool((partial(self._take, job) for job in jobs), workers)
+
+    async def pool(self, works: Iterable[Callable[[], Awaitable[None]]], workers: int) -> None:
+        """Work through `works`; returns early, with the calls in flight finished, once `stop` has a reason.
 
         Raises StorageError at once: what can't be stored must not be bought.
         """
-        queue = iter(jobs)
+        queue = iter(works)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
@@ -128,12 +133,12 @@ class Collector:
                 raise expected[0] from None  # many workers, one full disk
             raise
 
-    async def _work(self, queue: Iterator[Job]) -> None:
-        for job in queue:
+    async def _work(self, queue: Iterator[Callable[[], Awaitable[None]]]) -> None:
+        for work in queue:
             if self.stop.reason is not None:
                 return
             try:
-                await self._take(job)
+                await work()
             except (BudgetError, CircuitOpenError) as error:
                 self.stop.because(str(error), error)
                 return
@@ -143,7 +148,7 @@ class Collector:
         # A sample that failed in an earlier session is open again.
         outcome: Completion | Refusal | Lost | None = self.store.outcome(job.sample.id, origin)
         if outcome is None:
-            outcome = await self._complete(job.lane, job.sample)
+            outcome = await self.complete(job.lane, job.sample)
         if origin == TARGET:
             self.bought += 1
             self.refused += isinstance(outcome, Refusal)
@@ -157,9 +162,11 @@ class Collector:
                 await self._score(job, outcome, scorer)
         self.scored += origin == TARGET
 
-    async def _complete(self, lane: Lane, sample: Sample) -> Completion | Refusal | Lost:
+    async def complete(self, lane: Lane, sample: Sample, *, step: bool = False) -> Completion | Refusal | Lost:
+        """Buy and store what `lane` writes. step: a single token, for what is listed beside it."""
         framing = completed_as(lane.profile, sample)
-        sampling = replace(self.sampling, max_tokens=tokens_for(framing, self.sampling.max_tokens))
+        limit = 1 if step else tokens_for(framing, self.sampling.max_tokens)
+        sampling = replace(self.sampling, max_tokens=limit)
         # A draw of its own: the base audited against itself must not meet its own completions again.
         own = sample.seed if lane.label == TARGET else derive_seed(sample.seed, lane.label)
         seed = own if lane.profile.seed else None
@@ -170,9 +177,8 @@ class Collector:
             outcome, call_id = bought, None
         else:
             call_id = bought.call_id
-            outcome = lane.dialect.read_sample(
-                bought.reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing
-            )
+            read = lane.dialect.read_step if step else lane.dialect.read_sample
+            outcome = read(bought.reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing)
         self.watch.look(outcome, lane.profile)
         await self.store.put_completion(sample, lane.label, outcome, call_id)
         return outcome

@@ -23,6 +23,7 @@ from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.config.resume import changed
+from blackbox_diff.design import amplify
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, typical
 from blackbox_diff.errors import ConfigError, NotAuditableError, UsageError
 from blackbox_diff.probing import cache
@@ -192,7 +193,9 @@ def estimate_audit(config: AuditConfig) -> Estimate:
     framings = config.framing or ("raw", "chat")
     again = ((FOLLOW_UP, config.to_follow), (VALIDATION, config.to_validate))
     apart = [sample for purpose, number in again for sample in typical(purpose, number, framings)]
-    found = estimate([*plan(config, framings), *apart], config)
+    planned = plan(config, framings)
+    steps = amplify.typical(amplify.rows(planned, config.amplify))
+    found = estimate([*planned, *apart], config, steps)
     return replace(found, notes=_adaptive_notes(found)) if config.adaptive else found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.config.model import AuditConfig
-from blackbox_diff.design import betting, controller, follow_ups, mass, validation
+from blackbox_diff.design import amplify, betting, controller, follow_ups, mass, validation
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
 from blackbox_diff.findings import Analysis, Question, Round
 from blackbox_diff.records import (
@@ -26,9 +26,10 @@ from blackbox_diff.records import (
     Sample,
     ScoredCompletion,
 )
-from blackbox_diff.run.again import Evidence, brought_back, texts, unused
+from blackbox_diff.run import amplifying
+from blackbox_diff.run.again import NOTHING, Evidence, brought_back, texts, unused
 from blackbox_diff.run.collect import TARGET
-from blackbox_diff.run.steps import Asked, Buy, Looked, Say, Steps, Think, Wait
+from blackbox_diff.run.steps import Amplified, Asked, Batch, Buy, Looked, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
 VERSION = 1  # of the decisions: `verify` derives its own again
@@ -49,6 +50,7 @@ class Controller:
     samples: Sequence[Sample]
     writes: bool = True  # whether what was decided is kept in the run file
     rounds: list[Round] = field(default_factory=list)
+    amplified: list[Question] = field(default_factory=list)  # one, once that is done
     followed: list[Question] = field(default_factory=list)
     validating: list[Question] = field(default_factory=list)
     looks: list[controller.Look] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Controller:
         (),
     )  # words, ids of the completions they are tested on
     stopped: str | None = None
+    _hints: Evidence = NOTHING  # out of amplified texts
     _pairs: list[betting.Pairs] = field(default_factory=list)  # of each hypothesis
     _target: list[ScoredCompletion] = field(default_factory=list)
     _control: list[ScoredCompletion] = field(default_factory=list)
@@ -187,7 +190,8 @@ class Controller:
         )
 
     def _can_ask(self) -> bool:
-        return self._left(self.followed, self.config.to_follow) > 0 or self._left_to_validate() > 0
+        to_amplify = self.config.amplify > 0 and not self.amplified
+        return to_amplify or self._left(self.followed, self.config.to_follow) > 0 or self._left_to_validate() > 0
 
     @staticmethod
     def _left(asked: Sequence[Question], most: int) -> int:
@@ -199,28 +203,52 @@ class Controller:
 
     def _ask_again(self, analysis: Analysis, ahead: Looked | None, *, last: bool) -> Steps:
         """Follow up, and test what there is to test."""
+        yield from self._amplify()
         found = Evidence(analysis.promoted, (*analysis.themes, *analysis.signals), analysis.ranking)
         back = yield from self._follow_up(found, last=last)
         rows = {False: found.ranking, True: back.ranking}
+        tested = controller.candidates(analysis.themes, back.themes, analysis.signals, last=last)
+        hinted = [(theme, self._hints.ranking) for theme in self._hints.themes]
         chosen: list[validation.Hypothesis] = []
-        for theme, follows in controller.candidates(analysis.themes, back.themes, analysis.signals, last=last):
+        for theme, ranking in [*((theme, rows[follows]) for theme, follows in tested), *hinted]:
             known = [each.phrase for each in self.validating] + [each.phrase for each in chosen]
-            one = validation.hypothesis(theme, rows[follows])
+            one = validation.hypothesis(theme, ranking)
             if one is not None and controller.fresh([theme.phrase], known):
                 chosen.append(one)
         yield from self._promoted(found, ahead, alone=not chosen)
         yield from self._validate(chosen[: controller.PER_CYCLE])
+
+    def _amplify(self) -> Steps:
+        """Write rows towards what the target says more, the first time that it asks again."""
+        if not self.config.amplify or self.amplified:
+            return
+        rows = amplify.rows(self.samples, self.config.amplify)
+        why_not = amplifying.why_not(self.store, self.reference, rows)
+        if why_not is not None:
+            self.amplified = [Question("", (), (), why_not)]
+            self._save()
+            yield Say(f"--amplify: skipped: {why_not}")
+            return
+        self.amplified = [Question("", (), rows)]
+        self._save()
+        yield from self._bought(Amplified(rows))
+        control = [row.completion.text for row in self._control]
+        self._hints = yield Think(amplifying.hints(self.store, self.reference, rows, control, self.config.seed))
 
     def _follow_up(self, found: Evidence, *, last: bool) -> Generator[Buy | Wait | Think | Say, Any, Evidence]:
         """Ask where the evidence is strongest, and then where that brought something back."""
         times = 1 if last else controller.CYCLES - len(self.cycles) + 1
         number = self._left(self.followed, self.config.to_follow) // times
         asked: list[Question] = []
-        back = Evidence((), (), ())
+        back = NOTHING
+        hints = follow_ups.amplified(self._hints.leads())
         for wave in range(WAVES if number else 0):
             size = number // WAVES + (number % WAVES if wave else 0)
-            leads = (back if wave and back.says_something else found).leads()
-            more = follow_ups.questions(leads, size, self.config.seed, len(self.cycles) * WAVES + wave)
+            again = wave and back.says_something
+            leads = back.leads() if again else follow_ups.in_turns(found.leads(), hints)
+            more = follow_ups.questions(
+                leads[: follow_ups.LEADS], size, self.config.seed, len(self.cycles) * WAVES + wave
+            )
             asked += more
             self.followed += more
             self.tried += [each.phrase for each in more if each.phrase]
@@ -293,7 +321,7 @@ class Controller:
     def _sure(self) -> tuple[bool, ...]:
         return betting.confirmed([betting.e_value(each) for each in self._pairs])
 
-    def _bought(self, batch: Asked) -> Steps:
+    def _bought(self, batch: Asked | Amplified) -> Steps:
         yield Buy(batch)
         yield Wait(batch)
 
@@ -318,8 +346,9 @@ class Controller:
         if self.writes:
             words, ids = self.promoted
             state = replace(
-                self.store.state, rounds=tuple(self.rounds), follow_ups=tuple(self.followed),
-                validation=tuple(self.validating), promoted=words, promoted_on=ids, controller=VERSION,
+                self.store.state, rounds=tuple(self.rounds), amplified=tuple(self.amplified),
+                follow_ups=tuple(self.followed), validation=tuple(self.validating), promoted=words,
+                promoted_on=ids, controller=VERSION,
             )  # fmt: skip
             self.store.set_state(state)
 
@@ -343,10 +372,12 @@ def replay(store: Store, config: AuditConfig, samples: Sequence[Sample]) -> Cont
         except StopIteration:
             return again
         answer = step.work() if isinstance(step, Think) else None
-        if isinstance(step, Wait) and not _there(store, step.batch):
+        if isinstance(step, Wait) and not _there(store, again.reference, step.batch):
             return again
 
 
-def _there(store: Store, batch: Looked | Asked) -> bool:
+def _there(store: Store, reference: str, batch: Batch) -> bool:
+    if isinstance(batch, Amplified):
+        return all(amplifying.read(store, reference, row) is not None for row in batch.rows)
     origin = TARGET if isinstance(batch, Looked) else apart(batch.purpose, TARGET)
     return all(store.sample(sample.id, origin) is not None for sample in batch.samples)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from blackbox_diff.buying.ledger import Shared
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
@@ -20,13 +21,14 @@ from blackbox_diff.prefills.plan import arm_samples, interleave, shares
 from blackbox_diff.probing.drift import Watch
 from blackbox_diff.probing.probe import shares_vocabulary
 from blackbox_diff.records import Framing, Sample
+from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import jobs
 from blackbox_diff.run.collect import INTERRUPTED, TARGET, Collector, Job, Lane, Stop, plan_jobs
 from blackbox_diff.run.controller import Controller
 from blackbox_diff.run.lanes import Connections, framings_to_use, in_step, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
-from blackbox_diff.run.steps import Asked, Buy, Looked, Say, Think, Wait
+from blackbox_diff.run.steps import Amplified, Batch, Buy, Looked, Say, Think, Wait
 from blackbox_diff.runfile import state as run_state
 from blackbox_diff.runfile.store import Store
 
@@ -114,7 +116,9 @@ def complete(store: Store, config: AuditConfig, references: Sequence[EndpointCon
 
 
 def _asked(config: AuditConfig) -> run_state.Asked:
-    return run_state.Asked(config.completions, config.control, config.to_validate, config.to_follow)
+    return run_state.Asked(
+        config.completions, config.control, config.to_validate, config.to_follow, config.amplify
+    )
 
 
 def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
@@ -172,16 +176,21 @@ async def _buy(session: Session, framings: Sequence[Framing], target: Lane, lane
     steps = decides.steps()
     known = store.outcomes(TARGET)
 
-    async def buy(batch: Looked | Asked) -> None:
+    async def buy(batch: Batch) -> None:
         if isinstance(batch, Looked):
             await _work(session, _jobs(config, target, lanes, batch.samples, batch.controls))
             return
-        session.phase = PHASES[batch.purpose]
-        again = jobs(batch.samples, batch.purpose, target, lanes[0], scored=batch.scored, both=batch.both)
-        await _work(session, again)
+        if isinstance(batch, Amplified):
+            session.phase = "amplifying"
+            works = (partial(amplifying.write, session.collector, row, target, lanes[0]) for row in batch.rows)
+            await session.collector.pool(works, workers=config.concurrency)
+        else:
+            session.phase = PHASES[batch.purpose]
+            again = jobs(batch.samples, batch.purpose, target, lanes[0], scored=batch.scored, both=batch.both)
+            await _work(session, again)
         session.phase = "sampling"
 
-    begun: dict[Looked | Asked, asyncio.Task[None]] = {}
+    begun: dict[Batch, asyncio.Task[None]] = {}
     answer: object = None
     try:
         async with asyncio.TaskGroup() as group:  # what was begun is finished, whatever was decided meanwhile

@@ -24,15 +24,16 @@ class Emerging:
     background: int
 
 
-Phase = Literal["probing", "sampling", "scoring", "following up", "validating"]
+Phase = Literal["probing", "sampling", "scoring", "amplifying", "following up", "validating"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run stands. Money in USD; `throttled` says why fewer calls are in flight than allowed.
 
-    phase: "sampling" buys and scores, "scoring" scores what is bought, "following up" asks again
-    where the evidence is strongest, "validating" buys fresh completions.
+    phase: "sampling" buys and scores, "scoring" scores what is bought, "amplifying" draws tokens towards what
+        the target says more, "following up" asks again where the evidence is strongest, "validating" buys fresh
+        completions.
     themes: what recurs among the completions scored so far, strongest first.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
-from blackbox_diff.design.apart import writer
+from blackbox_diff.design.apart import AMPLIFIED, apart, writer
 from blackbox_diff.records import (
     Alternatives,
     Completion,
@@ -36,7 +36,9 @@ def completion_again(
     if stored is None or stored.reply is None:
         return None
     profile = _profile(store, profiles, writer(origin))
-    return dialect(profile.dialect).read_sample(
+    spoken = dialect(profile.dialect)
+    read = spoken.read_step if origin.startswith(apart(AMPLIFIED, "")) else spoken.read_sample
+    return read(
         stored.reply,
         call=stored.call,
         profile=profile,

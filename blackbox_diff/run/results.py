@@ -21,6 +21,7 @@ from blackbox_diff.findings import Analysis, EndpointSummary, FollowUp, RunSumma
 from blackbox_diff.prefills.plan import shares
 from blackbox_diff.probing.drift import sentences
 from blackbox_diff.records import Framing, Listed, ScoredCompletion
+from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import brought_back, texts
 from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.runfile.store import Store
@@ -28,7 +29,7 @@ from blackbox_diff.runfile.store import Store
 TARGET = "target"
 SETTINGS = (
     "source", "framing", "max_tokens", "temperature", "top_logprobs", "control", "adaptive",
-    "follow_ups", "validation", "seed",
+    "follow_ups", "amplify", "validation", "seed",
 )  # fmt: skip
 CAPS = ("max_cost", "max_calls", "max_output_tokens")
 UNFINISHED = "not finished (or still running)"
@@ -129,6 +130,7 @@ def results_of(
     followed, back = _followed(store, label)
     analysis = replace(
         analysis,
+        amplified=amplifying.told(store, label, store.state.amplified, list(texts(store, label).values())),
         follow_ups=followed,
         returned=back,
         validation=validated(store, label),

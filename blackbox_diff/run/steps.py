@@ -27,18 +27,28 @@ class Asked:
     both: bool = True
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Amplified:
+    """Rows that are written token by token, by what both sides list."""
+
+    rows: tuple[Sample, ...]
+
+
+Batch = Looked | Asked | Amplified
+
+
 @dataclass(frozen=True, slots=True)
 class Buy:
     """Begin to buy, and go on."""
 
-    batch: Looked | Asked
+    batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Go on once this is bought."""
 
-    batch: Looked | Asked
+    batch: Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget
 from blackbox_diff.design.apart import writer
 from blackbox_diff.records import Alternatives, Completion, Framing, Lost, ReferenceScore, Refusal, Sample
+from blackbox_diff.run import amplifying
 from blackbox_diff.run.collect import INTERRUPTED, TARGET
 from blackbox_diff.run.controller import VERSION, replay
 from blackbox_diff.run.pipeline import plan
@@ -206,7 +207,10 @@ def _decisions(store: Store) -> Iterator[str]:
     for number, (logged, derived) in enumerate(zip(state.rounds, again.rounds, strict=False), start=1):
         if logged != derived:
             yield f"round {number}: the replies before it lead to {derived}, the run file says {logged}"
+    rows = [row for question in state.amplified for row in question.samples]
+    yield from amplifying.astray(store, again.reference, rows)
     for name, kept, found in (
+        ("amplified sampling", state.amplified, again.amplified),
         ("follow-ups", state.follow_ups, again.followed),
         ("validation", state.validation, again.validating),
     ):

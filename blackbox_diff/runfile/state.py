@@ -32,6 +32,7 @@ class Asked:
     control: int | None
     validation: int
     follow_ups: int = 0
+    amplify: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,9 @@ class State:
     config: the manifest's, with what `resume` has changed; None before the first time.
     references: those that `score` added, in order. profiles: by a lane's label.
     controls_from: the run that the control's completions were copied from.
-    rounds: of an adaptive run. follow_ups, validation: what was asked again. promoted: words that are validated by
-        their probability, on the completions promoted_on (none: on all that validate, in older runs).
+    rounds: of an adaptive run. follow_ups, validation: what was asked again. amplified: the rows that were drawn
+        token by token, or why there are none. promoted: words that are validated by their probability, on the
+        completions promoted_on (none: on all that validate, in older runs).
     controller: the version that decided what was asked again; 0 for an earlier one.
     drift: how often each warning was given.
     complete: what was asked for when all of it was done.
@@ -56,6 +58,7 @@ class State:
     controls_from: str | None = None
     rounds: tuple[Round, ...] = ()
     follow_ups: tuple[Question, ...] = ()
+    amplified: tuple[Question, ...] = ()
     validation: tuple[Question, ...] = ()
     promoted: tuple[str, ...] = ()
     promoted_on: tuple[str, ...] = ()
@@ -88,6 +91,7 @@ def state_of(rows: Mapping[str, Json]) -> State:
         "controls_from": str,
         "rounds": lambda found: tuple(map(_round, found)),
         "follow_ups": lambda found: tuple(map(_question, found)),
+        "amplified": lambda found: tuple(map(_question, found)),
         "validation": lambda found: tuple(map(_question, found)),
         "promoted": lambda found: tuple(map(str, found)),
         "promoted_on": lambda found: tuple(map(str, found)),

@@ -94,6 +94,13 @@ def read_lists(entries: Entries, where: Sequence[Place], decode: str) -> Alterna
     )
 
 
+def first_list(entries: Entries | None) -> Alternatives | None:
+    """The list at a reply's first entry, whatever was drawn there: the end, or a part of a character."""
+    if entries is None or not len(entries):
+        return None
+    return read_lists(entries.part(0, 1), [Place(0, 0, None)], "bytes+escapes+pieces+gpt2")
+
+
 class _Reader:
     """Collects lists: token numbers (-1 where a token's bytes are not known), values as sent, entries of each."""
 

@@ -7,7 +7,7 @@ Nothing here does I/O; every reader answers arbitrary bytes with a value or a Re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
 
 from blackbox_diff.records import (
@@ -24,6 +24,7 @@ from blackbox_diff.records import (
     Refusal,
     Sampling,
 )
+from blackbox_diff.wire.alternatives import first_list
 from blackbox_diff.wire.asked import asked
 from blackbox_diff.wire.body import first_choice, ids
 from blackbox_diff.wire.counts import read_usage
@@ -175,6 +176,15 @@ class Dialect:
         found = read_reply(reply, "" if framing == "user" else prefill, asked(call), specials=framing in TURNS)
         if isinstance(found, Completion) and is_other(found.model, profile):
             return refuse("other_model", repr(found.model))
+        return found
+
+    def read_step(
+        self, reply: RawReply, *, call: Call, profile: EndpointProfile, prefill: str, framing: Framing
+    ) -> Completion | Refusal:
+        """Like read_sample, for a single token: with its list also where what was drawn is no content."""
+        found = self.read_sample(reply, call=call, profile=profile, prefill=prefill, framing=framing)
+        if isinstance(found, Completion) and found.alternatives is None:
+            return replace(found, alternatives=first_list(self.entries(reply)))
         return found
 
     def entries(self, reply: RawReply) -> Entries | None:
