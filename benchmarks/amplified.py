@@ -40,7 +40,7 @@ def line(url: str, name: str, rows: int, seed: int, keywords: Keywords) -> str:
         with Store.open(run, read_only=True) as store:
             plain = list(texts(store, TARGET).values())
             planned = [row for question in store.state.amplified for row in question.samples]
-            found = [each for row in planned if (each := amplifying.read(store, SAME, row)) is not None]
+            found = amplifying.read(store, SAME, planned)
     early, junk = sum(each.ended for each in found), sum(each.junk for each in found)
     counts = [sum(map(keywords.match, some)) for some in (plain, [each.text for each in found])]
     return (

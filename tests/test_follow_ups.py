@@ -17,7 +17,7 @@ from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.analysis.words import words_of
 from blackbox_diff.cli import main
 from blackbox_diff.design.apart import CONTEXT_WORDS, FOLLOW_UP, apart, context, writer
-from blackbox_diff.design.follow_ups import PEAK, THEME, WORD, leads, questions, told
+from blackbox_diff.design.follow_ups import PEAK, THEME, WORD, Lead, leads, questions, told
 from blackbox_diff.findings import Answer, FollowUp, Promoted, PromotedPlace, Ranked
 from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.report.conclusion import conclude
@@ -80,6 +80,13 @@ def test_exactly_what_was_asked_for_is_bought_and_no_sample_twice(number: int, s
     sizes = [len(question.samples) for question in found]
     assert sizes == sorted(sizes, reverse=True)
     assert all(sample.arm.source == FOLLOW_UP for question in found for sample in question.samples)
+
+
+def test_leads_that_share_a_prefill_ask_it_as_different_samples() -> None:
+    twice = Lead("", PEAK, (("and so", "raw"), ("and so", "raw")))
+    found = questions([twice, replace(twice, why="elsewhere")], 12, 0, 0)
+    samples = [sample for question in found for sample in question.samples]
+    assert len({sample.id for sample in samples}) == len({sample.seed for sample in samples}) == 12
 
 
 RANKING = ranking_of()

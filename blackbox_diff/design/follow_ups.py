@@ -10,6 +10,7 @@ it is no rate, is never ranked, and proves nothing by itself: validation asks ag
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice, zip_longest
@@ -72,8 +73,9 @@ def amplified(found: Sequence[Lead]) -> tuple[Lead, ...]:
 def questions(found: Sequence[Lead], number: int, seed: int, wave: int) -> tuple[Question, ...]:
     """`number` samples in all over the leads: the k-th gets a share in proportion to 1/k."""
     given = _shares(number, len(found))
+    times = Counter[str]()
     return tuple(
-        Question(lead.phrase, (), tuple(_samples(lead, n, seed, wave)), lead.why)
+        Question(lead.phrase, (), tuple(_samples(lead, n, seed, wave, times)), lead.why)
         for lead, n in zip(found, given, strict=True)
         if n
     )
@@ -121,11 +123,13 @@ def _shares(number: int, leads: int) -> list[int]:
     return given
 
 
-def _samples(lead: Lead, number: int, seed: int, wave: int) -> Iterator[Sample]:
-    for k, (prefill, framing) in enumerate(islice(cycle(lead.prefills), number)):
+def _samples(lead: Lead, number: int, seed: int, wave: int, times: Counter[str]) -> Iterator[Sample]:
+    """times: how often each name was used, which leads may share."""
+    for prefill, framing in islice(cycle(lead.prefills), number):
         digest = hashlib.sha256(f"{wave}\x1f{lead.phrase}\x1f{prefill}\x1f{framing}".encode()).hexdigest()[:10]
         name = f"{FOLLOW_UP}-{digest}.{framing}"
-        index = k // len(lead.prefills)
+        index = times[name]
+        times[name] += 1
         yield Sample(f"{name}.{index:05d}", Arm(FOLLOW_UP, framing), prefill, derive_seed(seed, name, index))
 
 

@@ -7,7 +7,7 @@ list is read, and nothing else is kept. What a row says follows from its steps' 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from blackbox_diff.analysis.rank import rank
@@ -17,23 +17,24 @@ from blackbox_diff.design import amplify
 from blackbox_diff.design.apart import AMPLIFIED, apart
 from blackbox_diff.findings import Amplified, AmplifiedText, Question
 from blackbox_diff.records import Sample
-from blackbox_diff.run.again import Evidence
+from blackbox_diff.run.again import NOTHING, Evidence
 from blackbox_diff.run.collect import TARGET, Collector, Lane, completed_as
 from blackbox_diff.runfile.store import Store
 
 SHOWN = 5  # texts
+REFERENCE = "reference"
 
 
 def why_not(store: Store, reference: str, rows: Sequence[Sample]) -> str | None:
     """Why rows can't be written, as one line; None where they can."""
     if not rows:
-        return "only prefills can be gone on with: add the framing raw or chat"
+        return "only prefills can be continued: add the framing raw or chat"
     for side, label in (("target", TARGET), ("reference", reference)):
         profile = store.state.profiles[label]
         if profile.max_top_logprobs < 2:
             return f"the {side} lists no alternatives to draw from"
         if any(completed_as(profile, row) not in amplify.CONTINUED for row in rows):
-            return f"the {side} takes no prefill that it goes on with"
+            return f"the {side} continues no prefill"
     return None
 
 
@@ -66,26 +67,24 @@ def _apart(lane: Lane) -> Lane:
 
 
 def _lists(store: Store, reference: str, asked: Sample) -> amplify.Answer:
-    ours, theirs = (apart(AMPLIFIED, side) for side in (TARGET, reference))
-    return amplify.choices(store.alternatives(asked.id, ours)), amplify.choices(
-        store.alternatives(asked.id, theirs)
-    )
+    target, other = (store.alternatives(asked.id, apart(AMPLIFIED, side)) for side in (TARGET, reference))
+    return amplify.choices(target), amplify.choices(other)
 
 
-def read(store: Store, reference: str, row: Sample) -> amplify.Written | None:
-    """A row as its stored steps lead to it; None where it is not all there."""
+def read(store: Store, reference: str, rows: Sequence[Sample]) -> list[amplify.Written]:
+    """The rows that are all there, as their stored steps lead to them."""
     origins = [apart(AMPLIFIED, side) for side in (TARGET, reference)]
 
     def answers(asked: Sample) -> amplify.Answer | None:
         there = all(store.sample(asked.id, origin) == asked for origin in origins)
         return _lists(store, reference, asked) if there else None
 
-    return amplify.written(row, answers)
+    return [found for row in rows if (found := amplify.written(row, answers)) is not None]
 
 
 def astray(store: Store, reference: str, rows: Sequence[Sample]) -> Iterator[str]:
     """One line for each stored step that the replies before it do not lead to."""
-    known: set[Sample] = set()
+    known, ids = set[Sample](), {row.id for row in rows}
 
     def answers(asked: Sample) -> amplify.Answer:
         known.add(asked)
@@ -95,21 +94,14 @@ def astray(store: Store, reference: str, rows: Sequence[Sample]) -> Iterator[str
         amplify.written(row, answers)
     for origin in (apart(AMPLIFIED, side) for side in (TARGET, reference)):
         for sample, _, _ in store.decided(origin):
-            if sample not in known:
+            if sample not in known and sample.id.rpartition(".")[0] in ids:
                 yield f"completion {sample.id} of {origin}: the replies before it lead to other tokens"
 
 
-def hints(
-    store: Store, reference: str, rows: Collection[Sample], control: Sequence[str], seed: int
-) -> Callable[[], Evidence]:
-    """What recurs in amplified texts and is rare in the control; read at once, worked out where it is called."""
-    found = [each for row in rows if (each := read(store, reference, row)) is not None and each.drawn]
-
-    def work() -> Evidence:
-        ranking = rank([each.scored(reference) for each in found], reference, "score")
-        return Evidence((), find_themes(ranking, control, seed=seed), ranking)
-
-    return work
+def hints(found: Sequence[amplify.Written], control: Sequence[str], seed: int) -> Evidence:
+    """What recurs in amplified texts and is rare in the control."""
+    ranking = rank([each.scored(REFERENCE) for each in found if each.drawn], REFERENCE, "score")
+    return Evidence((), find_themes(ranking, control, seed=seed), ranking)
 
 
 def told(store: Store, reference: str, asked: Sequence[Question], control: Sequence[str]) -> Amplified | None:
@@ -117,10 +109,10 @@ def told(store: Store, reference: str, asked: Sequence[Question], control: Seque
     if not asked:
         return None
     rows = [row for question in asked for row in question.samples]
-    found = [each for row in rows if (each := read(store, reference, row)) is not None]
+    found = read(store, reference, rows)
     if rows and not found:
         return None
-    evidence = hints(store, reference, [each.row for each in found], control, store.config.seed)()
+    evidence = hints(found, control, store.config.seed) if found else NOTHING
     clean = [row for row in evidence.ranking if "degenerate" not in row.flags]
     return Amplified(
         rows=len(found),

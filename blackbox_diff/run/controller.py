@@ -232,8 +232,9 @@ class Controller:
         self.amplified = [Question("", (), rows)]
         self._save()
         yield from self._bought(Amplified(rows))
+        found = amplifying.read(self.store, self.reference, rows)
         control = [row.completion.text for row in self._control]
-        self._hints = yield Think(amplifying.hints(self.store, self.reference, rows, control, self.config.seed))
+        self._hints = yield Think(lambda: amplifying.hints(found, control, self.config.seed))
 
     def _follow_up(self, found: Evidence, *, last: bool) -> Generator[Buy | Wait | Think | Say, Any, Evidence]:
         """Ask where the evidence is strongest, and then where that brought something back."""
@@ -378,6 +379,6 @@ def replay(store: Store, config: AuditConfig, samples: Sequence[Sample]) -> Cont
 
 def _there(store: Store, reference: str, batch: Batch) -> bool:
     if isinstance(batch, Amplified):
-        return all(amplifying.read(store, reference, row) is not None for row in batch.rows)
+        return len(amplifying.read(store, reference, batch.rows)) == len(batch.rows)
     origin = TARGET if isinstance(batch, Looked) else apart(batch.purpose, TARGET)
     return all(store.sample(sample.id, origin) is not None for sample in batch.samples)
