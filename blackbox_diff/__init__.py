@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from blackbox_diff.api import audit as audit
     from blackbox_diff.api import audit_async as audit_async
     from blackbox_diff.api import estimate as estimate
+    from blackbox_diff.api import fleet_themes as fleet_themes
     from blackbox_diff.api import open_run as open_run
     from blackbox_diff.api import probe as probe
     from blackbox_diff.api import probe_async as probe_async
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from blackbox_diff.run.progress import Progress as Progress
 
 _HOME = {
-    "api": ("Endpoint", "Run", "audit", "audit_async", "estimate", "open_run", "probe", "probe_async", "resume",
-            "resume_async"),
+    "api": ("Endpoint", "Run", "audit", "audit_async", "estimate", "fleet_themes", "open_run", "probe",
+            "probe_async", "resume", "resume_async"),
     "errors": ("BlackboxDiffError", "BudgetError", "CircuitOpenError", "ConfigError", "EndpointUsageError",
                "InputError", "MissingKeyError", "NotAuditableError", "RunFileError", "StorageError", "UsageError"),
     "run.progress": ("Notice", "Progress"),

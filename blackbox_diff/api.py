@@ -28,6 +28,8 @@ from blackbox_diff.run.results import Results, read_run
 if TYPE_CHECKING:
     import pandas
 
+    from blackbox_diff.fleet.rows import Family
+
 _T = TypeVar("_T")
 _BUDGET = frozenset(Budget.model_fields)
 
@@ -261,6 +263,17 @@ def open_run(path: str | Path, *, reference: str | None = None, metric: str = DE
     run = Run(Path(path), reference, metric)
     _ = run.results
     return run
+
+
+def fleet_themes(path: str | Path) -> list[Family]:
+    """What the models of a fleet's directory share, and what only one has: a family for each design of two audits.
+
+    Raises InputError for what is not a fleet's directory, and without the extra `export`.
+    """
+    from blackbox_diff.fleet.index import read_index
+    from blackbox_diff.fleet.themes import themes_of
+
+    return themes_of(Path(path), read_index(Path(path)).rows)
 
 
 def _config(target: Endpoint, reference: Endpoint | str, settings: Mapping[str, Any]) -> AuditConfig:

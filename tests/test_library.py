@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = [
     "BlackboxDiffError", "BudgetError", "CircuitOpenError", "ConfigError", "Endpoint", "EndpointUsageError",
     "InputError", "MissingKeyError", "NotAuditableError", "Notice", "Progress", "Run", "RunFileError",
-    "StorageError", "UsageError", "__version__", "audit", "audit_async", "estimate", "open_run", "probe",
-    "probe_async", "resume", "resume_async",
+    "StorageError", "UsageError", "__version__", "audit", "audit_async", "estimate", "fleet_themes", "open_run",
+    "probe", "probe_async", "resume", "resume_async",
 ]  # fmt: skip
 SMALL = {"completions": 60, "control": 20, "max_tokens": 14, "framing": ("raw",)}
 

@@ -59,10 +59,13 @@ class Lexicon:
     function: NDArray[np.bool_]
 
 
-def lexicon(words: Words) -> Lexicon:
-    """What the vocabulary of some texts means, each word in the language of most texts that use it."""
-    names, languages = list(words.vocabulary), _languages(words)
-    codes = [_codes()[k] for k in languages.tolist()]
+def lexicon(words: Words, language: str | None = None) -> Lexicon:
+    """What the vocabulary of some texts means, each word in the language of most texts that use it.
+
+    language: one for all words, so that a word means the same whatever stands beside it.
+    """
+    names = list(words.vocabulary)
+    codes = [language] * len(names) if language else [_codes()[k] for k in _languages(words).tolist()]
     lemmas = [_lemma(word, code) for word, code in zip(names, codes, strict=True)]
     return Lexicon(
         np.asarray([_number(lemma) for lemma in lemmas], dtype=np.uint64),

@@ -56,11 +56,16 @@ class Corpus:
     stop: Ints
 
     @classmethod
-    def of(cls, texts: Sequence[str], also: Sequence[str] = ()) -> tuple[Corpus, list[Hashes]]:
-        """The corpus, and for each of the texts `also` the lemmas of its words that are no function words."""
+    def of(
+        cls, texts: Sequence[str], also: Sequence[str] = (), language: str | None = None
+    ) -> tuple[Corpus, list[Hashes]]:
+        """The corpus, and for each of the texts `also` the lemmas of its words that are no function words.
+
+        language: as `lexicon` takes it.
+        """
         words = Words.of(texts)
         others = Words.of(also, words.vocabulary)
-        known = lexicon(words)
+        known = lexicon(words, language)
         names = list(words.vocabulary)
         speaks = np.asarray([plain(name) in ADDRESS for name in names], dtype=bool)
         begin = speaks | np.asarray([_may_begin(name) for name in names], dtype=bool) & ~known.function
@@ -89,6 +94,13 @@ class Corpus:
     def grams(self, n: int) -> tuple[Ints, Hashes]:
         """Where n words of one clause begin, and a hash of their lemmas."""
         return Words.runs(self.lemmas, self.clauses, n)
+
+    def phrases(self, n: int) -> tuple[Ints, Hashes]:
+        """The grams that can be phrases: they say something, and begin and end with what a phrase may."""
+        at, hashes = self.grams(n)
+        saying = np.concatenate([[0], np.cumsum(self.says)])
+        good = (saying[at + n] > saying[at]) & self.begins[at] & self.ends[at + n - 1]
+        return at[good], hashes[good]
 
     def written(self, at: int, n: int) -> str:
         """The n words from `at` on as they are written."""
@@ -202,14 +214,12 @@ def recurring(
     rows, n_prefills = corpus.words.rows, int(prefills.max()) + 1
     running = np.concatenate([[0.0], np.cumsum(gaps)])
     barred = np.concatenate([[0], np.cumsum(blocked)])
-    saying = np.concatenate([[0], np.cumsum(corpus.says)])
     sizes = np.asarray([each.n for each in backgrounds], dtype=np.int64)
     found: list[tuple[float, int, Ints, Ints, Floats, Ints]] = []
     for n in range(1, LONGEST + 1):
-        at, hashes = corpus.grams(n)
-        good = (barred[at + n] == barred[at]) & (saying[at + n] > saying[at])
-        good &= corpus.begins[at] & corpus.ends[at + n - 1]
-        at, hashes = at[good], hashes[good]
+        at, hashes = corpus.phrases(n)
+        free = barred[at + n] == barred[at]
+        at, hashes = at[free], hashes[free]
         if not at.size:
             continue
         gram, inverse = np.unique(hashes, return_inverse=True)

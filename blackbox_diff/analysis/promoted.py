@@ -117,13 +117,16 @@ def sign_flip_p(total: Floats, square: Floats, absolute: Floats) -> Floats:
     return np.asarray(np.maximum(tail, 2.0**-k), dtype=np.float64)
 
 
-def benjamini_hochberg(p: Floats) -> Floats:
-    """Adjusted p-values: the least false discovery rate at which each is discovered."""
+def benjamini_hochberg(p: Floats, tests: int | None = None) -> Floats:
+    """Adjusted p-values: the least false discovery rate at which each is discovered.
+
+    tests: of how many hypotheses, where those that are not in `p` count as 1.
+    """
     n = p.size
     if not n:
         return p
     order = np.argsort(p, kind="stable")
-    raised = p[order] * n / np.arange(1, n + 1)
+    raised = p[order] * max(n, tests or 0) / np.arange(1, n + 1)
     adjusted = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1.0)
     found = np.empty(n)
     found[order] = adjusted

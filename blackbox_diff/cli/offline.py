@@ -62,8 +62,27 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
 @reading_options
 @BACKGROUND
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
-def themes(run: Path, reference: str | None, metric: str, backgrounds: tuple[Path, ...], as_json: bool) -> None:
-    """What recurs in RUN, written or nearly written, and is rare in the reference's own completions."""
+@click.pass_context
+def themes(
+    ctx: click.Context, run: Path, reference: str | None, metric: str, backgrounds: tuple[Path, ...], as_json: bool
+) -> None:
+    """What recurs in RUN, written or nearly written, and is rare in the reference's own completions.
+
+    Where RUN is a fleet's directory: what its models share, and what only one of them has.
+    """
+    from blackbox_diff.fleet import themes as of_fleets
+    from blackbox_diff.fleet.index import is_fleet, read_index
+
+    if is_fleet(run):
+        options = ("reference", "metric", "backgrounds")
+        if any(ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in options):
+            raise click.UsageError(
+                f"{run} is a fleet: --reference, --metric and --background are for one run of it"
+            )
+        families = of_fleets.themes_of(run, read_index(run).rows)
+        for line in [each.model_dump_json() for each in families] if as_json else of_fleets.lines(families):
+            click.echo(line)
+        return
     from blackbox_diff.report.conclusion import entry_part
     from blackbox_diff.report.terminal import entry_lines
     from blackbox_diff.report.wording import recurring, weak_signals

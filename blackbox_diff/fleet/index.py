@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,8 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from blackbox_diff.errors import InputError
-from blackbox_diff.fleet.rows import Index, Row
+from blackbox_diff.fleet import themes
+from blackbox_diff.fleet.rows import Family, Index, Row
 from blackbox_diff.report import wording
 from blackbox_diff.report.policy import policy
 from blackbox_diff.sanitize import shorten, visible
@@ -36,6 +38,10 @@ def write_index(index: Index, out: Path) -> list[Path]:
     return written
 
 
+def is_fleet(path: Path) -> bool:
+    return (path / DATA).is_file()
+
+
 def read_index(out: Path) -> Index:
     """The index of a fleet's directory. Raises InputError where there is none."""
     file = out / DATA
@@ -52,12 +58,14 @@ def render(index: Index) -> str:
     style, script = _asset("index.css"), _asset("index.js")
     done = [row for row in index.rows if row.status in DONE]
     found = [row for row in index.rows if row.outcome == "finding"]
+    only = _only(index.families)
     return (
         _environment()
         .from_string(_asset("index.html.j2"))
         .render(
             index=index,
-            rows=[_cells(row) for row in index.rows],
+            rows=[_cells(row, only.get(row.name, "")) for row in index.rows],
+            families=[_family(family) for family in index.families],
             cost_each=_each(index.spent_usd, len(done)),
             cost_finding=_each(index.spent_usd, len(found)),
             done=len(done),
@@ -82,6 +90,7 @@ def lines(index: Index) -> list[str]:
     cap = "" if index.max_cost_usd is None else f" of {wording.dollars(index.max_cost_usd)}"
     return [
         *said,
+        *themes.lines(index.families),
         f"{done} of {len(index.rows)} audits done, {found} with a finding · {spent}{cap} · "
         f"{_each(index.spent_usd, done)} a model, {_each(index.spent_usd, found)} a finding",
     ]
@@ -96,12 +105,32 @@ def _each(cost: float | None, count: int) -> str:
     return "–" if cost is None or not count else wording.dollars(cost / count)
 
 
-def _cells(row: Row) -> dict[str, Any]:
+def _family(family: Family) -> dict[str, Any]:
+    """What is told of all models together; what only one has stands in its row."""
+    return {
+        "models": len(family.audits),
+        "design": visible(family.design),
+        "themes": [
+            (themes.who(each, family), themes.what(each)) for each in family.themes if each.held_by != "one"
+        ],
+    }
+
+
+def _only(families: Sequence[Family]) -> dict[str, str]:
+    """Audit -> what only it has."""
+    found: dict[str, list[str]] = {}
+    for theme in (each for family in families for each in family.themes if each.held_by == "one"):
+        found.setdefault(theme.holders[0].audit, []).append(themes.what(theme))
+    return {audit: "; ".join(said) for audit, said in found.items()}
+
+
+def _cells(row: Row, only: str) -> dict[str, Any]:
     return {
         "row": row,
         "name": shorten(visible(row.name), 60),
         "target": shorten(visible(row.target), 60),
         "said": visible(_said(row)),
+        "only": only,
         "others": [(visible(each.reference), each.outcome) for each in row.judgements[1:]],
         "cost": wording.dollars(row.cost_usd) if row.cost_usd is not None else "–",
         "change": visible(row.change or ""),

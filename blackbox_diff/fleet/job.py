@@ -12,6 +12,7 @@ from blackbox_diff.config.model import AuditConfig, overlaid, parse_config, pars
 from blackbox_diff.errors import BlackboxDiffError
 from blackbox_diff.fleet.compare import compare_runs
 from blackbox_diff.fleet.costs import spent, totals, watch_record
+from blackbox_diff.fleet.phrases import write_phrases
 from blackbox_diff.fleet.rows import Judgement, Row
 from blackbox_diff.report import wording
 from blackbox_diff.report.write import write_reports
@@ -136,6 +137,7 @@ def row_of(job: Job, error: str | None) -> Row:
         results = [read_run(run, reference=label) for label in labels]
         if results:
             write_reports(results[0], html=run / "report.html")
+            write_phrases(results[0], job.name, run)
     except BlackboxDiffError as failure:
         return row.model_copy(update={"error": error or str(failure)})
     change, changed = change_since(job.earlier, run) if job.earlier and results else (None, None)

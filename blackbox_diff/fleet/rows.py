@@ -54,6 +54,45 @@ class Row(_Part):
         return self.judgements[0].outcome if self.judgements else self.status
 
 
+class Holder(_Part):
+    """A model that has a theme: prefills after which it says it, of how many.
+
+    q_value: the false discovery rate at which it is commoner here than in the family's other models.
+    """
+
+    audit: str
+    prefills: int
+    of: int
+    q_value: float
+
+
+class FamilyTheme(_Part):
+    """A phrase that all models of a family have, some, or one.
+
+    others: prefills after which those that don't have it say it nevertheless, of others_of.
+    """
+
+    phrase: str
+    held_by: Literal["all", "some", "one"]
+    holders: list[Holder]
+    others: int
+    others_of: int
+
+
+class Family(_Part):
+    """Audits of one design, which can be compared: under one reference, of one length and temperature.
+
+    tests: pairs of a model and a phrase, over which the false discovery rate holds. undecided: phrases that one
+    model's analysis lists and that may be as common in the others.
+    """
+
+    design: str
+    audits: list[str]
+    tests: int
+    undecided: int
+    themes: list[FamilyTheme]
+
+
 class Index(_Part):
     """A whole fleet: `schema_version` is raised when a field's meaning changes."""
 
@@ -62,3 +101,4 @@ class Index(_Part):
     max_cost_usd: float | None
     spent_usd: float | None
     rows: list[Row]
+    families: list[Family] = []

@@ -23,6 +23,7 @@ from blackbox_diff.fleet.job import Job, is_done, row_of
 from blackbox_diff.fleet.plan import FleetPlan, Planned
 from blackbox_diff.fleet.purse import Purse
 from blackbox_diff.fleet.rows import Index, Row
+from blackbox_diff.fleet.themes import themes_of
 from blackbox_diff.run.lanes import LOCAL
 from blackbox_diff.run.local import serve
 from blackbox_diff.runfile.files import FILE
@@ -195,7 +196,8 @@ async def run_fleet(plan: FleetPlan, out: Path, engine: Engine, told: Told, *, s
             urls = dict.fromkeys(local, url)
         await stack.enter_async_context(engine)
         driver = Driver(plan, out, engine, told, Purse(plan.settings.max_cost), urls, before, earlier)
-        return await driver.run()
+        index = await driver.run()
+    return index.model_copy(update={"families": await asyncio.to_thread(themes_of, out, index.rows)})
 
 
 def local_references(audits: Iterable[Planned]) -> dict[str, tuple[str, str]]:
