@@ -81,8 +81,8 @@ def phrase_counts(analysis: Analysis) -> PhraseCounts:
         keys, rows = hashes.view(np.int64), corpus.words.rows[at]
         ours = rows < len(said)
         for key, row, place in zip(keys[~ours].tolist(), rows[~ours].tolist(), at[~ours].tolist(), strict=True):
-            _, kind, gap = listed[row - len(said)]
-            kind = kind if lengths[row] == n else "inside"
+            _, own, gap = listed[row - len(said)]
+            kind: Kind = own if lengths[row] == n else "inside"
             if key not in kinds or _KINDS.index(kind) < _KINDS.index(kinds[key][0]):
                 kinds[key] = (kind, gap if kind != "inside" else None, corpus.written(place, n))
         found.extend(_counted(keys[ours], prefill_of[rows[ours]], arm_of_prefill, at[ours], n, corpus))
