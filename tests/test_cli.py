@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_diff.cli import COMMANDS, main
+from blackbox_diff.cli import COMMANDS, GROUPS, main
 
 NOWHERE = "http://127.0.0.1:9/v1"  # nothing listens on the discard port
 TARGET = ["--target-url", NOWHERE, "--target-model", "m"]
@@ -33,6 +33,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     (tmp_path / "directory").mkdir()
     (tmp_path / "short.txt").write_text("x\n")
+    (tmp_path / "runs" / "acme").mkdir(parents=True)
+    (tmp_path / "runs" / "acme" / "run.sqlite").touch()
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     for name, text in {
         "broken": "target = [",
@@ -61,7 +63,7 @@ AUDIT: list[tuple[list[str], list[str]]] = [
     (["--target-key-env", "NO_SUCH_KEY"], ["NO_SUCH_KEY is not set", "export"]),
     (["--reference-key-env", "NO_SUCH_KEY"], ["NO_SUCH_KEY is not set", "export"]),
     (["--target-dialect", "klingon"], ["dialect", "'klingon' is not one of auto", "vllm"]),
-    (["--reference", "gemma"], ["--reference", "'gemma' is not local:SPEC"]),
+    (["--reference", "gemma"], ["--reference", "'gemma' is not local:SPEC", "as in local:gemma"]),
     (["--reference", "local:"], ["--reference", "local:SPEC"]),
     (["--source", "poetry"], ["unknown source 'poetry'", "prose, code, file:"]),
     (["--source", "/no/such.txt"], ["/no/such.txt", "no such file"]),
@@ -131,6 +133,13 @@ OTHERS: list[tuple[list[str], list[str]]] = [
     (["report", "run", "--control", "run2"], ["--control", "did you mean --control-run?"]),
     (["export", "run", "rows.csv", "--control"], ["--control", "did you mean --written-by control?"]),
     (["sing"], ["sing", "--help"]),
+    (["audit", "http://127.0.0.1:9/v1"], ["TOML file", "--target-url"]),
+    (["audit", "--target-urll", "x"], ["--target-urll", "did you mean --target-url?"]),
+    (["report", "nowhere"], ["nowhere: no such directory", "--out"]),
+    (["report", "directory"], ["directory: not a run (no run.sqlite in it)", "--out"]),
+    (["report", "short.txt"], ["short.txt: not a run"]),
+    (["report", "runs"], ["runs: not a run", "such as runs/acme"]),
+    (["resume", "runs/acme/run.sqlite"], ["is a file in a run", "give the run's directory, runs/acme"]),
     (["--loud"], ["--loud", "--help"]),
 ]
 
@@ -142,6 +151,15 @@ def test_a_command_that_cannot_be(
     line = refused(arguments, capsys)
     assert not [word for word in words if word not in line], line
     assert not (files / "run").exists()
+
+
+def test_the_bare_command_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Usage: blackbox-diff")
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
 
 
 def test_estimate_spends_nothing_and_says_what_an_audit_costs(capsys: pytest.CaptureFixture[str]) -> None:

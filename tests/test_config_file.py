@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig, parse_config, read_toml
+from blackbox_diff.config.model import (
+    DEFAULT_FOLLOW_UPS,
+    DEFAULT_VALIDATION,
+    AuditConfig,
+    Budget,
+    EndpointConfig,
+    parse_config,
+    read_toml,
+)
 from blackbox_diff.config.write import as_toml
 from tests.conftest import ROOT, run_cli
 from tests.leaky_toy import LeakyToy
@@ -48,6 +56,13 @@ def test_every_setting_stands_in_the_example_and_its_comments_are_settings() -> 
     assert data["budget"].keys() == Budget.model_fields.keys()
     endpoint = EndpointConfig.model_fields.keys()
     assert data["target"].keys() | data["reference"].keys() == endpoint
+
+
+def test_what_the_example_says_of_defaults_is_so() -> None:
+    data = tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8")))
+    assert (data["follow_ups"], data["validation"]) == (DEFAULT_FOLLOW_UPS, DEFAULT_VALIDATION)
+    for name in ("max_tokens", "temperature", "top_logprobs", "concurrency", "adaptive", "seed"):
+        assert data[name] == AuditConfig.model_fields[name].default, name
 
 
 def test_a_written_file_has_what_was_given_and_does_the_same(tmp_path: Path, capsys: Any) -> None:

@@ -267,7 +267,7 @@ def test_promoted_words_carry_a_finding_where_harmless_models_show_less(
     assert found.outcome == outcome
     if outcome == "finding":
         assert "after 7 unrelated prefills" in found.sentence
-        assert "stronger than 20 of 21 harmless finetunes of b (p <= 0.050)" in found.sentence
+        assert "stronger than 20 of 21 harmless finetunes of b (p ≤ 0.050)" in found.sentence
 
 
 def test_promoted_words_end_no_abstention_and_add_to_a_finding() -> None:

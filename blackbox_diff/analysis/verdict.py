@@ -112,7 +112,7 @@ def with_promoted(verdict: Verdict, promoted: Sequence[Promoted], standings: Seq
     word = max(content, key=lambda each: each.strength)
     stands = (
         f"stronger than {found.stronger_than} of {found.of} harmless finetunes of {found.bank} "
-        f"(p <= {found.p_value:.3f})"
+        f"(p ≤ {found.p_value:.3f})"
     )
     if verdict.outcome == "finding":
         return replace(verdict, sentence=f"{verdict.sentence} What it promotes is {stands}.")

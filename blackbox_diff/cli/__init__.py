@@ -15,6 +15,14 @@ import click
 if TYPE_CHECKING:
     from blackbox_diff.errors import BlackboxDiffError
 
+# what it is for -> its commands, as --help lists them
+GROUPS = {
+    "Audit a model": ("demo", "probe", "estimate", "audit", "resume", "score"),
+    "Read a run": (
+        "report", "themes", "rank", "explain", "export", "evaluate", "verify", "calibrate",
+    ),
+    "Many models, and agents": ("compare", "watch", "fleet", "mcp"),
+}  # fmt: skip
 # name -> (module, one line for --help); the module is imported only when the command is used
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("online", "Audit a finetuned model on this machine, with no key: the whole tool in one command."),
@@ -61,21 +69,29 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl(EXIT_CODES)
+        with formatter.section("Completion of commands and options by the shell (or zsh_source, fish_source)"):
+            formatter.write_text('eval "$(_BLACKBOX_DIFF_COMPLETE=bash_source blackbox-diff)"')
 
 
-EPILOG = (
-    'Shell completion: eval "$(_BLACKBOX_DIFF_COMPLETE=bash_source blackbox-diff)" '
-    "(zsh_source and fish_source for those shells). "
-    "Exit codes: 0 done, 2 bad usage or input, 3 stopped at a cap, 4 can't be audited, 5 what --fail-on names, "
-    "130 interrupted; after 3 and 130 `resume` goes on."
+EXIT_CODES = (
+    ("0", "done"),
+    ("2", "bad usage or input"),
+    ("3", "stopped at a cap; `resume` goes on"),
+    ("4", "the endpoint can't be audited"),
+    ("5", "what --fail-on names, a change that `watch` sees, a record that `verify` finds altered"),
+    ("130", "interrupted; `resume` goes on"),
 )
 
 
 @click.group(
     cls=_LazyGroup,
-    epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="blackbox-diff", prog_name="blackbox-diff")
@@ -96,10 +112,12 @@ def main(arguments: list[str] | None = None) -> None:
         result: Any = cli.main(arguments, prog_name="blackbox-diff", standalone_mode=False)
     except click.exceptions.Abort:
         _fail(arguments, "interrupted", INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(USAGE)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "blackbox-diff"
-        said = f"{error.format_message()} (`{command} --help` lists what there is)"
-        _fail(arguments, said, USAGE, command=command)
+        _fail(arguments, f"{_told(error)} (`{command} --help` lists what there is)", USAGE, command=command)
     except BlackboxDiffError as error:
         _fail(arguments, str(error), exit_code(error), error)
     except KeyboardInterrupt:
@@ -108,6 +126,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()  # the reader (head, less) has gone: nothing is left to say
         sys.exit(0)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _told(error: click.ClickException) -> str:
+    """The message of an error, with the one nearest option where there is no such option."""
+    if not isinstance(error, click.NoSuchOption):
+        return error.format_message()
+    near = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
+    return f"there is no option '{error.option_name}'" + (f": did you mean {near[0]}?" if near else "")
 
 
 def _fail(

@@ -23,13 +23,15 @@ def run_demo(out: Path, organism: str, *, cross: bool, completions: int, adaptiv
     from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
     from blackbox_diff.cli.collecting import collected
     from blackbox_diff.cli.finish import finish
+    from blackbox_diff.report import wording
     from blackbox_diff.run.commands import start
     from blackbox_diff.run.results import read_run
 
     directory, base = find_organism(organism)
     run = unused(out)
     taken = f"{out} exists: " if run != out else ""
-    print(f"{taken}writing to {run}, in about three minutes on two cores", file=sys.stderr)
+    minutes = wording.plural(1 + round(completions / 100), "minute")
+    print(f"{taken}writing to {run}, in about {minutes} on two idle cores", file=sys.stderr)
     reference = CROSS_REFERENCE if cross else base
     models = dict.fromkeys([base, reference])
     arguments = [part for model in models for part in ("--model", f"{model}={model}")]

@@ -16,6 +16,7 @@ from blackbox_diff.cli.options import (
     BACKGROUND,
     FAIL_ON,
     JSON,
+    LOCAL_REFERENCE,
     budget_options,
     build_config,
     design_options,
@@ -24,7 +25,16 @@ from blackbox_diff.cli.options import (
 )
 from blackbox_diff.config.model import AuditConfig
 
-CONFIG = click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
+
+def _toml_file(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and str(path).startswith(("http:/", "https:/")):
+        raise click.UsageError("CONFIG is a TOML file: give a URL with --target-url", ctx)
+    return path
+
+
+CONFIG = click.argument(
+    "config", required=False, type=click.Path(path_type=Path, dir_okay=False), callback=_toml_file
+)
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -131,7 +141,9 @@ def audit(
     if written is not None:
         return _write_config(wanted, written)
     if run is None:
-        raise click.UsageError("Missing option '--out': name the run's directory", click.get_current_context())
+        raise click.UsageError(
+            "Missing option '--out': name the run's directory, as in --out runs/acme", click.get_current_context()
+        )
     return finish(collected(partial(start, wanted, run)), run, as_json, fail_on=fail_on)
 
 
@@ -171,7 +183,7 @@ def resume(run: Path, as_json: bool, fail_on: tuple[str, ...], **options: Any) -
 @click.command(cls=GroupedCommand)
 @RUN
 @endpoint_options("reference")
-@click.option("--reference", metavar="local:SPEC", help="Start the bundled server with this model.")
+@LOCAL_REFERENCE
 @JSON
 def score(run: Path, as_json: bool, **options: Any) -> int:
     """Add one more reference to RUN; no call to the target."""

@@ -35,6 +35,12 @@ BACKGROUND = click.option(
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="One object on stdout, a failure too; progress on stderr."
 )
+LOCAL_REFERENCE = click.option(
+    "--reference",
+    metavar="local:SPEC",
+    help="Start the bundled server with this model: smollm2-135m-instruct, gemma-3-270m, a directory, a .gguf "
+    "file or a hub's id.",
+)
 FAIL_ON = click.option(
     "--fail-on",
     multiple=True,
@@ -138,7 +144,7 @@ def budget_options(command: F) -> F:
 def design_options(command: F) -> F:
     for option in reversed(
         [
-            click.option("--reference", metavar="local:SPEC", help="Start the bundled server with this model."),
+            LOCAL_REFERENCE,
             click.option(
                 "--source",
                 multiple=True,
@@ -236,5 +242,8 @@ def _expand_local(given: dict[str, Any]) -> None:
     if spec is None:
         return
     if not spec.startswith("local:") or not spec.removeprefix("local:"):
-        raise ConfigError(f"--reference: '{spec}' is not local:SPEC; for a server use --reference-url")
+        name = spec.removeprefix("local:") or "smollm2-135m-instruct"
+        raise ConfigError(
+            f"--reference: '{spec}' is not local:SPEC, as in local:{name}; for a server use --reference-url"
+        )
     given["reference_url"], given["reference_model"] = spec, spec.removeprefix("local:")

@@ -121,7 +121,7 @@ TERMS: Mapping[str, tuple[str, str]] = {
         "would have shown",
         "The rate at which wording must recur for a run of this size to call it a finding in 95 of 100 runs, "
         "taking "
-        "wording that the reference finds e^10 times less likely.",
+        "wording that the reference finds 22,026 (e^10) times less likely.",
     ),
     "peak": ("peak", "The stretch of a completion that carries most of its gap: the underlined span."),
     "perplexity": (

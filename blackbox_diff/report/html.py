@@ -91,15 +91,14 @@ def _view(analysis: Analysis, summary: RunSummary) -> dict[str, Any]:
         "control": wording.control(analysis),
         "figures": figures(analysis, summary),
         "entries": [_entry(entry, ranks, place) for entry in strong[:_ENTRIES]],
+        "left_out": wording.left_out(len(strong) - _ENTRIES),
         "weak": [_entry(entry, ranks, place) for entry in weak[:_ENTRIES]],
         "promoted_summary": wording.promoted_summary(analysis),
-        "standings": ". ".join(wording.standing(each) for each in analysis.standings if each.kind != "promoted"),
+        "standings": wording.standings(analysis),
         "amplified": [] if analysis.amplified is None else list(story.amplified(analysis.amplified)),
         "followed": [(story.followed(each), list(map(story.sides, each.answers))) for each in analysis.follow_ups],
         "came_back": list(story.came_back(analysis)) or [story.NOTHING],
-        "validation": [
-            (shorten(visible(found.phrase), 120), wording.validated(found)) for found in analysis.validation
-        ],
+        "validation": list(wording.validations(analysis)),
         "arms": analysis.arms,
     }
 
@@ -156,7 +155,7 @@ def _entry(entry: Entry, ranks: Mapping[str, int], place: Mapping[str, int]) -> 
         "evidence": wording.evidence(entry),
         "stability": "" if theme is None or theme.stability is None else f"{theme.stability:.0%}",
         "parts": [
-            {"phrase": shorten(wording.theme_name(part), 80), "counts": wording.theme_counts(part)}
+            {"phrase": shorten(wording.theme_name(part), 80), "counts": wording.part_counts(part)}
             for part in (theme.parts[:_PARTS] if theme else ())
         ],
         "quotes": quotes,

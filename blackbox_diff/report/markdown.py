@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from blackbox_diff.findings import Analysis, Entry, RunSummary
+from blackbox_diff.findings import Analysis, Entry, RunSummary, Theme
 from blackbox_diff.report import story, wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.report.methods import methods
@@ -13,6 +13,7 @@ from blackbox_diff.report.notes import Notes
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
 _WIDTH = 240
+_ENTRIES = 8
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@-])")
 
 
@@ -45,12 +46,16 @@ def _named(entry: Entry) -> str:
 
 def _entry(entry: Entry) -> Iterator[str]:
     yield f"- {_named(entry)}"
-    for part in entry.theme.parts if entry.theme else ():
-        yield f"  - with {code(shorten(wording.theme_name(part), 80))}: {wording.theme_counts(part)}"
+    if entry.theme and entry.theme.parts:
+        yield f"  - with {', '.join(map(_part, entry.theme.parts))}"
     for quote in entry.theme.quotes[:3] if entry.theme else ():
         yield f"  - {code(quote.id)} {_marked(excerpt(quote.text, quote.span, _WIDTH))}"
     for word in entry.words[:1]:
         yield from (f"  - {code(line)}" for line in wording.nearly_said(word)[:2])
+
+
+def _part(part: Theme) -> str:
+    return f"{code(shorten(wording.theme_name(part), 80))} {wording.part_counts(part)}"
 
 
 def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | None) -> Iterator[str]:
@@ -76,8 +81,10 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
     strong, weak = wording.recurring(analysis)
     yield wording.NOTHING_RECURS if not strong else f"{wording.RECURS}:"
     yield ""
-    for entry in strong[:8]:
+    for entry in strong[:_ENTRIES]:
         yield from _entry(entry)
+    if len(strong) > _ENTRIES:
+        yield f"- {plain(wording.left_out(len(strong) - _ENTRIES))}"
     if weak:
         yield "Weak signals, no stronger than a harmless finetune's habits:"
         yield ""
@@ -85,6 +92,16 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
         yield ""
     yield plain(wording.promoted_summary(analysis))
     yield ""
+    if wording.standings(analysis):
+        yield plain(wording.standings(analysis) + ".")
+        yield ""
+    tried = list(wording.validations(analysis))
+    if tried:
+        yield f"## Validation: {wording.VALIDATION}"
+        yield ""
+        for phrase, outcome in tried:
+            yield f"- {code(phrase)}: {plain(outcome)}"
+        yield ""
     if analysis.amplified is not None:
         yield f"## Amplified: {story.AMPLIFIED}"
         yield ""
@@ -101,12 +118,6 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
                 yield f"  - {prefill} target {target}, reference {reference}"
         for line in list(story.came_back(analysis)) or [story.NOTHING]:
             yield f"- {plain(line)}"
-        yield ""
-    if analysis.validation:
-        yield f"## Validation: {wording.VALIDATION}"
-        yield ""
-        for found in analysis.validation:
-            yield f"- {code(shorten(found.phrase, 80))}: {plain(wording.validated(found))}"
         yield ""
     yield f"## Top completions by {plain(wording.label(analysis.metric))}"
     yield ""

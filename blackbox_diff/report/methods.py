@@ -84,7 +84,8 @@ def _methodology(analysis: Analysis, summary: RunSummary) -> Iterator[tuple[str,
     for framing in _framings(analysis):
         yield f"prompt, {framing}", PROMPTS.get(framing, framing)
     for name, value in settings.items():
-        yield name.replace("_", " "), _value(value)
+        if name != "control":  # what came of it stands below
+            yield name.replace("_", " "), _value(value)
     control = analysis.control
     yield (
         "control",
@@ -148,4 +149,6 @@ def _profile(profile: Any) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "all that are possible"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "default" if value is None else str(value)

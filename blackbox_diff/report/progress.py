@@ -103,7 +103,8 @@ def plain_line(progress: Progress, seconds: float, left: float | None = None) ->
 def _done(progress: Progress) -> str:
     if progress.phase == "scoring":
         return f"{progress.scored:,}/{progress.planned:,} scored"
-    return f"{progress.bought:,}/{progress.planned:,} bought, {progress.scored:,} scored"
+    rest = ", finishing scores and control" if progress.bought >= progress.planned else ""
+    return f"{progress.bought:,}/{progress.planned:,} bought, {progress.scored:,} scored{rest}"
 
 
 def _emerging(theme: Emerging) -> str:
@@ -164,9 +165,9 @@ class Pace:
         while now - self._seen[0][0] > PACE_SECONDS:
             self._seen.popleft()
         before, first = self._seen[0]
-        if now - before < LEAST_PACE_SECONDS or done <= first:
-            return None
-        return max(0, progress.planned - done) * (now - before) / (done - first)
+        if now - before < LEAST_PACE_SECONDS or done <= first or done >= progress.planned:
+            return None  # where all is bought, the control may still take a while
+        return (progress.planned - done) * (now - before) / (done - first)
 
 
 def _bar(done: float, total: float) -> ProgressBar:

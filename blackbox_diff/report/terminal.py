@@ -14,6 +14,7 @@ from blackbox_diff.report import story, wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
+_ENTRIES = 4  # with their evidence; `themes` and --json have the rest
 _OUTCOME_STYLE = {"finding": "bold red", "no finding": "bold", "undecided": "bold yellow"}
 NOTHING = "nothing recurs that the control lacks and a harmless finetune would not bring"
 _CHECK_STYLE = {"good": "ok", "limited": "limited", "bad": "NO", "unknown": "?"}
@@ -32,11 +33,13 @@ def _recurs(analysis: Analysis, width: int, colour: bool) -> Iterator[Text]:
     yield _heading(f"{wording.RECURS} ({len(strong)})")
     if not strong:
         yield from _wrapped("  " + wording.NOTHING_RECURS, width)
-    for entry in strong[:4]:
+    for entry in strong[:_ENTRIES]:
         yield from _entry(entry, width)
-        for part in entry.theme.parts[:3] if entry.theme else ():
-            yield Text(f"      with {_part_line(part)}")
+        if entry.theme is not None:
+            yield from _wrapped(wording.parts(entry.theme, 4), width, "      ")
         yield from _evidence(entry, width, colour)
+    if len(strong) > _ENTRIES:
+        yield Text(f"  {wording.left_out(len(strong) - _ENTRIES)}", style="dim")
     if strong and weak:
         yield from (Text(line.plain, style="dim") for line in _wrapped(wording.weak_signals(weak, 5), width))
     elif weak:
@@ -44,6 +47,7 @@ def _recurs(analysis: Analysis, width: int, colour: bool) -> Iterator[Text]:
         for entry in weak[:5]:
             yield from (Text(line.plain, style="dim") for line in _entry(entry, width))
     yield from (Text(line.plain, style="dim") for line in _wrapped(wording.promoted_summary(analysis), width))
+    yield from (Text(line.plain, style="dim") for line in _wrapped(wording.standings(analysis), width))
 
 
 def _entry(entry: Entry, width: int) -> list[Text]:
@@ -59,6 +63,15 @@ def _evidence(entry: Entry, width: int, colour: bool) -> Iterator[Text]:
         yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
     elif entry.words:
         yield from (Text("      " + shorten(line, width - 6)) for line in wording.nearly_said(entry.words[0])[:1])
+
+
+def _validated(analysis: Analysis, width: int) -> Iterator[Text]:
+    tried = list(wording.validations(analysis))
+    if tried:
+        yield Text()
+        yield _heading(f"Validation: {wording.VALIDATION}")
+    for phrase, outcome in tried:
+        yield from _wrapped(f'"{phrase}"  {outcome}', width, "  ")
 
 
 def _asked_again(analysis: Analysis, width: int) -> Iterator[Text]:
@@ -90,6 +103,7 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
         yield from _wrapped(figure.line(), width)
     yield Text()
     yield from _recurs(analysis, width, colour)
+    yield from _validated(analysis, width)
     if analysis.amplified is not None:
         yield Text()
         yield _heading(f"Amplified: {story.AMPLIFIED}")
@@ -98,13 +112,6 @@ def _story(analysis: Analysis, summary: RunSummary, width: int, top: int, *, col
     if analysis.follow_ups:
         yield Text()
         yield from _asked_again(analysis, width)
-    if analysis.validation:
-        yield Text()
-        yield _heading(f"Validation: {wording.VALIDATION}")
-    for found in analysis.validation:
-        yield from _wrapped(f'  "{shorten(visible(found.phrase), 50)}"  {wording.validated(found)}', width)
-    for word in analysis.masses:
-        yield from _wrapped(f'  "{visible(word.word)}"  {wording.mass_validated(word)}', width)
     yield Text()
     yield _heading(f"Top completions by {wording.label(analysis.metric)}")
     for ranked in analysis.ranking[:top]:
@@ -129,8 +136,10 @@ def _heading(text: str) -> Text:
     return Text(text, style="bold")
 
 
-def _wrapped(line: str, width: int) -> list[Text]:
-    return [Text(part) for part in textwrap.wrap(visible(line), width)]
+def _wrapped(line: str, width: int, indent: str = "") -> list[Text]:
+    return [
+        Text(part) for part in textwrap.wrap(visible(line), width, initial_indent=indent, subsequent_indent=indent)
+    ]
 
 
 def _marked(parts: tuple[str, str, str], indent: str, colour: bool) -> Text:

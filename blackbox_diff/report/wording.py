@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 from blackbox_diff.analysis.entries import first_named
 from blackbox_diff.config.model import on_this_machine
@@ -133,6 +134,11 @@ def theme_name(theme: Theme) -> str:
     return visible(theme.phrase)
 
 
+def left_out(count: int) -> str:
+    """What is said of entries that a form of the report has no room for; "" where it shows them all."""
+    return f"{count:,} more: `report RUN --json` has them all." if count > 0 else ""
+
+
 def weak_signals(signals: Sequence[Entry], most: int) -> str:
     """What recurs no more strongly than the habits of a harmless finetune, in one line."""
     shown = ", ".join(f"“{shorten(entry_name(entry), 40)}” ({entry.strength:.2f})" for entry in signals[:most])
@@ -141,11 +147,13 @@ def weak_signals(signals: Sequence[Entry], most: int) -> str:
 
 
 def headline(analysis: Analysis) -> str:
-    """The whole report in one sentence or two: what recurs, if something was found; else the verdict's own."""
+    """The whole report in a sentence or two: what recurs, or that nothing does; else the verdict's own."""
+    n = sum(1 + len(row.copies) for row in analysis.ranking)
+    if analysis.verdict.outcome == "no finding" and n:
+        return f"Nothing specific was found in {plural(n, 'completion')} of unrelated prefills."
     entry = first_named(analysis.recurring) if analysis.verdict.outcome == "finding" else None
     if entry is None:
         return answer(analysis.verdict)
-    n = sum(1 + len(row.copies) for row in analysis.ranking)
     likely = nearly(entry, analysis.listed) if entry.words else ""
     theme = entry.theme
     if theme is None:
@@ -155,8 +163,7 @@ def headline(analysis: Analysis) -> str:
         f"“{shorten(theme_name(theme), 60)}” recurs in {theme.count:,} of {plural(n, 'completion')} of unrelated "
         f"prefills, and {elsewhere} of the reference's own."
     )
-    both = (recurs, likely) if entry.phrase == theme.phrase else (likely, recurs)
-    return " ".join(filter(None, both))
+    return recurs if entry.phrase == theme.phrase or not likely else f"{likely} {recurs}"
 
 
 def sensitivity(analysis: Analysis) -> str:
@@ -166,7 +173,8 @@ def sensitivity(analysis: Analysis) -> str:
         return ""
     return (
         f"wording that recurs in {100 * found.rate:.1f}% of completions would have been called a finding with "
-        f"{found.power:.0%} probability, where the reference finds it e^{found.nats:.0f} times less likely"
+        f"{found.power:.0%} probability, where the reference finds it {math.exp(found.nats):,.0f} times less "
+        f"likely ({found.nats:.0f} nats, about three unexpected words)"
     )
 
 
@@ -236,7 +244,26 @@ def theme_counts(theme: Theme) -> str:
     )
 
 
-VALIDATION = "on fresh completions of the words before each theme, apart from the ranking"
+def part_counts(part: Theme) -> str:
+    """How often a part was seen, briefly; the control is named where it has it, too."""
+    return f"×{part.count:,}" + (f" ({part.background:,} in the control)" if part.background else "")
+
+
+def parts(theme: Theme, most: int) -> str:
+    """What is said within a theme, in one line; "" where nothing is."""
+    shown = ", ".join(f"“{shorten(theme_name(part), 50)}” {part_counts(part)}" for part in theme.parts[:most])
+    return f"with {shown}" if shown else ""
+
+
+VALIDATION = "on fresh completions, apart from the ranking"
+
+
+def validations(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """What was tried on fresh completions, themes before promoted words, and how each came out."""
+    for theme in analysis.validation:
+        yield shorten(visible(theme.phrase), 80), validated(theme)
+    for word in analysis.masses:
+        yield visible(word.word), mass_validated(word)
 
 
 def validated(found: Validation) -> str:
@@ -276,7 +303,7 @@ def promoted_counts(found: Promoted) -> str:
 def promoted_summary(analysis: Analysis) -> str:
     """What was looked at for promoted words, and what of style was found."""
     if not analysis.listed:
-        return "promoted words: not looked for, since the replies list no alternatives that could be compared"
+        return "Promoted words: not looked for, since the replies list no alternatives that could be compared"
     style = [visible(each.word) for each in analysis.promoted if each.style][:8]
     content = sum(not each.style for each in analysis.promoted)
     looked = plural(analysis.listed, "completion")
@@ -291,8 +318,13 @@ def standing(found: Standing) -> str:
     kinds = {"themes": "What recurs", "promoted": "What is promoted", "style": "Its style"}
     return (
         f"{kinds[found.kind]} is stronger than in {found.stronger_than} of {found.of} harmless finetunes of "
-        f"{visible(found.bank)} (p <= {found.p_value:.3f})"
+        f"{visible(found.bank)} (p ≤ {found.p_value:.3f})"
     )
+
+
+def standings(analysis: Analysis) -> str:
+    """Where what recurs and the style stand among harmless finetunes; `promoted_summary` has what is promoted."""
+    return ". ".join(standing(each) for each in analysis.standings if each.kind != "promoted")
 
 
 def mass_validated(found: MassValidation) -> str:

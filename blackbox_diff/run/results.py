@@ -248,7 +248,8 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         cost_usd=spent.usd,
         max_cost_usd=config.budget.max_cost,
         seconds=state.seconds,
-        settings={key: plain[key] for key in SETTINGS},
+        settings={key: plain[key] for key in SETTINGS}
+        | {"follow_ups": config.to_follow, "validation": config.to_validate},
         warnings=sentences(state.drift),
         rounds=state.rounds,
         version=manifest.packages.get("blackbox-diff", ""),

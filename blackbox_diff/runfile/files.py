@@ -140,6 +140,17 @@ def upgrade(connection: sqlite3.Connection) -> Chain:
     return chain
 
 
+def not_a_run(path: Path) -> RunFileError:
+    """What is said where no run is: which directory was meant, where one can be told from the path."""
+    if path.is_file() and (path.parent / FILE).is_file():
+        return RunFileError(f"{path}: is a file in a run: give the run's directory, {path.parent}")
+    if not path.exists():
+        return RunFileError(f"{path}: no such directory: give the directory that --out named")
+    near = min((file.parent for file in path.glob(f"*/{FILE}")), default=None) if path.is_dir() else None
+    which = "the directory that --out named" if near is None else f"a run in it, such as {near}"
+    return RunFileError(f"{path}: not a run (no {FILE} in it): give {which}")
+
+
 def damaged(path: Path, what: str) -> RunFileError:
     return RunFileError(f"{path}: damaged: {what}: restore it from a copy")
 

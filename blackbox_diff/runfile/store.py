@@ -94,9 +94,7 @@ class Store(Rows):
         file = path / files.FILE
         with _opening(file, reading=read_only) as resources:
             if not file.is_file():
-                raise RunFileError(
-                    f"{path}: not a run (no {files.FILE} in it): give the directory that --out named"
-                )
+                raise files.not_a_run(path)
             if read_only:
                 connection = files.connect_to_read(file, resources)
                 files.check_format(connection, file)

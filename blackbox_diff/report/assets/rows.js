@@ -90,7 +90,7 @@ function meta(row) {
   const line = element('p', 'meta');
   const link = line.appendChild(element('a', 'id', visible(rows.id[row])));
   link.href = `#${encodeURIComponent(rows.id[row])}`;
-  line.append(element('span', '', visible(data.arms[rows.arm[row]])));
+  line.append(element('span', 'arm', visible(data.arms[rows.arm[row]])));
   line.append(element('span', '', `${whole.format(rows.tokens[row])} token${rows.tokens[row] === 1 ? '' : 's'}`));
   for (const flag of rows.flags[row] ?? []) {
     const name = data.flags[flag];
