@@ -1,11 +1,13 @@
 """Client and store against a stub endpoint in another process: speed, memory, and finding hidden limits.
 
-    python -m benchmarks.client speed     client and store beside a bare httpx2 loop that only reads bytes
+    python -m benchmarks.client speed     the collector, and client and store alone, beside a bare httpx2 loop
     python -m benchmarks.client memory    100,000 completions: resident memory as the run grows
     python -m benchmarks.client limits    adaptive concurrency beside every fixed setting, under hidden limits
 
-Each prints a Markdown table. Speed runs alternate between the two loops, so that what else the machine does
-falls on both; the ratio is the median of the paired ratios.
+Each prints a Markdown table. The collector is a run's own: every completion is sampled, read, stored, scored by a
+reference, stored again and ranked for the live view. The bare loop only posts and reads the bytes. Speed runs
+alternate between the loops, so that what else the machine does falls on all; a ratio is the median of the paired
+ratios.
 """
 
 from __future__ import annotations
@@ -26,19 +28,22 @@ from typing import Any
 
 import httpx2
 
+from benchmarks.stub_endpoint import PREFILL
 from blackbox_diff.buying.buyer import Bought, Buyer
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.prices import Prices
 from blackbox_diff.config.model import Budget, EndpointConfig
+from blackbox_diff.probing.drift import Watch
 from blackbox_diff.records import Arm, EndpointProfile, Sample, Sampling
+from blackbox_diff.run.collect import TARGET, Collector, Job, Lane
+from blackbox_diff.run.pipeline import TICK
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
 
 CONCURRENCY = 32
 SAMPLING = Sampling(max_tokens=64)
-PREFILL = "Once upon a"
 
 
 @contextmanager
@@ -55,8 +60,9 @@ def stub(*arguments: str) -> Iterator[str]:
 
 def profile(url: str) -> EndpointProfile:
     return EndpointProfile(
-        base_url=url, model="m", dialect="vllm", raw="raw", max_top_logprobs=5, token_bytes="exact", auditable=True
-    )
+        base_url=url, model="m", dialect="vllm", raw="raw", scoring="echo", max_top_logprobs=5,
+        token_bytes="exact", auditable=True, can_score=True,
+    )  # fmt: skip
 
 
 async def pool(n: int, workers: int, one: Callable[[int], Coroutine[Any, Any, None]]) -> None:
@@ -89,30 +95,15 @@ async def bare(url: str, n: int) -> float:
         return n / (time.perf_counter() - started)
 
 
-async def bought(url: str, n: int, *, reading: bool = False, watch: Callable[[int], None] | None = None) -> float:
-    """Requests per second of client and store: reserved, sent, judged, settled and on disk; optionally read."""
-    speaks, found = dialect("vllm"), profile(url)
-    arm = Arm("prose", "raw")
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Store.create(Path(directory) / "run", {"config": {}}) as store,
-    ):
+async def bought(url: str, n: int) -> float:
+    """Requests per second of client and store: reserved, sent, judged, settled and on disk, and not read."""
+    call = dialect("vllm").sample(profile(url), PREFILL, "raw", SAMPLING, 0)
+    with run_file() as store:
         async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
-            ledger = Ledger(Budget(max_cost=1e6), Prices(0.1, 0.4))
-            buyer = Buyer(endpoint, store, ledger, Limiter(CONCURRENCY), "target")
+            buyer = Buyer(endpoint, store, ledger(), Limiter(CONCURRENCY), "target")
 
             async def one(number: int) -> None:
-                sample = Sample(f"prose.raw.{number:06d}", arm, PREFILL, number)
-                call = speaks.sample(found, PREFILL, "raw", SAMPLING, number)
-                reply = await buyer.buy(call, sample.id, SAMPLING.max_tokens)
-                assert isinstance(reply, Bought)
-                if reading:
-                    outcome = speaks.read_sample(
-                        reply.reply, call=call, profile=found, prefill=PREFILL, framing="raw"
-                    )
-                    await store.put_completion(sample, "target", outcome, reply.call_id)
-                if watch is not None:
-                    watch(number)
+                assert isinstance(await buyer.buy(call, f"prose.raw.{number:06d}", SAMPLING.max_tokens), Bought)
 
             await pool(CONCURRENCY, CONCURRENCY, lambda number: one(1_000_000 + number))
             started = time.perf_counter()
@@ -120,22 +111,72 @@ async def bought(url: str, n: int, *, reading: bool = False, watch: Callable[[in
             return n / (time.perf_counter() - started)
 
 
+async def collected(url: str, n: int, watch: Callable[[int], None] = lambda _: None) -> float:
+    """Requests per second of a run's collector, two to a completion; `watch` is told the number of each."""
+    found, arm = profile(url), Arm("prose", "raw")
+    with run_file() as store:
+        async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
+            limiter = Limiter(CONCURRENCY)
+            target, reference = (
+                Lane(label, found, dialect("vllm"), Buyer(endpoint, store, ledger(), limiter, label))
+                for label in (TARGET, "reference")
+            )
+            collector = Collector(store, SAMPLING, Watch(store))
+
+            def jobs() -> Iterator[Job]:
+                for number in range(n):
+                    watch(number)
+                    sample = Sample(f"prose.raw.{number:06d}", arm, PREFILL, number)
+                    yield Job(target, sample, (reference,), frozenset())
+
+            async def look() -> None:
+                while True:
+                    await asyncio.sleep(TICK)
+                    await collector.leaders.refresh()
+
+            looking = asyncio.create_task(look())
+            started = time.perf_counter()
+            await collector.run(jobs(), CONCURRENCY)
+            passed = time.perf_counter() - started
+            looking.cancel()
+            assert collector.scored == n, f"{collector.refused} refused, {collector.failed} failed"
+            return 2 * n / passed
+
+
+@contextmanager
+def run_file() -> Iterator[Store]:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Store.create(Path(directory) / "run", {"config": {}}) as store,
+    ):
+        yield store
+
+
+def ledger() -> Ledger:
+    return Ledger(Budget(max_cost=1e6), Prices(0.1, 0.4))
+
+
 def speed(runs: int, n: int) -> Iterator[str]:
-    yield "| run | bare httpx2, requests/s | client and store, requests/s | ratio |"
-    yield "|---|---|---|---|"
-    ratios, bares, boughts = [], [], []
+    yield "| run | bare httpx2, requests/s | client and store | ratio | collector | ratio |"
+    yield "|---|---|---|---|---|---|"
+    rows: list[tuple[float, float, float, float, float]] = []
     with stub() as url:
         for run in range(runs):
             first = asyncio.run(bare(url, n))
-            second = asyncio.run(bought(url, n))
+            client = asyncio.run(bought(url, n))
+            second = asyncio.run(bare(url, n))
+            collector = asyncio.run(collected(url, n // 2))
             third = asyncio.run(bare(url, n))
-            beside = (first + third) / 2
-            ratios.append(second / beside)
-            bares.append(beside)
-            boughts.append(second)
-            yield f"| {run + 1} | {beside:.0f} | {second:.0f} | {ratios[-1]:.2f} |"
-    medians = statistics.median(bares), statistics.median(boughts), statistics.median(ratios)
-    yield f"| median | {medians[0]:.0f} | {medians[1]:.0f} | **{medians[2]:.2f}** |"
+            rows.append(
+                (second, client, 2 * client / (first + second), collector, 2 * collector / (second + third))
+            )
+            yield _row(str(run + 1), rows[-1])
+    yield _row("median", [statistics.median(column) for column in zip(*rows, strict=True)])
+
+
+def _row(name: str, values: Sequence[float]) -> str:
+    bare, client, ratio, collector, of_collector = values
+    return f"| {name} | {bare:.0f} | {client:.0f} | {ratio:.2f} | {collector:.0f} | {of_collector:.2f} |"
 
 
 def resident() -> float:
@@ -145,31 +186,27 @@ def resident() -> float:
 
 
 def memory(n: int) -> Iterator[str]:
-    yield "| completions bought, read and stored | resident memory, MB |"
+    yield "| completions bought, read, scored and stored | resident memory, MB |"
     yield "|---|---|"
-    done, rows = 0, []
+    at = {1_000, *(n * part // 10 for part in range(1, 10)), n - 1}
+    rows: list[tuple[int, float]] = []
 
-    def watch(_: int) -> None:
-        nonlocal done
-        done += 1
-        if done in (1_000, *(n * part // 10 for part in range(1, 11))):
-            rows.append((done, resident()))
+    def watch(number: int) -> None:
+        if number in at:
+            rows.append((number, resident()))
 
     with stub() as url:
-        rate = asyncio.run(bought(url, n, reading=True, watch=watch))
+        rate = asyncio.run(collected(url, n, watch))
     yield from (f"| {count:,} | {megabytes:.0f} |" for count, megabytes in rows)
     spread = max(m for _, m in rows) - rows[0][1]
     yield ""
-    yield f"Growth after the first thousand: {spread:.0f} MB, at {rate:.0f} completions a second."
+    yield f"Growth after the first thousand: {spread:.0f} MB, at {rate / 2:.0f} completions a second."
 
 
 async def audited(url: str, limiter: Limiter, seconds: float) -> None:
     """Buy from `url` for `seconds` with as many workers as the limiter may ever admit."""
     call = dialect("vllm").sample(profile(url), PREFILL, "raw", SAMPLING, 0)
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Store.create(Path(directory) / "run", {"config": {}}) as store,
-    ):
+    with run_file() as store:
         async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
             buyer = Buyer(endpoint, store, Ledger(Budget()), limiter, "target")
 

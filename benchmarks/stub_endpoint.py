@@ -1,5 +1,7 @@
 """An endpoint that answers at once with the same completion: what is left to measure is the client.
 
+Asked for an echo, it answers with the logprobs of that completion behind `PREFILL`, as a reference does.
+
     python -m benchmarks.stub_endpoint [--latency S] [--in-flight N] [--rate N] [--tokens N]
 
 --in-flight and --rate are limits that it tells nobody about: a request past them is a 429. GET /v1/stats
@@ -14,32 +16,40 @@ import json
 import random
 import time
 from collections import deque
+from collections.abc import Sequence
 
 ALTERNATIVES = 5
+PREFILL = "Once upon a"
 
 
-def completion(tokens: int) -> bytes:
-    """A legacy completion of `tokens` tokens with five alternatives each, as vLLM writes it."""
+def replies(tokens: int) -> tuple[bytes, bytes]:
+    """A completion of `tokens` tokens with five alternatives each, and its echo, in vLLM's legacy shape."""
     rng = random.Random(0)
     words = [" " + "".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 7))) for _ in range(tokens + 200)]
     chosen = words[:tokens]
-    starts = [sum(map(len, chosen[:index])) for index in range(tokens)]
     tops = [
         {word: -rng.uniform(0.1, 9) for word in [token, *rng.sample(words[tokens:], ALTERNATIVES - 1)]}
         for token in chosen
     ]
+    lead = ["Once", " upon", " a"]
+    before: list[dict[str, float] | None] = [None, *({word: -1.0} for word in lead[1:])]
+    echoed = _reply([*lead, *chosen, "."], [*before, *tops, {".": -1.0}], read=len(lead) + tokens, written=1)
+    return _reply(chosen, tops, read=len(lead), written=tokens), echoed
+
+
+def _reply(chosen: list[str], tops: Sequence[dict[str, float] | None], *, read: int, written: int) -> bytes:
     choice = {
         "index": 0,
         "text": "".join(chosen),
         "finish_reason": "length",
         "logprobs": {
             "tokens": chosen,
-            "token_logprobs": [top[token] for token, top in zip(chosen, tops, strict=True)],
+            "token_logprobs": [top and top[token] for token, top in zip(chosen, tops, strict=True)],
             "top_logprobs": tops,
-            "text_offset": starts,
+            "text_offset": [sum(map(len, chosen[:index])) for index in range(len(chosen))],
         },
     }
-    usage = {"prompt_tokens": 3, "completion_tokens": tokens, "total_tokens": tokens + 3}
+    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     return json.dumps({"id": "cmpl-0", "object": "text_completion", "choices": [choice], "usage": usage}).encode()
 
 
@@ -53,7 +63,7 @@ class Stub:
 
     def __init__(self, latency: float, in_flight: int | None, rate: int | None, tokens: int) -> None:
         self.latency, self.in_flight, self.rate = latency, in_flight, rate
-        self.good = http("200 OK", completion(tokens))
+        self.sampled, self.echoed = (http("200 OK", body) for body in replies(tokens))
         self.busy = http("429 Too Many Requests", b'{"error": {"message": "slow down", "code": null}}')
         self.active = 0
         self.recent: deque[float] = deque()
@@ -105,9 +115,9 @@ class Connection(asyncio.Protocol):
         if head.startswith(b"GET"):
             self.transport.write(self.stub.stats())
         else:
-            self.answer()
+            self.answer(self.stub.echoed if b'"echo"' in rest[:length] else self.stub.sampled)
 
-    def answer(self) -> None:
+    def answer(self, good: bytes) -> None:
         stub, now = self.stub, time.monotonic()
         stub.began = now if stub.began is None else stub.began
         if not stub.admits(now):
@@ -116,15 +126,15 @@ class Connection(asyncio.Protocol):
             return
         stub.active += 1
         if stub.latency:
-            asyncio.get_running_loop().call_later(stub.latency, self.reply)
+            asyncio.get_running_loop().call_later(stub.latency, self.reply, good)
         else:
-            self.reply()
+            self.reply(good)
 
-    def reply(self) -> None:
+    def reply(self, good: bytes) -> None:
         self.stub.active -= 1
         if self.stub.began is not None and (self.stub.in_flight or self.stub.rate):
             self.stub.replied.append(time.monotonic() - self.stub.began)
-        self.transport.write(self.stub.good)
+        self.transport.write(good)
 
 
 async def serve(stub: Stub) -> None:
