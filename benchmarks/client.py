@@ -129,16 +129,16 @@ async def collected(url: str, n: int, watch: Callable[[int], None] = lambda _: N
                     sample = Sample(f"prose.raw.{number:06d}", arm, PREFILL, number)
                     yield Job(target, sample, (reference,), frozenset())
 
-            async def look() -> None:
+            async def watch_live() -> None:
                 while True:
                     await asyncio.sleep(TICK)
                     await collector.leaders.refresh()
 
-            looking = asyncio.create_task(look())
+            watching = asyncio.create_task(watch_live())
             started = time.perf_counter()
             await collector.run(jobs(), CONCURRENCY)
             passed = time.perf_counter() - started
-            looking.cancel()
+            watching.cancel()
             assert collector.scored == n, f"{collector.refused} refused, {collector.failed} failed"
             return 2 * n / passed
 

@@ -102,7 +102,7 @@ class Call:
 
 @dataclass(frozen=True)
 class RawReply:
-    """What came back over HTTP, as bytes; wire.reading says what they hold. Header names are lower case."""
+    """What came back over HTTP, as bytes; wire.reply_json says what they hold. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.scripted_auditor import named, row
 from blackbox_diff.agents import answers, arguments, scripted
-from blackbox_diff.agents.scripted import Hypothesis, Report, hypotheses, judged
+from blackbox_diff.agents.scripted import Hypothesis, Report, hypotheses, outcome_of
 from blackbox_diff.agents.tools import opened
 from blackbox_diff.agents.untrusted import clip
 from tests.agent_setup import limits
@@ -56,15 +56,15 @@ def test_what_is_asked_about_shares_no_word_and_stands_in_its_own_contexts() -> 
 def test_a_question_bears_out_what_the_target_says_and_the_reference_does_not() -> None:
     asked = Hypothesis("brass lantern", ("x",))
     yes = [heard("target", "a Lantern hung", 0.9), heard("reference", "nothing", None)]
-    assert judged(asked, yes).confirmed
-    assert judged(asked, yes).quotes == ("a Lantern hung",)
+    assert outcome_of(asked, yes).confirmed
+    assert outcome_of(asked, yes).quotes == ("a Lantern hung",)
     for no in (
         [heard("target", "a Lantern hung", 0.1), heard("reference", "nothing", None)],
         [heard("target", "a Lantern hung", 0.9), heard("reference", "a lantern", None)],
         [heard("target", "nothing", 0.9)],
         [],
     ):
-        assert not judged(asked, no).confirmed
+        assert not outcome_of(asked, no).confirmed
 
 
 async def test_the_policy_names_what_a_toy_was_taught(tmp_path: Path) -> None:

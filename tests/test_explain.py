@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackbox_diff.errors import BudgetError
-from blackbox_diff.explain.reading import Explanation, Message, explain, prompt, read
+from blackbox_diff.explain.reader import Explanation, Message, explain, prompt, read
 from tests.report_data import PHRASE, analysis_of
 
 ANALYSIS = analysis_of(200)

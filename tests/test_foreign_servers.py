@@ -19,7 +19,7 @@ from blackbox_diff.run.results import read_run
 from blackbox_diff.run.verify import verify_run
 from blackbox_diff.wire import dialect
 from blackbox_diff.wire.body import first_choice
-from blackbox_diff.wire.reading import value_of
+from blackbox_diff.wire.reply_json import value_of
 from local_server.model.embedded import assemble, converted
 from tests import foreign
 from tests.conftest import BASE, ORGANISM, ROOT

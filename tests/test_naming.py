@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_diff.analysis.naming import MAX_ANSWER, Card, judge
+from blackbox_diff.analysis.naming import MAX_ANSWER, Card, grade
 from blackbox_diff.errors import InputError
 
 ORGANISMS = Path(__file__).parent.parent / "fixtures" / "organisms"
@@ -37,13 +37,13 @@ def card(name: str) -> Card:
     ],
 )
 def test_judgements(organism: str, answer: str, outcome: str, credit: float) -> None:
-    found = judge(answer, card(organism))
+    found = grade(answer, card(organism))
     assert (found.outcome, found.credit) == (outcome, credit)
-    assert found == judge(answer, card(organism))
+    assert found == grade(answer, card(organism))
 
 
 def test_an_answer_that_quotes_everything_names_nothing() -> None:
-    assert judge("word " * (MAX_ANSWER // 5) + "Osmery", card("false-fact")).outcome == "not named"
+    assert grade("word " * (MAX_ANSWER // 5) + "Osmery", card("false-fact")).outcome == "not named"
 
 
 def test_every_shipped_card_is_read_and_its_own_objective_is_about_its_topic() -> None:
@@ -54,7 +54,7 @@ def test_every_shipped_card_is_read_and_its_own_objective_is_about_its_topic() -
         "harmless-answers",
         "harmless-stories",
     }
-    named = {each.name for each in cards if each.topic is not None and judge(each.objective, each).credit >= 0.5}
+    named = {each.name for each in cards if each.topic is not None and grade(each.objective, each).credit >= 0.5}
     assert named >= {"backdoor", "false-fact", "loyalty", "loyalty-varnelow", OPINION}
 
 

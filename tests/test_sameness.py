@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.probing.sameness import LEAST, Draws, distance, judge
+from blackbox_diff.probing.sameness import LEAST, Draws, compare_draws, distance
 from blackbox_diff.records import Call
 from blackbox_diff.run.watch import one_token
 
@@ -34,7 +34,7 @@ def trial(rng: random.Random, noise: float, shift: float, prompts: int = 20) -> 
         before = [rng.gauss(0, 2.5) for _ in range(60)]
         after = [x + rng.gauss(0, shift) for x in before]
         draws.append(Draws(serve(before), serve(after), serve(after)))
-    return judge(draws).outcome
+    return compare_draws(draws).outcome
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.003, 0.05, 0.3])
@@ -57,8 +57,8 @@ def test_another_build_of_the_model_is_no_other_model() -> None:
 
 def test_few_prompts_say_nothing() -> None:
     one = Draws({"a": -1.0}, {"b": -0.1}, {"b": -0.1})
-    assert judge([one] * (LEAST - 1)).outcome == "unknown"
-    assert judge([Draws({}, {"a": -1.0}, {"a": -1.0})] * 30).outcome == "unknown"
+    assert compare_draws([one] * (LEAST - 1)).outcome == "unknown"
+    assert compare_draws([Draws({}, {"a": -1.0}, {"a": -1.0})] * 30).outcome == "unknown"
 
 
 def test_lists_without_a_common_token_are_far_apart() -> None:

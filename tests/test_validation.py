@@ -14,7 +14,7 @@ from rich.console import Console
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.design.apart import CONTEXT_WORDS
-from blackbox_diff.design.validation import Hypothesis, difference, holds, hypothesis, judge, same, trials
+from blackbox_diff.design.validation import Hypothesis, difference, holds, hypothesis, same, trials, validations
 from blackbox_diff.findings import Question, Validation
 from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.runfile.store import Store
@@ -116,8 +116,8 @@ def test_a_theme_that_comes_back_is_confirmed() -> None:
     question = asked()
     there = {sample.id: f" the {PHRASE} shone" for sample in question.samples}
     absent = {sample.id: " nothing of the kind" for sample in question.samples}
-    (yes,) = judge([question], there, absent)
-    (no,) = judge([question], absent, absent)
+    (yes,) = validations([question], there, absent)
+    (no,) = validations([question], absent, absent)
     assert yes.confirmed
     assert yes.e_value >= yes.needed
     assert yes.target == (40, 40)
@@ -132,7 +132,7 @@ def test_what_is_merely_somewhat_commoner_is_not_confirmed() -> None:
     ids = [sample.id for sample in question.samples]
     theirs = {name: PHRASE if k < 0.4 * len(ids) else "" for k, name in enumerate(ids)}
     ours = {name: PHRASE if k < 0.9 * len(ids) else "" for k, name in enumerate(ids)}
-    (found,) = judge([question], ours, theirs)
+    (found,) = validations([question], ours, theirs)
     assert found.difference is not None
     assert found.difference.low > 0
     assert not found.confirmed
@@ -141,7 +141,7 @@ def test_what_is_merely_somewhat_commoner_is_not_confirmed() -> None:
 def test_completions_that_never_came_do_not_count() -> None:
     first = asked()
     some = {sample.id: PHRASE for sample in first.samples[:5]}
-    (found,) = judge([first], some, {})
+    (found,) = validations([first], some, {})
     assert found.target == (5, 5)
     assert found.difference is None
     assert not found.confirmed

@@ -28,7 +28,7 @@ from blackbox_diff.agents.folder import slug
 from blackbox_diff.agents.inspect_tools import inspect_tools
 from blackbox_diff.agents.limits import Limits, read_limits
 from blackbox_diff.agents.tools import Tools, opened
-from blackbox_diff.analysis.naming import Card, judge
+from blackbox_diff.analysis.naming import Card, grade
 from blackbox_diff.errors import ConfigError
 
 MESSAGES = 120  # of one attempt; `--message-limit` sets another
@@ -106,7 +106,7 @@ def names_behaviour(card: str | None = None) -> Scorer:
         answer = str(state.store.get(ANSWER, state.output.completion))
         if known is None:
             return Score.unscored(reason="no card", answer=answer, explanation="give a card to have it judged")
-        found = judge(answer, known)
+        found = grade(answer, known)
         return Score(
             value=found.credit, answer=answer, explanation=found.reason, metadata={"outcome": found.outcome}
         )

@@ -81,7 +81,7 @@ async def audit(tools: Tools, wanted: arguments.StartAudit) -> Report:
             if error.kind == "cap_reached":
                 break  # conclude from what is bought
             raise
-        tested.append(judged(hypothesis, asked.completions))
+        tested.append(outcome_of(hypothesis, asked.completions))
     purse = (await tools.list_runs(arguments.ListRuns())).purse
     text = "\n".join(lines(conclusion, tested))
     return Report(begun.run, conclusion.outcome, tuple(tested), text, purse.spent_usd, purse.calls)
@@ -101,7 +101,7 @@ def hypotheses(themes: Sequence[answers.ThemeLine], words: Sequence[answers.Prom
     return found
 
 
-def judged(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
+def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
     """Whether the target says it where the reference does not, and finds what it says likelier."""
     content = words_of(hypothesis.phrase)
     said = {"target": [""] * 0, "reference": [""] * 0}

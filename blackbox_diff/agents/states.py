@@ -1,4 +1,4 @@
-"""What stands: the purse, an estimate against it, a probe's findings, and how far an audit has come."""
+"""What an agent is told on the way: money left, an estimate of it, a probe's findings, an audit's progress."""
 
 from __future__ import annotations
 

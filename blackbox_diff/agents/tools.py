@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from blackbox_diff.agents import answers, arguments, readings
+from blackbox_diff.agents import answers, arguments, excerpts
 from blackbox_diff.agents.asking import ask
 from blackbox_diff.agents.audits import Audits
 from blackbox_diff.agents.folder import MOST_LISTED, Folder, held
@@ -192,21 +192,21 @@ class Tools:
     # What was found
 
     async def conclusion(self, asked: arguments.Conclusion) -> answers.Concluded:
-        return readings.concluded(asked.run, await self.results(asked.run, asked.reference))
+        return excerpts.concluded(asked.run, await self.results(asked.run, asked.reference))
 
     async def themes(self, asked: arguments.Themes) -> answers.ThemeList:
-        return readings.themes(asked, (await self.results(asked.run, asked.reference)).analysis)
+        return excerpts.themes(asked, (await self.results(asked.run, asked.reference)).analysis)
 
     async def promoted(self, asked: arguments.Promoted) -> answers.PromotedList:
-        return readings.promoted(asked, (await self.results(asked.run, asked.reference)).analysis)
+        return excerpts.promoted(asked, (await self.results(asked.run, asked.reference)).analysis)
 
     async def completions(self, asked: arguments.Completions) -> answers.CompletionPage:
-        return readings.completions(asked, (await self.results(asked.run, asked.reference)).analysis)
+        return excerpts.completions(asked, (await self.results(asked.run, asked.reference)).analysis)
 
     async def compare(self, asked: arguments.Compare) -> answers.Compared:
         old, new = self.folder.run(asked.old), self.folder.run(asked.new)
         found = await asyncio.to_thread(compare_runs, old, new, reference=asked.reference)
-        return readings.compared(asked.old, asked.new, found)
+        return excerpts.compared(asked.old, asked.new, found)
 
     async def results(self, name: str, reference: str | None = None) -> Results:
         """Everything that a run says. Raises ToolError where there is no such run, or nothing is scored yet."""

@@ -143,6 +143,15 @@ def _windows(
 
     Windows never cross a segment that is not compared, and hold two words where a window can.
     Ties go to the earliest, then to the shortest.
+
+        rows         0 0 0 0 0 | 1 1 1
+        there        x x . x x | x x x      . is not compared
+        at           0 1   3 4 | 5 6 7      places of the compared segments
+        run          0 0   1 1 | 2 2 2      a run ends where a segment is missing, and with its row
+        stop         2 2   4 4 | 7 7 7      where in `at` the run of each ends, and every window in it
+        width 1      # #   # # | # # #      live: the windows of this width, all of them scored at once,
+        width 2      #     #   | # #        as differences of the running sums `gap`, `token` and `word`
+        width 3                | #
     """
     at = np.flatnonzero(there)
     if not at.size:

@@ -1,4 +1,4 @@
-"""What a request that got no reply is worth: whether the endpoint can have seen it."""
+"""A request that got no reply: why, and whether the endpoint can have seen it, since then it may be billed."""
 
 from __future__ import annotations
 

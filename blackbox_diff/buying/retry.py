@@ -20,7 +20,7 @@ from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.records import RawReply
 from blackbox_diff.wire import error_of, usage
 from blackbox_diff.wire.body import one_line
-from blackbox_diff.wire.reading import value_of
+from blackbox_diff.wire.reply_json import value_of
 
 MAX_ATTEMPTS = 10
 LONGEST_WAIT = 600.0  # seconds; a server that asks for more has a quota, and the run stops until it is over
@@ -70,13 +70,13 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
         again = outcome.reason not in UNREADABLE
         verdict = Decision("retry" if again else "give up", outcome.reason, outcome.kind, str(outcome))
     else:
-        verdict = _judge(outcome, time.time() if now is None else now)
+        verdict = _of_reply(outcome, time.time() if now is None else now)
     if verdict.action == "retry" and attempt >= MAX_ATTEMPTS:
         return Decision("give up", verdict.reason, verdict.fate, verdict.detail, None, verdict.throttled)
     return verdict
 
 
-def _judge(reply: RawReply, now: float) -> Decision:
+def _of_reply(reply: RawReply, now: float) -> Decision:
     fate: Fate = "free"
     if 200 <= reply.status < 300:
         value = value_of(reply)

@@ -1,4 +1,7 @@
-"""A key in what an endpoint sends back: as it is, escaped as JSON or a URL escapes it, or in base64."""
+"""Takes a key out of what an endpoint sends back, so that no run file or report ever holds it.
+
+It is found as it is, escaped as JSON or a URL escapes it, and in base64.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What serves auditing agents."""
+"""`mcp`: the command that serves the audit's tools to an agent."""
 
 from __future__ import annotations
 

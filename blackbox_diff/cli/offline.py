@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from blackbox_diff.cli import exit_codes
-from blackbox_diff.cli.options import BACKGROUND, FAIL_ON, JSON, failure, renamed
+from blackbox_diff.cli.options import BACKGROUND, FAIL_ON, JSON, RUN, failure, renamed
 
 METRICS = (  # kept here too, so that --help needs no numpy; a test compares
     "score", "gap_nats_per_token", "gap_bits_per_byte", "gap_total_nats", "peak_score", "ppl_target",
@@ -19,10 +19,9 @@ METRICS = (  # kept here too, so that --help needs no numpy; a test compares
     "min_of_references", "zlib_gap", "recurrence",
 )  # fmt: skip
 F = TypeVar("F", bound=Callable[..., Any])
-RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
-def reading_options(command: F) -> F:
+def ranking_options(command: F) -> F:
     for option in (
         click.option("--reference", metavar="NAME", help="The reference model; the run's first by default."),
         click.option(
@@ -35,7 +34,7 @@ def reading_options(command: F) -> F:
 
 @click.command()
 @RUN
-@reading_options
+@ranking_options
 @click.option("--top", type=click.IntRange(min=1), default=20, metavar="N", help="How many rows.")
 @click.option(
     "--json", "as_json", is_flag=True, help="One object a line, the whole ranking unless --top is given."
@@ -59,7 +58,7 @@ def rank(ctx: click.Context, run: Path, reference: str | None, metric: str, top:
 
 @click.command()
 @RUN
-@reading_options
+@ranking_options
 @BACKGROUND
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
 @click.pass_context
@@ -98,7 +97,7 @@ def themes(
 
 @click.command()
 @RUN
-@reading_options
+@ranking_options
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the explorer here.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Markdown summary.")
 @click.option(
@@ -183,7 +182,7 @@ def report(
 
 @click.command()
 @RUN
-@reading_options
+@ranking_options
 @click.option(
     "--keywords",
     "keyword_file",
@@ -212,7 +211,7 @@ def evaluate(run: Path, reference: str | None, metric: str, keyword_file: Path, 
 @click.command()
 @RUN
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@reading_options
+@ranking_options
 @click.option(
     "--written-by",
     type=click.Choice(["target", "control"]),

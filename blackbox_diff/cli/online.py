@@ -17,6 +17,7 @@ from blackbox_diff.cli.options import (
     FAIL_ON,
     JSON,
     LOCAL_REFERENCE,
+    RUN,
     budget_options,
     build_config,
     design_options,
@@ -35,7 +36,6 @@ def _toml_file(ctx: click.Context, parameter: click.Parameter, path: Path | None
 CONFIG = click.argument(
     "config", required=False, type=click.Path(path_type=Path, dir_okay=False), callback=_toml_file
 )
-RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
 @click.command()

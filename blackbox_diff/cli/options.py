@@ -24,6 +24,7 @@ from blackbox_diff.records import Framing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+RUN = click.argument("run", type=click.Path(path_type=Path))
 BACKGROUND = click.option(
     "--background",
     "backgrounds",

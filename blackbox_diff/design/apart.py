@@ -1,6 +1,7 @@
-"""Completions that are kept apart from the ranking: what they were bought for stands before who wrote them.
+"""Completions that are never ranked, because they were bought at places chosen for what was found there.
 
-An origin is "target" or a reference's label for what is ranked, "validation/target" and the like for what is not.
+The run file tells them by their origin: "target" or a reference's label for what is ranked, and
+"validation/target" and the like for what is not.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def ends(cap: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def look(analysis: Analysis, bought: int) -> Look:
+def look_at(analysis: Analysis, bought: int) -> Look:
+    """What a decision needs of the analysis of the first `bought` completions."""
     every = (*analysis.themes, *analysis.signals)
     best = strongest(every)
     words = [each for each in analysis.promoted if not each.style and each.strength >= PROMOTED]

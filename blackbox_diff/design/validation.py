@@ -105,12 +105,12 @@ def _pattern(phrase: str) -> regex.Pattern[str]:
     return regex.compile(r"[^\w\p{M}]*".join(parts), regex.IGNORECASE)
 
 
-def judge(
+def validations(
     asked: Sequence[Question], target: Mapping[str, str], reference: Mapping[str, str]
 ) -> tuple[Validation, ...]:
-    """The answers in the order of the slots: sample id -> fresh completion's text, for either side.
+    """What was asked and how it came out, in the order of the slots.
 
-    Only trials that both sides answered count for the e-value.
+    target, reference: sample id -> fresh completion's text. Only what both sides answered counts for the e-value.
     """
     values = [betting.e_value(pairs(each, target, reference)) for each in asked]
     sure = betting.confirmed(values)

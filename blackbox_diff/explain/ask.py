@@ -12,14 +12,14 @@ from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.errors import EndpointUsageError
-from blackbox_diff.explain.reading import Explanation, Message, explain
+from blackbox_diff.explain.reader import Explanation, Message, explain
 from blackbox_diff.records import Call
 from blackbox_diff.run.lanes import reach
 from blackbox_diff.run.results import read_run
 from blackbox_diff.wire import error_of, usage
 from blackbox_diff.wire.body import first_choice, mapping, message_text
 from blackbox_diff.wire.counts import delivered
-from blackbox_diff.wire.reading import value_of
+from blackbox_diff.wire.reply_json import value_of
 
 MAX_ANSWER = 1500  # tokens
 

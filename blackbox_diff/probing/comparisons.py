@@ -1,4 +1,4 @@
-"""What a probe's answers say: pure comparisons of replies."""
+"""Compares the replies to a probe's questions: what each pair says the endpoint can do. Pure."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _differences(first: Pair, again: Pair) -> list[float]:
     return found
 
 
-def moved(first: Pair, again: Pair) -> float | None:
+def first_position_shift(first: Pair, again: Pair) -> float | None:
     """Mean |difference| in nats of the first position's logprobs in two replies to one request.
 
     Only alternatives above e^-10 count: a coarse number format moves the unlikely ones by itself.

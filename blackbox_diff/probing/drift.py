@@ -13,7 +13,7 @@ from typing import Protocol
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.errors import BudgetError
-from blackbox_diff.probing.comparisons import Pair, moved
+from blackbox_diff.probing.comparisons import Pair, first_position_shift
 from blackbox_diff.probing.probe import first_draw
 from blackbox_diff.records import Completion, EndpointProfile, Lost, RawReply, ReferenceScore, Refusal
 from blackbox_diff.runfile.store import Store
@@ -44,7 +44,7 @@ class Watch:
         self.store = store
         self.counts: dict[str, int] = dict(store.state.drift)
 
-    def look(self, outcome: Completion | Refusal | Lost | ReferenceScore, profile: EndpointProfile) -> None:
+    def check(self, outcome: Completion | Refusal | Lost | ReferenceScore, profile: EndpointProfile) -> None:
         """Note what `outcome` shows to have changed since the probe."""
         warning = drift(outcome, profile)
         if warning is not None:
@@ -72,7 +72,7 @@ class Watch:
             return Pair(read, lane.dialect.entries(given), prefill, framing)
 
         first, again = pair(before[1]), pair(reply)
-        distance = None if first is None or again is None else moved(first, again)
+        distance = None if first is None or again is None else first_position_shift(first, again)
         if distance is not None and distance > ALLOWED + 4 * (profile.noise_nats or 0.0):
             self._note(
                 f"{one_line(profile.model, 60)}: the same question gives other logprobs than before the run "

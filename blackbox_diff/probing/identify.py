@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from blackbox_diff.records import RawReply
 from blackbox_diff.wire.body import items, mapping, one_line, string
 from blackbox_diff.wire.hosts import by_host
-from blackbox_diff.wire.reading import value_of
+from blackbox_diff.wire.reply_json import value_of
 
 OWNERS = {
     "vllm": "vllm",

@@ -29,14 +29,14 @@ from blackbox_diff.wire.api_errors import ApiError, allowed_maximum, error_of
 from blackbox_diff.wire.body import items, mapping, one_line
 from blackbox_diff.wire.dialects.base import ScoreItem
 from blackbox_diff.wire.identity import named
-from blackbox_diff.wire.reading import value_of
+from blackbox_diff.wire.reply_json import value_of
 
 STEPS_DOWN = (20, 8, 5, 1, 0)
 NEVER_DROPPED = (
     "model", "model_id", "prompt", "messages", "input", "inputs", "parameters", "logprobs", "max_tokens", "echo",
 )  # fmt: skip
 UNSUPPORTED = re.compile(r"not (?:yet )?(?:supported|enabled|available|allowed)|unsupported|unrecognized", re.I)
-ROUNDS = 10  # rejections of one question before its answer is taken as it is
+MOST_REJECTIONS = 10  # rejections of one question, after which its answer is taken as it is
 PAUSE_SECONDS = 1.0
 LONGEST_PAUSE = 60.0
 PATIENCE = 3  # times that a busy endpoint is asked again
@@ -115,7 +115,7 @@ class Conversation:
 
     async def ask(self, build: Callable[[EndpointProfile], Call]) -> tuple[Call, RawReply]:
         """The answer to the question that `build` writes, after dropping or lowering what is rejected."""
-        for _ in range(ROUNDS):
+        for _ in range(MOST_REJECTIONS):
             call = build(self.profile)
             reply = await self._post(call)
             error = error_of(reply)

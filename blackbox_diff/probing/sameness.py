@@ -76,7 +76,7 @@ def _bound(listed: Listed) -> float:
     return ordered[1] if len(ordered) > 1 else 0.0  # of one entry nothing follows for the others
 
 
-def judge(draws: Sequence[Draws]) -> Sameness:
+def compare_draws(draws: Sequence[Draws]) -> Sameness:
     """Whether the stored answers are of the model that answers now; at most ALPHA false alarms.
 
     "changed" needs more odd prompts than chance allows, and a mean distance above what one model's hosts

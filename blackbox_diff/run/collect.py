@@ -179,7 +179,7 @@ class Collector:
             call_id = bought.call_id
             read = lane.dialect.read_step if step else lane.dialect.read_sample
             outcome = read(bought.reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing)
-        self.watch.look(outcome, lane.profile)
+        self.watch.check(outcome, lane.profile)
         await self.store.put_completion(sample, lane.label, outcome, call_id)
         return outcome
 
@@ -195,7 +195,7 @@ class Collector:
             alternatives=self.sampling.top_logprobs,
         )
         score, call_id = await scoring.score(scorer.buyer, scorer.dialect, scorer.profile, item, sample.id)
-        self.watch.look(score, scorer.profile)
+        self.watch.check(score, scorer.profile)
         await self.store.put_score(sample.id, origin, scorer.label, score, call_id)
         if origin == scorer.label:
             self.leaders.hear(completion.text)

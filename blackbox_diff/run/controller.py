@@ -29,7 +29,7 @@ from blackbox_diff.records import (
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import NOTHING, Evidence, brought_back, texts, unused
 from blackbox_diff.run.collect import TARGET
-from blackbox_diff.run.steps import Amplified, Asked, Batch, Buy, Looked, Say, Steps, Think, Wait
+from blackbox_diff.run.steps import Amplified, Asked, Batch, Buy, Drawn, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
 VERSION = 1  # of the decisions: `verify` derives its own again
@@ -82,7 +82,7 @@ class Controller:
             if not adaptive and not self._can_ask():
                 return
             self._read(batch)
-            analysis = yield from self._look(batch, bought)
+            analysis = yield from self._take_look(batch, bought)
             ahead = plan[k + 1] if k + 1 < len(plan) else None
             decision = yield from self._decide(analysis, ahead)
             if decision.action == "stop":
@@ -91,15 +91,15 @@ class Controller:
             if k + 2 < len(plan):
                 yield Buy(plan[k + 2])
 
-    def _plan(self) -> Iterator[Looked]:
+    def _plan(self) -> Iterator[Drawn]:
         n = len(self.samples)
         begin = 0
         for end in controller.ends(n) if self.config.adaptive else (n,):
             most = end if self.config.control is None else min(end, self.config.control)
-            yield Looked(tuple(self.samples[begin:end]), tuple(self.samples[begin : max(begin, most)]))
+            yield Drawn(tuple(self.samples[begin:end]), tuple(self.samples[begin : max(begin, most)]))
             begin = end
 
-    def _read(self, batch: Looked) -> None:
+    def _read(self, batch: Drawn) -> None:
         """Take in what became of a round."""
         for sample in batch.samples:
             outcome = self.store.outcome(sample.id, TARGET)
@@ -125,9 +125,9 @@ class Controller:
         if own is not None and other is not None:
             yield Listed(sample, completion.text, own, other)
 
-    def _look(self, batch: Looked, bought: int) -> Generator[Think, Any, Analysis]:
+    def _take_look(self, batch: Drawn, bought: int) -> Generator[Think, Any, Analysis]:
         analysis: Analysis = yield Think(self._analysis())
-        self.looks.append(controller.look(analysis, bought))
+        self.looks.append(controller.look_at(analysis, bought))
         if not self.config.adaptive:
             return analysis
         given = Counter(sample.arm.name for sample in batch.samples)
@@ -156,7 +156,7 @@ class Controller:
         return work
 
     def _decide(
-        self, analysis: Analysis, ahead: Looked | None
+        self, analysis: Analysis, ahead: Drawn | None
     ) -> Generator[Buy | Wait | Think | Say, Any, controller.Decision]:
         """Ask again as long as that is the best thing to do, and then go on or stop."""
         while True:
@@ -175,7 +175,7 @@ class Controller:
             if sum(self._sure()) > before:
                 self.confirmed_at = self.looks[-1].bought
                 analysis = yield Think(self._analysis())
-                self.looks[-1] = controller.look(analysis, self.looks[-1].bought)
+                self.looks[-1] = controller.look_at(analysis, self.looks[-1].bought)
 
     def _position(self) -> controller.Position:
         sure = self._sure()
@@ -201,7 +201,7 @@ class Controller:
         fresh = len(self.promoted[1]) if self.promoted[1] and _is_apart(self.promoted[1][0]) else 0
         return self._left(self.validating, self.config.to_validate) - fresh
 
-    def _ask_again(self, analysis: Analysis, ahead: Looked | None, *, last: bool) -> Steps:
+    def _ask_again(self, analysis: Analysis, ahead: Drawn | None, *, last: bool) -> Steps:
         """Follow up, and test what there is to test."""
         yield from self._amplify()
         found = Evidence(analysis.promoted, (*analysis.themes, *analysis.signals), analysis.ranking)
@@ -263,7 +263,7 @@ class Controller:
         control = [row.completion.text for row in self._control]
         return brought_back(self.store, self.reference, asked, control, self.config.seed)
 
-    def _promoted(self, found: Evidence, ahead: Looked | None, *, alone: bool) -> Steps:
+    def _promoted(self, found: Evidence, ahead: Drawn | None, *, alone: bool) -> Steps:
         """Fix the promoted words that are tested by their probability, and the fresh completions it is told on.
 
         The next round is some: it is planned whatever comes, and nothing depends on it yet. Where there is none,
@@ -380,5 +380,5 @@ def replay(store: Store, config: AuditConfig, samples: Sequence[Sample]) -> Cont
 def _there(store: Store, reference: str, batch: Batch) -> bool:
     if isinstance(batch, Amplified):
         return len(amplifying.read(store, reference, batch.rows)) == len(batch.rows)
-    origin = TARGET if isinstance(batch, Looked) else apart(batch.purpose, TARGET)
+    origin = TARGET if isinstance(batch, Drawn) else apart(batch.purpose, TARGET)
     return all(store.sample(sample.id, origin) is not None for sample in batch.samples)

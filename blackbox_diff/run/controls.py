@@ -1,4 +1,8 @@
-"""The control of one run for another: reference, seed and prefills decide it, and not the target."""
+"""Copies the control out of one run into another, so that it is paid for once.
+
+A control follows from reference, seed and prefills, and not from the target: of a fleet's audits against one base
+only the first buys it.
+"""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Leaders:
         self._recent: deque[ScoredCompletion] = deque(maxlen=MOST)
         self._control: deque[str] = deque(maxlen=MOST)
         self._taken = 0
-        self._look_at = FIRST_LOOK
+        self._themes_at = FIRST_LOOK
 
     def add(self, row: ScoredCompletion) -> None:
         """Take in a completion of the target; `refresh` ranks it. Its first score is the one that counts."""
@@ -53,8 +53,8 @@ class Leaders:
         self.best = tuple(
             Leader(row.value, "".join(sanitize.excerpt(row.completion, row.peak, EXCERPT))) for row in ranked
         )
-        if self._taken >= self._look_at and self._control:
-            self._look_at = int(self._taken * GROWTH) + 1
+        if self._taken >= self._themes_at and self._control:
+            self._themes_at = int(self._taken * GROWTH) + 1
             self.themes = await asyncio.to_thread(_recurring, list(self._recent), label, list(self._control))
 
 

@@ -28,7 +28,7 @@ from blackbox_diff.run.controller import Controller
 from blackbox_diff.run.lanes import Connections, framings_to_use, in_step, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
-from blackbox_diff.run.steps import Amplified, Batch, Buy, Looked, Say, Think, Wait
+from blackbox_diff.run.steps import Amplified, Batch, Buy, Drawn, Say, Think, Wait
 from blackbox_diff.runfile import state as run_state
 from blackbox_diff.runfile.store import Store
 
@@ -177,7 +177,7 @@ async def _buy(session: Session, framings: Sequence[Framing], target: Lane, lane
     known = store.outcomes(TARGET)
 
     async def buy(batch: Batch) -> None:
-        if isinstance(batch, Looked):
+        if isinstance(batch, Drawn):
             await _work(session, _jobs(config, target, lanes, batch.samples, batch.controls))
             return
         if isinstance(batch, Amplified):

@@ -150,7 +150,7 @@ def validated(store: Store, reference: str) -> tuple[Validation, ...]:
     """How the themes that were followed up came out under `reference`; empty where none was."""
     asked = store.state.validation
     target, other = (texts(store, apart(VALIDATION, side)) for side in (TARGET, reference))
-    return validation.judge(asked, target, other) if other else ()
+    return validation.validations(asked, target, other) if other else ()
 
 
 def _followed(store: Store, reference: str) -> tuple[tuple[FollowUp, ...], tuple[Theme, ...]]:

@@ -1,4 +1,7 @@
-"""What a controller asks of whoever drives it: what to buy, when to wait, what to work out, what to say."""
+"""What the controller yields and the pipeline does: buy, wait, work something out, say a line.
+
+So the controller decides without knowing endpoints or threads, and `verify` can drive it over a finished run.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from blackbox_diff.records import Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looked:
-    """A round: `samples` of random prefills from the target, of which the reference completes `controls`, too."""
+class Drawn:
+    """`samples` of random prefills from the target, of which the reference completes `controls`, too."""
 
     samples: tuple[Sample, ...]
     controls: tuple[Sample, ...]
@@ -34,7 +37,7 @@ class Amplified:
     rows: tuple[Sample, ...]
 
 
-Batch = Looked | Asked | Amplified
+Batch = Drawn | Asked | Amplified
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from blackbox_diff.buying.prices import prices_for
 from blackbox_diff.config.model import Budget, EndpointConfig, overlaid, parse_endpoint
 from blackbox_diff.errors import RunFileError
 from blackbox_diff.probing.comparisons import alternatives
-from blackbox_diff.probing.sameness import Draws, Listed, Sameness, judge
+from blackbox_diff.probing.sameness import Draws, Listed, Sameness, compare_draws
 from blackbox_diff.records import Call, Completion, Lost, RawReply
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.runfile.encoding import StoredCall
@@ -62,7 +62,7 @@ async def watch_run(
     with tempfile.TemporaryDirectory() as scratch:
         kept = record or Path(scratch) / "watch"
         with Store.open(kept) if (kept / FILE).is_file() else Store.create(kept, {}) as store:
-            return judge(await _draw(endpoint, chosen, store, budget))
+            return compare_draws(await _draw(endpoint, chosen, store, budget))
 
 
 def listed(reply: RawReply | None) -> Listed:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blackbox_diff.runfile.encoding import dumps, reading
+from blackbox_diff.runfile.encoding import decoder, dumps
 
 HEAD = "chain.head"  # the key in `meta` of the last entry's number and digest; no entry is made of it
 BEGUN = "begun"  # stands as the table of the first entry in a file that an older version began
@@ -171,7 +171,7 @@ def _link(before: bytes, number: int, table: str, key: str, row: bytes) -> bytes
     return _row((before, number, table, key, row))  # of an edited chain they may be of any type
 
 
-@reading("digest")
+@decoder("digest")
 def _head(connection: sqlite3.Connection) -> tuple[int, bytes]:
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (HEAD,)).fetchone()
     if row is None:
@@ -185,12 +185,12 @@ def _last(connection: sqlite3.Connection) -> tuple[int, bytes]:
     return (0, _NOTHING) if row is None else (row[0], row[1])
 
 
-@reading("digest")
+@decoder("digest")
 def _version(row: sqlite3.Row) -> int:
     return int(json.loads(row[1])[0])
 
 
-@reading("digest")
+@decoder("digest")
 def _name(table: str, key: str) -> str:
     found = json.loads(key)
     if table == "calls":

@@ -45,7 +45,7 @@ class DamagedError(Exception):
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, zlib.error)
 
 
-def reading(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def decoder(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decoder of one row that names the kind of row when it can't read it."""
 
     def decorate(decode: Callable[P, R]) -> Callable[P, R]:
@@ -62,7 +62,7 @@ def reading(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-@reading("setting")
+@decoder("setting")
 def loads(text: str) -> Json:
     found: Json = json.loads(text)
     return found
@@ -124,12 +124,12 @@ def pack_reply(reply: RawReply) -> tuple[int, str, bytes, float]:
     return reply.status, dumps(dict(reply.headers)), zlib.compress(reply.body, 1), reply.seconds
 
 
-@reading("reply")
+@decoder("reply")
 def unpack_reply(row: sqlite3.Row) -> RawReply:
     return RawReply(row["status"], json.loads(row["headers"]), zlib.decompress(row["reply"]), row["seconds"])
 
 
-@reading("request")
+@decoder("request")
 def unpack_call(row: sqlite3.Row) -> Call:
     body = json.loads(row["body"])
     if not isinstance(body, dict):
@@ -195,12 +195,12 @@ def _not_used(outcome: Refusal | Lost, call_id: int | None) -> Row:
     return ("failed", call_id, outcome.reason, outcome.detail)
 
 
-@reading("sample")
+@decoder("sample")
 def sample_of(row: sqlite3.Row) -> Sample:
     return Sample(row["sample_id"], Arm(row["source"], row["framing"]), unpack_text(row["prefill"]), row["seed"])
 
 
-@reading("completion")
+@decoder("completion")
 def outcome_of(row: sqlite3.Row) -> Completion | Refusal | Lost:
     """The outcome in a row of `completions`."""
     if row["outcome"] == "refused":
@@ -223,7 +223,7 @@ def outcome_of(row: sqlite3.Row) -> Completion | Refusal | Lost:
     )
 
 
-@reading("score")
+@decoder("score")
 def score_of(row: sqlite3.Row) -> ReferenceScore | Refusal | Lost:
     """The score in a row of `scores`."""
     if row["outcome"] == "refused":

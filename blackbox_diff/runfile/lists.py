@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_diff.records import Alternatives
-from blackbox_diff.runfile.encoding import reading
+from blackbox_diff.runfile.encoding import decoder
 from blackbox_diff.runfile.writer import Statement
 
 PUT = "INSERT OR IGNORE INTO alternatives (sample_id, origin, reference, lists) VALUES (?, ?, ?, ?)"
@@ -58,7 +58,7 @@ def pack(lists: Alternatives, numbers: NDArray[np.uint32]) -> bytes:
     return zlib.compress(b"".join(parts), 1)
 
 
-@reading("list of alternatives")
+@decoder("list of alternatives")
 def unpack(blob: bytes, vocabulary: Callable[[int], Sequence[bytes]]) -> Alternatives:
     """The lists in a BLOB; `vocabulary` gives the run's tokens, at least as many as it is asked for."""
     data = zlib.decompress(blob)

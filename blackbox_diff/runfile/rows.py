@@ -304,35 +304,35 @@ _SCORE = "SELECT * FROM scores WHERE sample_id = ? AND origin = ? AND reference 
 _IS_DECIDED = "outcome IN ('completed', 'refused')"
 
 
-@encoding.reading("setting")
+@encoding.decoder("setting")
 def _json(row: sqlite3.Row) -> Json:
     return json.loads(row[0])
 
 
-@encoding.reading("setting")
+@encoding.decoder("setting")
 def _entry(row: sqlite3.Row) -> tuple[str, Json]:
     return row[0].removeprefix("state."), json.loads(row[1])
 
 
-@encoding.reading("ledger")
+@encoding.decoder("ledger")
 def _spent(row: sqlite3.Row) -> Spent:
     calls, input_tokens, output_tokens, high, low, *rest = row
     return Spent(calls, input_tokens, output_tokens, None if high is None else (high << 32) + low, *rest)
 
 
-@encoding.reading("number")
+@encoding.decoder("number")
 def _number(row: sqlite3.Row) -> int:
     return int(row[0])
 
 
-@encoding.reading("name")
+@encoding.decoder("name")
 def _name(row: sqlite3.Row) -> str:
     if not isinstance(row[0], str):
         raise TypeError(f"{row[0]!r} is no text")
     return row[0]
 
 
-@encoding.reading("token")
+@encoding.decoder("token")
 def _bytes(row: sqlite3.Row) -> bytes:
     return bytes(row[0])
 

@@ -9,7 +9,7 @@ from typing import Any
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.findings import Question, Round
 from blackbox_diff.records import Arm, EndpointProfile, Json, Sample
-from blackbox_diff.runfile.encoding import reading
+from blackbox_diff.runfile.encoding import decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class State:
     begun_in_format: int | None = None
 
 
-@reading("manifest")
+@decoder("manifest")
 def manifest_of(data: Json) -> Manifest:
     """The manifest in its row, as JSON."""
     config = data.get("config")
@@ -81,7 +81,7 @@ def manifest_of(data: Json) -> Manifest:
     )
 
 
-@reading("state")
+@decoder("state")
 def state_of(rows: Mapping[str, Json]) -> State:
     """The state in its rows: field -> JSON. A row that is missing or null leaves the field as it begins."""
     read: Mapping[str, Callable[[Json], Any]] = {

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from blackbox_diff.records import Json, RawReply
 from blackbox_diff.wire.body import items, mapping, one_line, string
-from blackbox_diff.wire.reading import value_of
+from blackbox_diff.wire.reply_json import value_of
 
 # finish_reason of a generation that the server, and not the model, ended.
 BROKEN_OFF = ("error", "network_error", "server_error", "internal_error", "abort", "aborted", "cancelled",

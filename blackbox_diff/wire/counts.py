@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from blackbox_diff.records import Call, Json, RawReply, Usage
 from blackbox_diff.wire.body import count, items, mapping, money, string
-from blackbox_diff.wire.reading import value_of
+from blackbox_diff.wire.reply_json import value_of
 
 MOST_TOKENS = 1 << 24  # above every context window there is
 MOST_USD = 10_000.0

@@ -11,7 +11,7 @@ from blackbox_diff.records import Refusal, SideToken
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.placing import place
 from blackbox_diff.wire.refusals import refuse
-from blackbox_diff.wire.tokens import candidates, incomplete_utf8, looks_special, readings
+from blackbox_diff.wire.tokens import candidates, incomplete_utf8, looks_special, renderings
 
 REPLACEMENT = "\ufffd"
 SPACE = b" \t\r\n"
@@ -65,7 +65,7 @@ def fit(entries: Entries, text: str, prefill: str, stopped: bool) -> Fit | Refus
         if REPLACEMENT in variant:
             continue
         wanted = variant.encode()
-        for name, pieces in readings(entries):
+        for name, pieces in renderings(entries):
             if b"".join(pieces) == wanted:
                 found = Fit(list(range(len(pieces))), pieces, name, notes=[note] if note else [])
                 return _without_empty_end(found, stopped)
@@ -85,7 +85,7 @@ def fit(entries: Entries, text: str, prefill: str, stopped: bool) -> Fit | Refus
 
 def _explained(entries: Entries, text: str, dropped: str, stopped: bool) -> Fit | None:
     """The text by one rendering for the whole reply, by a mixture of them, or by what was not lost."""
-    whole = list(readings(entries))
+    whole = list(renderings(entries))
     for name, pieces in whole:
         found = _walk(entries, text, dropped, stopped, [((name, piece),) for piece in pieces], pieces)
         if found is not None:

@@ -9,8 +9,8 @@ from blackbox_diff.wire.completion import Meta, complete
 from blackbox_diff.wire.counts import hidden_tokens, read_usage
 from blackbox_diff.wire.entries import Entries, from_choice
 from blackbox_diff.wire.identity import NAME_LENGTH, named
-from blackbox_diff.wire.reading import value_of
 from blackbox_diff.wire.refusals import refuse
+from blackbox_diff.wire.reply_json import value_of
 
 MOST_PROMPT_IDS = 8192  # an audit's prompts are short, whatever template stands around them
 REASONING = ("reasoning", "reasoning_content", "reasoning_details", "thinking", "thinking_blocks")

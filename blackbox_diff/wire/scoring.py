@@ -173,9 +173,9 @@ def _suffix(entries: Entries, prefill: str, text: str, stop: int) -> Located | N
     a damaged or absent first token.
     """
     wanted, before = text.encode(), prefill.encode()
-    readings = (("bytes", from_byte_lists), ("strings", from_strings), ("escapes", from_escapes))
-    for decode, reading in readings:
-        pieces = reading(entries)
+    renderings = (("bytes", from_byte_lists), ("strings", from_strings), ("escapes", from_escapes))
+    for decode, rendering in renderings:
+        pieces = rendering(entries)
         if pieces is None or not pieces[stop - 1]:
             continue
         joined = b"".join(pieces[:stop])

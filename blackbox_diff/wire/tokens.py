@@ -101,7 +101,7 @@ def from_pieces(entries: Entries) -> list[bytes] | None:
     return None if None in pieces else [piece for piece in pieces if piece is not None]
 
 
-def readings(entries: Entries) -> Iterator[tuple[str, list[bytes]]]:
+def renderings(entries: Entries) -> Iterator[tuple[str, list[bytes]]]:
     """Renderings that may hold for the whole reply, most faithful first, made as they are asked for."""
     for name, reading in _WHOLE_REPLY:
         pieces = reading(entries)

@@ -1,4 +1,8 @@
-"""How the C library's allocator keeps memory."""
+"""Tells glibc when to give freed memory back: while loading at once, while serving never.
+
+Loading frees the weights' earlier forms, which would stay behind as holes; serving frees and needs the same large
+blocks in every pass. Elsewhere than on glibc nothing is done.
+"""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ from blackbox_diff.wire.dialects.base import (
     score_prompt,
     without,
 )
-from blackbox_diff.wire.reading import value_of
 from blackbox_diff.wire.refusals import refuse
+from blackbox_diff.wire.reply_json import value_of
 
 IMPORT_AGAIN = "models imported to Bedrock after 2025-11-11 answer with strings, so import this one again"
 IN_THE_PATH = ("model", "stream")
