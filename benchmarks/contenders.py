@@ -10,6 +10,7 @@ import asyncio
 import copy
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -141,6 +142,18 @@ def generate(model: Any, prompts: Sequence[Ids], lengths: Sequence[int]) -> int:
 @contextmanager
 def ours(setting: Setting) -> Iterator[str]:
     with serve(["--model", f"{NAME}={setting.name}", "--dtype", setting.dtype, "--max-batch", "32"]) as url:
+        yield url
+
+
+@contextmanager
+def batching_freely(setting: Setting) -> Iterator[str]:
+    """Our server without --batch-invariant."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "local_server", "--model", f"{NAME}={setting.name}", "--dtype", setting.dtype,
+        "--max-batch", "32", "--port", str(port),
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as logs, serving(command, port, Path(logs) / "log") as url:
         yield url
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.throughput scoring --model smollm2-135m-instruct --texts 128
     python -m benchmarks.throughput generating --completions 64
+    python -m benchmarks.throughput invariance
     python -m benchmarks.throughput ranking --completions 100000
     python -m benchmarks.throughput startup
     python -m benchmarks.throughput products
@@ -120,6 +121,31 @@ def generating(
             third = stack.enter_context(contenders.llamacpp(setting, llamacpp_python, gguf))
             jobs["llama.cpp, 4-bit weights"] = lambda: contenders.generating_over_http(third, prompts, mixed)
         _compare(f"generating {completions} completions, {model}, {dtype}, {threads} thread(s)", jobs, runs)
+
+
+@cli.command()
+@click.option("--model", default="smollm2-135m-instruct", help="embedded name")
+@click.option("--dtype", type=click.Choice(["bfloat16", "float32"]), default="bfloat16")
+@click.option("--threads", default=1, show_default=True)
+@click.option("--runs", default=5, show_default=True)
+@click.option("--texts", default=32, show_default=True)
+@click.option("--completions", default=32, show_default=True)
+def invariance(model: str, dtype: str, threads: int, runs: int, texts: int, completions: int) -> None:
+    """What --batch-invariant costs: the same server with it and without, in turn."""
+    setting, tokenizer, _, contenders = _start(model, dtype, threads)
+    prefix, ids = _chat_prefix(tokenizer), _corpus(tokenizer)
+    given = [ids[place : place + TEXT_TOKENS] for place in range(0, texts * TEXT_TOKENS, TEXT_TOKENS)]
+    prompts = [ids[place : place + 4] for place in range(0, completions * 4, 4)]
+    lengths = random.Random(0).choices(LENGTHS, k=completions)
+    with contenders.ours(setting) as ours, contenders.batching_freely(setting) as freely:
+        urls = {OURS: ours, "without --batch-invariant": freely}
+        what = f"{model}, {dtype}, {threads} thread(s)"
+        scored = {name: partial(contenders.scoring_over_http, url, prefix, given) for name, url in urls.items()}
+        _compare(f"scoring {texts} texts behind {len(prefix)} tokens, {what}", scored, runs)
+        written = {
+            name: partial(contenders.generating_over_http, url, prompts, lengths) for name, url in urls.items()
+        }
+        _compare(f"generating {completions} completions, {what}", written, runs)
 
 
 @cli.command()

@@ -18,9 +18,9 @@ INPUT_TOKENS, OUTPUT_TOKENS = 3, 4
 
 FAULTS = (
     "429", "429_seconds", "429_ms", "500", "502", "503", "reset_mid_body", "reset_at_once", "slow_body",
-    "truncated_json", "long_garbage", "wrong_type", "hang", "duplicate", "error_in_200", "empty_object",
+    "truncated_json", "wrong_type", "hang", "duplicate", "error_in_200", "empty_object",
 )  # fmt: skip
-HUGE = ("too_long", "gzip_bomb", "endless")  # more than MAX_BODY, whatever the reply's headers say
+HUGE = ("long_garbage", "too_long", "gzip_bomb", "endless")  # more than what was asked for can need
 UNREADABLE = (
     "malformed_reply",
     "empty_reply",

@@ -35,7 +35,7 @@ async def no_sleep(seconds: float) -> None:
 
 
 async def purchase(
-    server: FaultServer, run: Path, n: int, *, budget: Budget | None = None, timeout: float = 0.2
+    server: FaultServer, run: Path, n: int, *, budget: Budget | None = None, timeout: float = 1.0
 ) -> list[object]:
     config = EndpointConfig(url=server.url, model="m", key_env="AUDIT_KEY", timeout_seconds=timeout)
     with Store.create(run, {"config": {}}) as store:

@@ -80,7 +80,28 @@ def mutated(rng: random.Random, parsed: list[tuple[str, list[tuple[Any, ...]]]])
     value = json.loads(text)
     for _ in range(rng.randrange(1, 5)):
         mutate(value, paths, rng)
+    if isinstance(value, dict) and rng.random() < 0.3:
+        value["usage"] = {name: deepcopy(rng.choice(COUNTS)) for name in USAGE if rng.random() < 0.4}
+    if rng.random() < 0.1:
+        return streamed(value, rng)
     return json.dumps(value).encode()
+
+
+USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "cost", "input_tokens",
+         "output_tokens", "completion_tokens_details", "prompt_tokens_details")  # fmt: skip
+COUNTS: list[Any] = [
+    0, 1, 7, 16, 2**24 - 1, 2**24, 2**40 - 1, 2**70, -1, 2.0, 2.5, 1e300, float("nan"), float("inf"), "16", None,
+    True, [], {"cached_tokens": 3}, {"reasoning_tokens": 2**53}, {"reasoning_tokens": 5}, 9_999.0, 1e-12,
+]  # fmt: skip
+
+
+def streamed(value: Any, rng: random.Random) -> bytes:
+    """The value as events that were not asked for, among lines of every kind."""
+    between = ("\n\n", "\r\n\r\n", "\n: wait\n\n", "\nevent: part\n\n", "\n\nid: 1\n\n", "\noops\n")
+    events = [
+        "data: " + json.dumps(value) + rng.choice(between[:5] * 3 + between) for _ in range(rng.randrange(1, 4))
+    ]
+    return "".join([*events, rng.choice(("data: [DONE]\n\n", ""))]).encode()
 
 
 def check(found: Completion | ReferenceScore | Refusal) -> None:
@@ -118,8 +139,7 @@ def spend(reply: RawReply, judged: Decision, told: Usage) -> None:
     cost, _ = settlement(CALL, reply, judged, worst, ledger)
     assert cost.pico is not None
     assert 0 <= cost.pico < 2**63
-    if judged.fate == "billed":
-        assert cost.pico >= Prices(1.0, 2.0).pico(0, delivered(reply, CALL))
+    assert cost.pico >= Prices(1.0, 2.0).pico(0, delivered(reply, CALL))
     assert all(count is None or 0 <= count < MOST_TOKENS for count in (told.input_tokens, told.output_tokens))
     now = [0.0]
     limiter = Limiter(8, clock=lambda: now[0])
@@ -161,10 +181,10 @@ def fuzz(count: int, seed: int) -> dict[str, int]:
 
 
 def test_mutated_replies_are_read_or_refused() -> None:
-    tally = fuzz(5_000, seed=1)
-    assert tally["completion"] > 500, tally
-    assert tally["refusal"] > 500, tally
-    assert tally["score"] > 20, tally
+    tally = fuzz(2_000, seed=1)
+    assert tally["completion"] > 150, tally
+    assert tally["refusal"] > 200, tally
+    assert tally["score"] > 5, tally
 
 
 @pytest.mark.slow

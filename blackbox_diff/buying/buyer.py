@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from blackbox_diff.buying import retry
@@ -102,7 +103,7 @@ class Buyer:
         return await retry.repeat(attempt, lambda made: made.decision, sleep=self._sleep)
 
     async def _attempt(self, call: Call, sample_id: str, number: int, worst: Cost, probing: bool) -> _Attempt:
-        async with self.limiter.slot():
+        async with self.limiter.slot(), AsyncExitStack() as held:
             if not probing:
                 self.breaker.check(self.endpoint.config.url)
             await self.ledger.reserve(worst)
@@ -110,7 +111,7 @@ class Buyer:
             settled = False
             try:
                 call_id = await self.store.reserve_call(self.role, sample_id, number, call, worst.columns())
-                outcome = await self._send(call)
+                outcome = await self._send(call, held)
                 decision = retry.decide(outcome, number)
                 cost, flag = settlement(call, outcome, decision, worst, self.ledger)
                 settled = True
@@ -127,9 +128,9 @@ class Buyer:
             self.limiter.observe(decision, outcome.headers if isinstance(outcome, RawReply) else {})
             return _Attempt(call_id, outcome, decision)
 
-    async def _send(self, call: Call) -> RawReply | TransportFailure:
+    async def _send(self, call: Call, held: AsyncExitStack) -> RawReply | TransportFailure:
         try:
-            return await self.endpoint.post(call)
+            return await self.endpoint.post(call, held)
         except TransportFailure as failure:
             return failure
 
@@ -188,12 +189,22 @@ class Recall:
 def settlement(
     call: Call, outcome: RawReply | TransportFailure, decision: Decision, worst: Cost, ledger: Ledger
 ) -> tuple[Cost, str | None]:
-    """What an attempt cost.
+    """What an attempt cost, and a flag where it can't be taken as it is.
 
-    Its usage, and no less than it shows, if it was billed; nothing if it was turned away; else its reservation.
+    Its usage if it was billed; nothing if it was turned away; else its reservation. Whatever its status, no reply
+    costs less than it says and shows: a generation that broke off was written all the same. A reply that was cut
+    off because it is too long shows nothing, and was longer than what was reserved.
     """
-    if decision.fate == "billed" and isinstance(outcome, RawReply):
-        return ledger.actual(usage(outcome), worst, delivered(outcome, call))
-    if decision.fate in ("free", "unsent"):
-        return Cost(0, 0, None if worst.pico is None else 0), None
-    return worst, None
+    if not isinstance(outcome, RawReply):
+        flag = "output_over_reservation" if outcome.reason == "reply_too_long" else None
+        return (_nothing(worst) if decision.fate == "unsent" else worst), flag
+    told, shown = usage(outcome), delivered(outcome, call)
+    if decision.fate == "unknown":
+        return ledger.actual(told, worst, max(shown, worst.output_tokens))
+    if decision.fate == "billed" or shown or told.output_tokens or told.cost_usd:
+        return ledger.actual(told, worst, shown)
+    return _nothing(worst), None
+
+
+def _nothing(worst: Cost) -> Cost:
+    return Cost(0, 0, None if worst.pico is None else 0)

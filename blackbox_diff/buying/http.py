@@ -8,8 +8,10 @@ import logging
 import os
 import ssl
 import time
+import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,8 @@ from blackbox_diff.records import Call, RawReply
 from blackbox_diff.wire.asked import reply_bytes
 
 LISTING = 8 * 1024 * 1024  # bytes of an answer to a GET: the largest routers list hundreds of models
+LARGE = 1024 * 1024  # bytes of a body from which on it takes one of LARGE_AT_ONCE places
+LARGE_AT_ONCE = 4
 MOST_PARTS = 20_000  # pieces that one body may come in; servers that write token by token send one a token
 CONNECT_SECONDS = 10.0
 
@@ -73,6 +77,7 @@ class Endpoint:
         self._query = {"api-version": config.api_version} if config.api_version else None
         self._urls: dict[str, httpx2.URL] = {}
         self._connections = Connections(self._client)
+        self._places = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.config.url!r}, {self.config.model!r})"
@@ -85,17 +90,24 @@ class Endpoint:
     ) -> None:
         await self._connections.close()
 
-    async def post(self, call: Call) -> RawReply:
-        """One attempt. Any HTTP status is a reply; raises TransportFailure where there is none."""
+    async def post(self, call: Call, held: AsyncExitStack | None = None) -> RawReply:
+        """One attempt. Any HTTP status is a reply; raises TransportFailure where there is none.
+
+        held: what a large reply takes until the caller is done with it: few of them are in memory at once.
+        """
         content = json.dumps(dict(call.body)).encode()
-        return await self._attempt("POST", call.url or call.path, content, reply_bytes(call))
+        async with AsyncExitStack() as own:
+            return await self._attempt("POST", call.url or call.path, content, reply_bytes(call), held or own)
 
     async def get(self, path: str) -> RawReply:
         """Like post, for a GET of `path` under the base URL, or of an absolute URL on the same host."""
-        return await self._attempt("GET", path, None, LISTING)
+        async with AsyncExitStack() as own:
+            return await self._attempt("GET", path, None, LISTING, own)
 
     def _client(self) -> httpx2.AsyncClient:
         try:
+            for proxy in urllib.request.getproxies().values() if self._trusts_environment else ():
+                _ = urlsplit(proxy).port  # raises where it is none, which connecting would not tell in one line
             return httpx2.AsyncClient(
                 transport=self._transport,
                 verify=self._tls,
@@ -124,7 +136,9 @@ class Endpoint:
         signature = self._signer.headers(method, str(url), self._headers, content)
         return httpx2.Headers({**self._headers, **signature})
 
-    async def _attempt(self, method: str, path: str, content: bytes | None, most: int) -> RawReply:
+    async def _attempt(
+        self, method: str, path: str, content: bytes | None, most: int, held: AsyncExitStack
+    ) -> RawReply:
         started = time.monotonic()
         url = self._url(path)
         try:
@@ -139,7 +153,7 @@ class Endpoint:
                     )
                     response = await connection.client.send(request, stream=True)
                     try:
-                        body = await _read(response, most)
+                        body = await self._read(response, most, held)
                         connection.check(response)
                     finally:
                         await response.aclose()
@@ -154,6 +168,19 @@ class Endpoint:
             self._secret.out_of(body),
             time.monotonic() - started,
         )
+
+    async def _read(self, response: httpx2.Response, most: int, held: AsyncExitStack) -> bytes:
+        """The body, unpacked. Raises TransportFailure for one of more than `most` bytes, packed or unpacked."""
+        if response.is_stream_consumed:
+            return response.content
+        parts: list[bytes] = []
+        size = 0
+        async for part in _unpacked(response, most):
+            if size < LARGE <= size + len(part):
+                await held.enter_async_context(self._places)
+            size += len(part)
+            parts.append(part)
+        return b"".join(parts)
 
     def _failure(self, error: BaseException) -> TransportFailure:
         """A failure as a value; it says where and what, and never what was in the request."""
@@ -192,18 +219,15 @@ def _kept(headers: httpx2.Headers) -> Iterator[tuple[str, str]]:
             yield name, value[:HEADER_LENGTH].decode("latin-1")
 
 
-async def _read(response: httpx2.Response, most: int) -> bytes:
-    """The body, unpacked. Raises TransportFailure for one of more than `most` bytes, packed or unpacked."""
-    if response.is_stream_consumed:
-        return response.content
+async def _unpacked(response: httpx2.Response, most: int) -> AsyncIterator[bytes]:
+    """The parts of a body, unpacked. Raises TransportFailure as soon as they are more than `most` bytes."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "deflate"):
         raise TransportFailure("unknown", "unreadable_encoding", f"the reply is encoded as {encoding[:20]!r}")
     unpack = (
         zlib.decompressobj(wbits=47 if encoding == "gzip" else 15) if encoding in ("gzip", "deflate") else None
     )
-    parts: list[bytes] = []
-    size = received = 0
+    size = received = count = 0
     async for part in response.aiter_raw():
         received += len(part)
         if unpack is not None:
@@ -214,10 +238,10 @@ async def _read(response: httpx2.Response, most: int) -> bytes:
                     "unknown", "unreadable_encoding", "the reply's encoding is damaged"
                 ) from None
         size += len(part)
-        parts.append(part)
-        if max(size, received) > most or len(parts) > MOST_PARTS:
+        count += 1
+        if max(size, received) > most or count > MOST_PARTS:
             raise TransportFailure("unknown", "reply_too_long", f"the reply is longer than {most / 2**20:.1f} MB")
-    return b"".join(parts)
+        yield part
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
@@ -231,7 +255,13 @@ def _headers(key: str | None, config: EndpointConfig) -> dict[str, str]:
     Left out is what tells of this machine and of the user's OpenAI account. The SDK takes half a second to
     import, so it is loaded here, by the first command that connects, and not with the package.
     """
-    import openai
+    # What it imports reads this variable at once, where it matters to nobody.
+    keylog = os.environ.pop("SSLKEYLOGFILE", None)
+    try:
+        import openai
+    finally:
+        if keylog is not None:
+            os.environ["SSLKEYLOGFILE"] = keylog
 
     # Only its headers are wanted: what the environment says of proxies must not stop it.
     quiet = httpx2.AsyncClient(trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))

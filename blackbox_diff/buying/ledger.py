@@ -161,7 +161,9 @@ class Ledger:
         output = self.settled.output_tokens + reserved.output_tokens + cost.output_tokens
         capped = caps.max_cost is not None or caps.max_calls is not None or caps.max_output_tokens is not None
         if capped and self._overbilled:
-            return "the endpoint billed more than was asked for, so no cap can be promised: run without caps"
+            return (
+                "the endpoint billed or sent more than was asked for: no cap can be promised, so run without caps"
+            )
         if caps.max_calls is not None and self.settled_calls + calls + 1 > caps.max_calls:
             return f"--max-calls {caps.max_calls} is reached: raise it"
         if caps.max_output_tokens is not None and output > caps.max_output_tokens:

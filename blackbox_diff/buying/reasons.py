@@ -58,6 +58,8 @@ def why_no_reply(error: BaseException, url: str, *, proxied: bool) -> tuple[str,
         hint = ": is it https:// in place of http://?" if url.startswith("http://") else ""
         if "without sending a response" in str(error):
             return "no_reply", f"closed the connection without a reply{hint}"
+        if "without sending complete message body" in str(error):
+            return "connection_lost", "the connection ended within the reply"
         if proxy:
             return "no_http", f"what came is no HTTP reply: look at the proxy {_bare(proxy)} that {variable} names"
         return "no_http", f"what came is no HTTP reply{hint if _ALERT in str(error) else ''}"

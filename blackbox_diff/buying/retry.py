@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.records import RawReply
-from blackbox_diff.wire import error_of, usage
+from blackbox_diff.wire import error_of
 from blackbox_diff.wire.body import one_line
 from blackbox_diff.wire.reply_json import value_of
 
@@ -28,7 +28,11 @@ YEAR = 366 * 86_400.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
 
-UNREADABLE = ("reply_too_long", "unreadable_encoding")  # it came, and asking again would buy the same again
+UNREADABLE = (
+    "reply_too_long",
+    "unreadable_encoding",
+    "no_http",
+)  # it came, and asking again would buy the same again
 
 Fate = Literal["billed", "free", "unknown", "unsent"]
 
@@ -54,7 +58,7 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
 
     | outcome                                   | verdict                     | counts as
     | 2xx with JSON                             | accept                      | billed
-    | 2xx with an error in the body             | as the error's own code     | free, or billed by its usage
+    | 2xx with an error in the body             | as the error's own code     | free
     | 2xx with anything else                    | give up: it may be billed   | unknown
     | 401 403 404, 3xx                          | stop                        | free
     | 429 insufficient_quota, 402               | stop                        | free
@@ -63,7 +67,9 @@ def decide(outcome: RawReply | TransportFailure, attempt: int, now: float | None
     | 408, 409, 425, other 5xx                  | retry                       | unknown
     | other 4xx                                 | give up                     | free
     | never sent / lost on the way              | retry                       | unsent / unknown
-    | a body too long or in a damaged encoding  | give up                     | unknown
+    | no HTTP, a body too long or in a damaged  | give up                     | unknown
+    | encoding                                  |                             |
+    What a reply of any status says or shows that was written is booked nevertheless (buyer.settlement).
     x-should-retry overrides retry and give up, never stop. After MAX_ATTEMPTS a retry is a give up.
     """
     if isinstance(outcome, TransportFailure):
@@ -87,8 +93,6 @@ def _of_reply(reply: RawReply, now: float) -> Decision:
         error = error_of(reply)
         if error is None:
             return Decision("accept", "ok", "billed")
-        if usage(reply).output_tokens or usage(reply).cost_usd:
-            fate = "billed"  # a generation that broke off is paid for
     else:
         error = error_of(reply)
         if reply.status in (408, 409, 425) or (reply.status >= 500 and reply.status != 503):

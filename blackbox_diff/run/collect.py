@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from blackbox_diff.buying.buyer import Buyer
+from blackbox_diff.buying.buyer import Bought, Buyer
 from blackbox_diff.errors import BlackboxDiffError, BudgetError, CircuitOpenError
 from blackbox_diff.prefills.plan import derive_seed
 from blackbox_diff.probing.drift import EVERY, Watch
@@ -171,14 +171,15 @@ class Collector:
         own = sample.seed if lane.label == TARGET else derive_seed(sample.seed, lane.label)
         seed = own if lane.profile.seed else None
         call = lane.dialect.sample(lane.profile, sample.prefill, framing, sampling, seed)
-        bought = await lane.buyer.buy(call, sample.id, sampling.max_tokens)
         outcome: Completion | Refusal | Lost
-        if isinstance(bought, Lost):
-            outcome, call_id = bought, None
-        else:
-            call_id = bought.call_id
-            read = lane.dialect.read_step if step else lane.dialect.read_sample
-            outcome = read(bought.reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing)
+        call_id: int | None = None
+        match await lane.buyer.buy(call, sample.id, sampling.max_tokens):
+            case Bought(call_id, reply):
+                read = lane.dialect.read_step if step else lane.dialect.read_sample
+                outcome = read(reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing)
+                del reply  # megabytes, where somebody wants it so
+            case Lost() as outcome:
+                pass
         self.watch.check(outcome, lane.profile)
         await self.store.put_completion(sample, lane.label, outcome, call_id)
         return outcome
@@ -200,7 +201,8 @@ class Collector:
         if origin == scorer.label:
             self.leaders.hear(completion.text)
         if origin == TARGET and isinstance(score, ReferenceScore):
-            self.leaders.add(ScoredCompletion(sample, completion, {scorer.label: score}))
+            bare = replace(completion, alternatives=None), replace(score, alternatives=None)
+            self.leaders.add(ScoredCompletion(sample, bare[0], {scorer.label: bare[1]}))
 
 
 def plan_jobs(

@@ -34,5 +34,6 @@ SPENT = """SELECT count(*),
     sum(iif(state = 'reserved', reserved_pico, pico) % 4294967296),
     coalesce(sum(state IN ('unknown', 'reserved')), 0),
     max(0, coalesce(max(iif(state = 'settled', input - reserved_input, 0)), 0)),
-    coalesce(sum(state = 'settled' AND (output > reserved_output OR flag = 'cost_over_reservation')), 0)
+    coalesce(sum(state IN ('settled', 'unknown') AND
+        (output > reserved_output OR flag = 'cost_over_reservation' OR error = 'reply_too_long')), 0)
     FROM calls WHERE state != 'released'"""

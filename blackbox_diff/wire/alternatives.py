@@ -30,6 +30,7 @@ from blackbox_diff.wire.tokens import rendered
 LOST_BYTES = "\ufffd".encode()
 MOST_LISTED = 64  # entries that are read of one list: no server was seen to list more than 50
 LONGEST_TOKEN = 256  # bytes
+MOST_VOCABULARY = 1 << 20  # bytes of a reply's different tokens: 4,096 lists of 20 have a third of that
 TOO_MUCH = 1.01  # a list whose probabilities add up to more is none; servers round them to three digits or so
 SAME = 1e-6
 SLACK = 0.1  # nats that the sampled token's two numbers may differ by in one reply
@@ -111,15 +112,22 @@ class _Reader:
         self.tokens: list[int] = []
         self.values: list[Json] = []
         self.counts: list[int] = []
+        self._size = 0  # of the vocabulary, in bytes
 
     def number(self, token: bytes | None) -> int:
         if token is None or not token or len(token) > LONGEST_TOKEN or LOST_BYTES in token:
             return -1
-        return self.vocabulary.setdefault(token, len(self.vocabulary))
+        found = self.vocabulary.get(token)
+        if found is None:
+            self._size += len(token)
+            if self._size > MOST_VOCABULARY:
+                return -1
+            found = self.vocabulary[token] = len(self.vocabulary)
+        return found
 
     def take(self, tops: Json) -> None:
         before = len(self.values)
-        for token, raw, value in islice(_listed(tops), MOST_LISTED):
+        for token, raw, value in islice(listed(tops), MOST_LISTED):
             self.tokens.append(self._numbered(token, raw))
             self.values.append(value)
         self.counts.append(len(self.values) - before)
@@ -135,7 +143,7 @@ class _Reader:
         return found
 
 
-def _listed(tops: Json) -> Iterator[tuple[Json, Json, Json]]:
+def listed(tops: Json) -> Iterator[tuple[Json, Json, Json]]:
     """(token string, byte list, logprob) of each entry; what has no such shape has no entry."""
     if tops.__class__ is dict:
         for token, value in tops.items():

@@ -7,7 +7,9 @@
 [{"error": {code, message, status}}]           Gemini
 {"error": {code, message, metadata}} at 200    OpenRouter: error.code is the status, also beside choices
 {"choices": [{"error": ...}]} at 200           OpenRouter, for a generation that broke off
+{"choices": [{"message": {"error": ...}}]}     the same, a level below
 {"choices": [{"finish_reason": "error"}]}      and "network_error", "abort", ...: no code, so it counts as a 502
+{"choices": [...], "status": "failed"}         the same
 {"code" | "error_code", "msg" | "error_msg"}   Z.ai, Baidu, MiniMax (base_resp), at any status
 
 A failed generation is an error whatever text came before it: nobody knows what is missing.
@@ -22,9 +24,15 @@ from blackbox_diff.records import Json, RawReply
 from blackbox_diff.wire.body import items, mapping, one_line, string
 from blackbox_diff.wire.reply_json import value_of
 
-# finish_reason of a generation that the server, and not the model, ended.
-BROKEN_OFF = ("error", "network_error", "server_error", "internal_error", "abort", "aborted", "cancelled",
-              "canceled", "timeout", "failed", "error_limit", "insufficient_system_resource")  # fmt: skip
+# In a finish_reason: the server, and not the model, ended the generation. Every server has its own word for it.
+_BROKEN = re.compile(
+    "error|fail|abort|cancel|time_?d?_?out|interrupt|exception|overload|unavailable|insufficient|preempt|evict|"
+    "disconnect|malformed|crash|out_of_memory",
+    re.IGNORECASE,
+)
+# In a finish_reason: the host filtered the text.
+FILTERED = ("content_filter", "content-filter", "sensitive", "safety", "recitation", "refusal", "error_toxic",
+            "prohibited_content", "blocklist", "guardrail_intervened")  # fmt: skip
 _CODES = ("code", "error_code", "status_code")
 _WORDS = ("message", "msg", "error_msg", "status_msg")
 _MAXIMUM = re.compile(
@@ -59,7 +67,7 @@ def error_of(reply: RawReply) -> ApiError | None:
     status = reply.status
     if status < 400:
         told = _whole(code)
-        broke = isinstance(error, str) and error.lower() in BROKEN_OFF
+        broke = isinstance(error, str) and broke_off(error)
         status = told if told is not None and 400 <= told < 600 else 502 if broke else 500
     text = string(code) or (str(code) if isinstance(code, int) and abs(code) < 10**6 else None)
     return ApiError(
@@ -74,13 +82,14 @@ def _own_error(body: dict[str, Json]) -> Json | None:
     """What a body says went wrong, in whichever place; None where it says nothing of the kind."""
     choices = items(body.get("choices"))
     first = mapping(choices[0]) if choices else {}
-    for place in (body.get("error"), body.get("errors"), first.get("error")):
+    message = mapping(first.get("message"))
+    for place in (body.get("error"), body.get("errors"), first.get("error"), message.get("error")):
         found = place[0] if isinstance(place, list) and place else place
         if found and not _is_fine(found):
             return found
-    reason = string(first.get("finish_reason"))
-    if reason is not None and reason.lower() in BROKEN_OFF:
-        return reason
+    for reason in (string(first.get("finish_reason")), string(body.get("status"))):
+        if reason is not None and broke_off(reason):
+            return reason
     if choices:
         return None
     own = mapping(body.get("base_resp")) or body
@@ -89,6 +98,11 @@ def _own_error(body: dict[str, Json]) -> Json | None:
     spoken = any(string(own.get(name)) for name in _WORDS)
     coded = any(own.get(name) not in (None, 0, "0", 200, "200") for name in _CODES)
     return own if spoken and coded else None
+
+
+def broke_off(reason: str) -> bool:
+    """Whether a finish_reason says that the server broke the generation off, and not that a filter did."""
+    return reason.lower() not in FILTERED and _BROKEN.search(reason[:60]) is not None
 
 
 def _is_fine(error: Json) -> bool:
@@ -115,10 +129,12 @@ def allowed_maximum(message: str) -> int | None:
 
 def _message(error: Json, details: dict[str, Json], body: dict[str, Json]) -> str:
     spoken = [details.get(name) for name in _WORDS]
-    for value in (error, *spoken, body.get("message"), body.get("detail"), details.get("status")):
+    said = [error, *spoken, body.get("message"), body.get("detail"), details.get("status")]
+    if isinstance(error, str) and " " not in error and broke_off(error):  # a finish_reason: words say more
+        said = [*said[1:-1], f"the generation broke off: {error.lower()}"]
+    for value in said:
         if isinstance(value, str) and value.strip():
-            broke = value.lower() in BROKEN_OFF
-            return f"the generation broke off: finish_reason {value.lower()}" if broke else one_line(value)
+            return one_line(value)
         if isinstance(value, list):
             return one_line("; ".join(_complaint(mapping(item)) for item in value[:3]))
     return ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from blackbox_diff.records import Json
+
+_REASONING = re.compile("reasoning|thinking|thought", re.IGNORECASE)
 
 
 def mapping(value: Json) -> dict[str, Json]:
@@ -71,6 +74,11 @@ def one_line(text: str, limit: int = 200) -> str:
     flat = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
     flat = " ".join(flat.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def is_reasoning(field: str) -> bool:
+    """Whether a field of this name holds what a model thought before it answered: every host has its own name."""
+    return _REASONING.search(field[:60]) is not None
 
 
 def message_text(message: dict[str, Any]) -> str | None:

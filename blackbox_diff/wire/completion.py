@@ -14,19 +14,18 @@ from itertools import accumulate
 
 from blackbox_diff.records import Alternatives, Completion, Refusal, SideToken, Tokens, Usage
 from blackbox_diff.wire.alternatives import places, read_lists
+from blackbox_diff.wire.api_errors import FILTERED
 from blackbox_diff.wire.body import encodable
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.fitting import Fit, fit
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
 from blackbox_diff.wire.tokens import complete_length, looks_special
-from blackbox_diff.wire.zeros import without_unfounded
+from blackbox_diff.wire.zeros import one_number, without_contradicted, without_unfounded
 
 REPLACEMENT = "\ufffd"
 SPACE = " \t\r\n"
 CUT = 3  # tokens of one character that may be cut off: it has at most four
-FILTERED = ("content_filter", "content-filter", "sensitive", "safety", "recitation", "refusal", "error_toxic",
-            "prohibited_content", "blocklist", "guardrail_intervened")  # fmt: skip
 MORE_TOKENS = 8  # entries beyond max_tokens that are still believed: end of sequence, a stop string
 BYTES_PER_TOKEN = 256  # a longer token on average is no token
 SLACK = 2  # entries that a server may leave out of its list: end of sequence, a stop token
@@ -72,6 +71,9 @@ def complete(
     unfounded = without_unfounded(entries)
     if too_many_missing(unfounded, len(entries)):
         return refuse("zero_logprobs", f"{unfounded} of {len(entries)}")
+    contradicted = without_contradicted(entries)
+    if too_many_missing(contradicted, len(entries)):
+        return refuse("contradicted_logprobs", f"{contradicted} of {len(entries)}")
     stopped = meta.finish_reason not in ("length", "max_tokens", "MAX_TOKENS")
     found = fit(entries, text, prefill, stopped)
     if isinstance(found, Refusal):
@@ -82,6 +84,8 @@ def complete(
     hidden = _hidden(entries, found, meta)
     if isinstance(hidden, Refusal):
         return hidden
+    if one_number(entries):
+        return refuse("constant_logprobs", f"{entries.logprobs[0]:g} for {len(entries)} tokens")
     return _assemble(entries, found, hidden, meta)
 
 

@@ -1,9 +1,9 @@
 """Token counts and money as each provider reports them, and as the reply itself shows them.
 
-OpenAI: prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details.cached_tokens. DeepSeek and Tinker:
-prompt_cache_hit_tokens. OpenRouter: cost (USD). SGLang /generate: meta_info.{prompt,completion,cached}_tokens.
-TGI /generate: details.generated_tokens and the length of details.prefill. watsonx.ai: counts in results[0].
-Cohere: usage.tokens.
+OpenAI: prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details.cached_tokens; input_tokens and
+output_tokens on its newer routes. DeepSeek and Tinker: prompt_cache_hit_tokens. OpenRouter: cost (USD). SGLang
+/generate: meta_info.{prompt,completion,cached}_tokens. TGI /generate: details.generated_tokens and the length of
+details.prefill. watsonx.ai: counts in results[0]. Cohere: usage.tokens.
 
 Numbers that can't be are None: no reply holds MOST_TOKENS tokens, and none costs MOST_USD.
 """
@@ -11,12 +11,13 @@ Numbers that can't be are None: no reply holds MOST_TOKENS tokens, and none cost
 from __future__ import annotations
 
 from blackbox_diff.records import Call, Json, RawReply, Usage
-from blackbox_diff.wire.body import count, items, mapping, money, string
+from blackbox_diff.wire.body import count, is_reasoning, items, mapping, message_text, money, string
 from blackbox_diff.wire.reply_json import value_of
 
 MOST_TOKENS = 1 << 24  # above every context window there is
 MOST_USD = 10_000.0
 LONGEST_TOKEN = 128  # bytes: the longest runs of spaces in today's vocabularies
+_WRITTEN = ("content", "refusal", "tool_calls", "function_call")  # fields of a message that a model wrote
 
 
 def usage(reply: RawReply) -> Usage:
@@ -57,8 +58,8 @@ def _openai(given: dict[str, Json]) -> Usage:
         cached = _tokens(given.get("prompt_cache_hit_tokens"))
     cost = money(given.get("cost"))
     return Usage(
-        input_tokens=_tokens(given.get("prompt_tokens")),
-        output_tokens=_tokens(given.get("completion_tokens")),
+        input_tokens=_tokens(given.get("prompt_tokens", given.get("input_tokens"))),
+        output_tokens=_tokens(given.get("completion_tokens", given.get("output_tokens"))),
         cached_tokens=cached,
         cost_usd=cost if cost is not None and cost < MOST_USD else None,
         total_tokens=_tokens(given.get("total_tokens")),
@@ -73,15 +74,20 @@ def _tokens(value: Json) -> int | None:
 def delivered(reply: RawReply, call: Call) -> int:
     """The least number of output tokens that the reply itself shows, whatever its usage says.
 
-    Entries of logprob lists and ids count one each, in every choice; text without either is at least a token for
-    each LONGEST_TOKEN bytes. An echo's entries for the prompt are no output.
+    Entries of logprob lists and ids count one each, in every choice; text without either, calls of tools and
+    reasoning included, is at least a token for each LONGEST_TOKEN bytes. Reasoning that the usage counts is beside
+    the text that is shown. An echo's entries for the prompt are no output.
     """
     body = mapping(value_of(reply))
     echoed = read_usage(body).input_tokens if call.body.get("echo") else 0
     if echoed is None:
         return 0
-    rows = [max(0, _entries(mapping(choice)) - echoed) for choice in items(body.get("choices"))]
-    return sum(rows) + max(_native(body))
+    choices = [mapping(choice) for choice in items(body.get("choices"))]
+    shown = sum(max(0, _entries(choice) - echoed) for choice in choices)
+    visible = sum(
+        _least(message_text(mapping(each.get("message"))) or string(each.get("text"))) for each in choices
+    )
+    return max(shown, visible + _reasoned(mapping(body.get("usage")))) + max(_native(body))
 
 
 def _native(body: dict[str, Json]) -> tuple[int, ...]:
@@ -101,10 +107,22 @@ def _entries(choice: dict[str, Json]) -> int:
     lists = [logprobs.get(name) for name in ("content", "tokens", "token_logprobs", "reasoning_content")]
     content, legacy, values, reasoning = (len(items(each)) for each in lists)
     message = mapping(choice.get("message"))
-    said = [choice.get("text"), *(message.get(name) for name in ("content", "reasoning", "reasoning_content"))]
-    text = sum(len(part.encode("utf-8", "surrogatepass")) for part in map(string, said) if part)
+    said = [value for name, value in message.items() if name in _WRITTEN or is_reasoning(name)]
+    text = _size([choice.get("text"), *said])
     ids = len(items(choice.get("token_ids")))
     return max(content + reasoning, legacy, values, ids, -(-text // LONGEST_TOKEN))
+
+
+def _size(value: Json) -> int:
+    """The bytes of all texts in a value, however deep."""
+    size, left = 0, [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            size += len(part.encode("utf-8", "surrogatepass"))
+        else:
+            left += part.values() if isinstance(part, dict) else items(part)
+    return size
 
 
 def _least(text: str | None) -> int:
@@ -115,11 +133,17 @@ def _least(text: str | None) -> int:
 def hidden_tokens(value: Json) -> int:
     """Tokens that the usage counts and the reply does not show: reasoning, by name or as a gap in the total."""
     given = mapping(mapping(value).get("usage"))
-    places = (given, *(mapping(given.get(f"{side}_tokens_details")) for side in ("completion", "output")))
-    named = max(_tokens(place.get("reasoning_tokens")) or 0 for place in places)
+    named = _reasoned(given)
     told = _openai(given)
     if told.total_tokens is None or told.input_tokens is None or told.output_tokens is None:
         return named
     gap = told.total_tokens - told.input_tokens - told.output_tokens
     # Some hosts count input from a cache in the total alone.
     return max(named, 0 if gap == told.cached_tokens else gap)
+
+
+def _reasoned(given: dict[str, Json]) -> int:
+    """Tokens of reasoning that a usage names, under whichever name: reasoning_tokens, thoughts_token_count, ..."""
+    places = (given, *(mapping(given.get(f"{side}_tokens_details")) for side in ("completion", "output")))
+    named = [_tokens(value) for place in places for name, value in place.items() if is_reasoning(name)]
+    return max((tokens for tokens in named if tokens is not None), default=0)

@@ -8,6 +8,8 @@ from blackbox_diff.wire.body import one_line
 BROKEN = {
     "no_logprobs": "replies came without logprobs after the probe found them",
     "zero_logprobs": "replies came with logprobs of 0 that stand for no number, after the probe found real ones",
+    "constant_logprobs": "replies came with one logprob for every token, after the probe found real ones",
+    "contradicted_logprobs": "replies came with logprobs that their own alternatives contradict, after the probe",
     "echo_ignored": "texts to score were ignored after the probe saw them scored",
 }
 

@@ -13,6 +13,9 @@ ADVICE = {
     "ids_only": "the reply names its tokens by number alone, and bytes are not guessed from numbers",
     "zero_logprobs": "logprobs of 0 that the alternatives do not bear out: the host fills the field without "
     "computing it; turn speculative decoding and prompt caches off, or ask for more top_logprobs",
+    "constant_logprobs": "one logprob for every token: the host fills the field without computing it",
+    "contradicted_logprobs": "the lists of alternatives give the sampled tokens other logprobs, so one of the two "
+    "belongs to other tokens: turn speculative decoding off at the server",
     "missing_logprobs": "more than 5% of the logprobs are missing or placeholders: ask for more top_logprobs",
     "merged_characters": "most of the text is characters that the server reports with one token's logprob only",
     "entries_missing": "the list has fewer entries than tokens were generated: turn off streaming and tool or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blackbox_diff.records import Completion, Json, RawReply, Refusal
 from blackbox_diff.wire.api_errors import error_of
-from blackbox_diff.wire.body import first_choice, ids, items, mapping, message_text, string
+from blackbox_diff.wire.body import first_choice, ids, is_reasoning, items, mapping, message_text, string
 from blackbox_diff.wire.completion import Meta, complete
 from blackbox_diff.wire.counts import hidden_tokens, read_usage
 from blackbox_diff.wire.entries import Entries, from_choice
@@ -13,8 +13,6 @@ from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.reply_json import value_of
 
 MOST_PROMPT_IDS = 8192  # an audit's prompts are short, whatever template stands around them
-REASONING = ("reasoning", "reasoning_content", "reasoning_details", "thinking", "thinking_blocks")
-REASONING_PARTS = ("reasoning", "thinking")
 
 
 def read_reply(
@@ -33,7 +31,7 @@ def read_reply(
     message = mapping(choice.get("message"))
     text = string(choice.get("text")) if "text" in choice else message_text(message)
     logprobs = mapping(choice.get("logprobs"))
-    if _reasoned(message) or logprobs.get("reasoning_content"):
+    if any(map(_reasoned, (choice, message, logprobs))):
         return refuse("reasoning")
     hidden = hidden_tokens(body)
     if hidden > 0:
@@ -46,11 +44,13 @@ def read_reply(
     return complete(entries, text, prefill, meta_of(body, choice), most_tokens, specials=specials)
 
 
-def _reasoned(message: dict[str, Json]) -> bool:
-    """Whether the message holds reasoning in whichever field; white space alone is none."""
-    fields = [message.get(name) for name in REASONING]
-    parts = [part for part in items(message.get("content")) if mapping(part).get("type") in REASONING_PARTS]
-    return bool(parts) or any(field.strip() if isinstance(field, str) else field for field in fields)
+def _reasoned(place: dict[str, Json]) -> bool:
+    """Whether a choice, its message or its logprobs hold reasoning in any field; white space is none."""
+    kinds = [string(mapping(part).get("type")) for part in items(place.get("content"))]
+    fields = [field for name, field in place.items() if is_reasoning(name)]
+    return any(is_reasoning(kind) for kind in kinds if kind) or any(
+        field.strip() if isinstance(field, str) else field for field in fields
+    )
 
 
 def body_of(reply: RawReply) -> dict[str, Json] | Refusal:
@@ -70,7 +70,7 @@ def meta_of(body: dict[str, Json], choice: dict[str, Json]) -> Meta:
         finish_reason=_short(choice.get("finish_reason")),
         usage=read_usage(body),
         model=named(body),
-        fingerprint=_short(body.get("system_fingerprint")),
+        fingerprint=_short(body.get("system_fingerprint") or body.get("provider")),  # a router's host
         prompt_ids=prompt_ids,
         only_choice=len(items(body.get("choices"))) == 1,
     )

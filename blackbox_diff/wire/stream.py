@@ -7,6 +7,7 @@ from typing import Any
 
 from blackbox_diff.records import Json
 from blackbox_diff.wire.body import items, mapping, string
+from blackbox_diff.wire.identity import akin, named
 
 FIELDS = (b"data", b"event", b"id", b"retry")
 END = b"[DONE]"
@@ -66,52 +67,59 @@ def _events(lines: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
             name, data = b"", []
 
 
-class _Reply:
-    """A reply under construction; of several choices the first."""
+class _Choice:
+    """A choice under construction."""
 
     def __init__(self) -> None:
-        self.top: dict[str, Any] = {}
-        self.choice: dict[str, Any] = {}
+        self.rest: dict[str, Any] = {}
         self.message: dict[str, Any] = {}
         self.logprobs: dict[str, Any] = {}
         self.text: list[str] = []
-        self.ended = False
         self.chat = False
-        self.any_choice = False
+
+    def add(self, part: dict[str, Json]) -> None:
+        delta = mapping(part.get("delta", part.get("message")))
+        self.chat = self.chat or "delta" in part or "message" in part
+        self.text.append(string(part.get("text")) or string(delta.get("content")) or "")
+        _join(self.message, {name: value for name, value in delta.items() if name not in ("content", "role")})
+        _join(self.logprobs, mapping(part.get("logprobs")))
+        own = ("text", "delta", "message", "logprobs")
+        _join(self.rest, {name: value for name, value in part.items() if name not in own})
+
+    def whole(self) -> dict[str, Any]:
+        text = "".join(self.text)
+        said = {"message": {**self.message, "content": text}} if self.chat else {"text": text}
+        return {**said, **self.rest, "logprobs": self.logprobs or None}
+
+
+class _Reply:
+    """A reply under construction."""
+
+    def __init__(self) -> None:
+        self.top: dict[str, Any] = {}
+        self.choices: dict[str, _Choice] = {}  # by their index
+        self.ended = False
         self.tokens: list[Json] = []  # of servers that send one event a token: TGI, DeepInfra
 
     def add(self, part: dict[str, Json]) -> None:
+        before, now = named(self.top), named(part)
         self.top |= {name: value for name, value in part.items() if name != "choices" and value is not None}
+        if before and now and not akin(before, now):
+            self.top["model"] = f"{before}, then {now}"  # which is neither
         self.ended = self.ended or bool(part.get("error") or part.get("details"))
         if isinstance(part.get("token"), dict):
             self.tokens.append(part["token"])
         for given in items(part.get("choices")):
             choice = mapping(given)
-            if choice.get("index") in (0, None):
-                self.any_choice = True
-                self._take(choice)
-
-    def _take(self, choice: dict[str, Json]) -> None:
-        delta = mapping(choice.get("delta", choice.get("message")))
-        self.chat = self.chat or "delta" in choice or "message" in choice
-        self.text.append(string(choice.get("text")) or string(delta.get("content")) or "")
-        _join(self.message, {name: value for name, value in delta.items() if name not in ("content", "role")})
-        _join(self.logprobs, mapping(choice.get("logprobs")))
-        own = ("text", "delta", "message", "logprobs", "index")
-        _join(self.choice, {name: value for name, value in choice.items() if name not in own})
-        self.ended = self.ended or bool(choice.get("finish_reason")) or bool(choice.get("error"))
+            self.choices.setdefault(str(choice.get("index") or 0)[:20], _Choice()).add(choice)
+            self.ended = self.ended or bool(choice.get("finish_reason")) or bool(choice.get("error"))
 
     def whole(self) -> dict[str, Json]:
-        if self.tokens and not self.any_choice:
+        if self.tokens and not self.choices:
             return self._by_token()
-        if not self.any_choice:
+        if not self.choices:
             return self.top  # parts of another API: the last one tells the most
-        said = (
-            {"message": {**self.message, "content": "".join(self.text)}}
-            if self.chat
-            else {"text": "".join(self.text)}
-        )
-        return {**self.top, "choices": [{**said, **self.choice, "logprobs": self.logprobs or None}]}
+        return {**self.top, "choices": [self.choices[index].whole() for index in sorted(self.choices)]}
 
     def _by_token(self) -> dict[str, Json]:
         """TGI's reply in one piece; a text that no event holds is that of the tokens that are not special."""

@@ -1,4 +1,4 @@
-"""Zeros that stand for no number: tokens that nobody computed a logprob for, reported as certain.
+"""Numbers that stand for no number: logprobs that nobody computed for the token beside them.
 
 Speculative decoding reports the tokens that it accepted, and some prompt caches those that they held, as exactly
 0. A model's own 0 is borne out by the alternatives at its position: beside a certain token nothing has a share. So
@@ -6,6 +6,9 @@ a number next to 0 is missing where the alternatives leave no room for it, or wh
 reply lists them elsewhere. A reply without alternatives can't bear anything out: there zeros are believed while
 they are few, or no more than the tokens that are nearly sure, since a model that is ever certain is more often
 nearly so.
+
+Any number is missing where the list at its position gives the same token another one: rows that slipped by a
+place, or a draft model's numbers beside the target's lists. And a long reply with one number throughout has none.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import math
 from collections.abc import Iterator
 
 from blackbox_diff.records import Json
+from blackbox_diff.wire.alternatives import SLACK, listed
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.sentinels import MISSING_SHARE, NAN, censor
 
@@ -21,6 +25,8 @@ ZERO = -1e-6  # nats: from here on a number is as good as 0
 NEARLY_SURE = -0.01
 ROUNDED = 0.02  # share by which rounding may let probabilities add up to more than 1
 NOTHING = 1e-3  # share that alternatives may have beside a 0
+REPLACEMENT = "\ufffd"
+LONG = 16  # tokens from which on one number for all of them is none
 FULL_LIST = 3  # entries from which on a list says more than the sampled token and the best one
 
 
@@ -49,6 +55,32 @@ def without_unfounded(entries: Entries) -> int:
     for index in unfounded:
         entries.logprobs[index] = NAN
     return len(unfounded)
+
+
+def without_contradicted(entries: Entries) -> int:
+    """Make the numbers missing that the lists beside them contradict, in place; how many there were."""
+    contradicted = [
+        index
+        for index, (value, tops) in enumerate(zip(entries.logprobs, entries.tops, strict=False))
+        if tops and value == value and _is_contradicted(entries.strings[index], value, tops)
+    ]
+    for index in contradicted:
+        entries.logprobs[index] = NAN
+    return len(contradicted)
+
+
+def _is_contradicted(token: str, own: float, tops: Json) -> bool:
+    """Whether a list names the token, and always with another number; strings that lost bytes name many tokens."""
+    if not token or REPLACEMENT in token:
+        return False
+    found = [censor(value) for name, _, value in listed(tops) if name == token]
+    known = [value for value in found if value == value]
+    return bool(known) and min(abs(value - own) for value in known) > SLACK
+
+
+def one_number(entries: Entries) -> bool:
+    """Whether a long list says the same number for every token."""
+    return len(entries) >= LONG and set(entries.logprobs) == {entries.logprobs[0]} - {NAN}
 
 
 def _others(tops: Json, own: float) -> list[float]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -178,6 +180,8 @@ def test_a_proxy_of_no_known_name_and_one_that_refuses(
 
 ENVIRONMENT = [
     ("ALL_PROXY", "socks://127.0.0.1:9"),
+    ("HTTPS_PROXY", "http://127.0.0.1:99999"),
+    ("HTTPS_PROXY", "http://[::1"),
     ("SSL_CERT_FILE", "{}/missing.pem"),
     ("SSL_CERT_FILE", "{}/empty.pem"),
     ("SSL_CERT_DIR", "{}/missing"),
@@ -272,3 +276,13 @@ def bought(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with serving(FakeEndpoint()) as url:
         assert run_cli(audit(url, run)) == 0
     return run
+
+
+def test_a_variable_that_an_import_reads_does_not_stop_a_fresh_process(tmp_path: Path) -> None:
+    environment = os.environ | {"SSLKEYLOGFILE": str(tmp_path / "missing" / "keys.log")}
+    command = [sys.executable, "-m", "blackbox_diff", "probe", "--target-model", "m", "--target-url"]
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    done = subprocess.run([*command, url], env=environment, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "nothing listens on that port" in done.stderr

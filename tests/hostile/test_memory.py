@@ -1,18 +1,21 @@
-"""Peak memory of buying 32 at a time from a server that answers megabytes of hostile JSON."""
+"""Peak memory of buying 32 at a time, and of a whole audit, where a server answers megabytes of hostile JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from blackbox_diff.buying.buyer import Bought, Buyer
@@ -23,8 +26,11 @@ from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.records import EndpointProfile, Sampling
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
+from tests.conftest import run_cli
+from tests.fake_endpoint import FakeEndpoint
 from tests.fault_server import http, serving
 from tests.hostile.scripted import Scripted
+from tests.toy_server import serving as toy_serving
 
 MEGABYTE = 1024 * 1024
 CEILING = 600  # MB, resident
@@ -82,6 +88,79 @@ def test_the_peak_stays_bounded(size: int) -> None:
         assert megabytes < CEILING
 
 
+class Heavy(FakeEndpoint):
+    """The toy until a long completion is asked for, which is then as heavy as may be.
+
+    empty: objects without end. Otherwise a good completion, whose lists hold tokens of 250 bytes, each another.
+    """
+
+    TOKENS, LISTED = 2_048, 20
+    MARK = b"@@@@"
+
+    def __init__(self, empty: bool) -> None:
+        super().__init__()
+        self.body = body(16 * MEGABYTE - 100) if empty else self.heavy()
+
+    def heavy(self) -> bytes:
+        draw = random.Random(0)
+        words = [f" @@@@{place:05d}" for place in range(self.TOKENS)]
+        tops = [
+            {word: -3.0, **{f"@@@@{draw.getrandbits(976):0244x}": -5.0 for _ in range(self.LISTED - 1)}}
+            for word in words
+        ]
+        numbers = [-3.0 - place % 7 / 100 for place in range(self.TOKENS)]
+        lists = {"tokens": words, "token_logprobs": numbers, "top_logprobs": tops}
+        choice = {"index": 0, "text": "".join(words), "finish_reason": "length", "logprobs": lists}
+        return json.dumps({"choices": [choice], "system_fingerprint": "fp"}).encode()
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        asked = json.loads(request.content) if request.content else {}
+        if asked.get("max_tokens", 0) < self.TOKENS:
+            return super().answer(request)
+        own = zlib.crc32(request.content).to_bytes(4).hex().encode()[:4]
+        return httpx2.Response(200, content=self.body.replace(self.MARK, own))
+
+
+def audit(kind: str, run: str, n: int = 48) -> None:
+    """Audit a heavy target, and print this process's own peak: getrusage's may be that of what started it."""
+    with ExitStack() as stack:
+        urls = []
+        for name in (kind, "honest"):
+            command = [sys.executable, "-m", "tests.hostile.test_memory", "toy", name]
+            server = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            stack.callback(server.terminate)
+            assert server.stdout is not None
+            urls.append(server.stdout.readline().strip())
+        code = run_cli(
+            [
+                "audit", "--target-url", urls[0], "--target-model", "m", "--reference-url", urls[1],
+                "--reference-model", "m", "--reference-label", "base", "--completions", str(n), "--out", run,
+                "--concurrency", "32", "--max-tokens", str(Heavy.TOKENS),
+                "--framing", "raw",
+            ]
+        )  # fmt: skip
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print(json.dumps({"code": code, "megabytes": int(peak.split()[1]) / 1024}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "codes"), [("empty", (4,)), ("heavy", (0,))])
+def test_the_peak_of_a_whole_audit_stays_bounded(kind: str, codes: tuple[int, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hostile.test_memory", "audit", kind, str(tmp_path / "run")],
+        capture_output=True, text=True, check=True, timeout=3_000,
+    )  # fmt: skip
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["code"] in codes, done.stdout + done.stderr
+    assert told["megabytes"] < CEILING
+
+
+def toy(kind: str) -> None:
+    with toy_serving(FakeEndpoint() if kind == "honest" else Heavy(kind == "empty")) as url:
+        print(url, flush=True)
+        time.sleep(3600)
+
+
 def serve(size: int) -> None:
     reply = http(200, body(size))
     with serving(Scripted(lambda number, request: reply)) as server:
@@ -90,7 +169,11 @@ def serve(size: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
+    if sys.argv[1] == "audit":
+        audit(*sys.argv[2:4])
+    elif sys.argv[1] == "toy":
+        toy(sys.argv[2])
+    elif sys.argv[1] == "serve":
         serve(int(sys.argv[2]))
     else:
         peak(int(sys.argv[2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,22 @@ ASKED = 16
 CALL = Call("/completions", {"prompt": "The quick", "max_tokens": ASKED})
 
 
-def reply(tokens: int, told: Any) -> RawReply:
-    return raw({**legacy(" a" * tokens, [" a"] * tokens, [-1.0] * tokens), "usage": told})
+def reply(tokens: int, told: Any, kind: str = "plain") -> RawReply:
+    """`tokens` delivered with the usage `told`: plainly, or in a way that says nothing came."""
+    body = {**legacy(" a" * tokens, [" a"] * tokens, [-1.0] * tokens), "usage": told}
+    choice = body["choices"][0]
+    if kind == "broken":
+        choice["finish_reason"] = "error"
+    elif kind == "beside an error":
+        body["error"] = {"code": 429, "message": "slow down"}
+    elif kind == "streamed":
+        parts = [{"choices": [{**legacy(" a", [" a"], [-1.0])["choices"][0], "index": n}]} for n in range(tokens)]
+        events = [*parts, {"choices": [], "usage": told, "error": None}]
+        return raw("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode() + b"data: [DONE]\n\n")
+    return raw(body, {"busy": 429, "failed": 500, "rejected": 400}.get(kind, 200))
+
+
+KINDS = ("plain", "broken", "beside an error", "streamed", "busy", "failed", "rejected")
 
 
 def settled(tokens: int, told: Any, budget: Budget | None = None) -> tuple[Cost, str | None]:
@@ -115,19 +130,19 @@ USAGES = st.one_of(
 
 @settings(max_examples=400, derandomize=True, database=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 40), USAGES), max_size=25),
+    st.lists(st.tuples(st.integers(0, 40), USAGES, st.sampled_from(KINDS)), max_size=25),
     st.integers(1, 4),
     st.integers(0, 400).map(lambda micro: micro * 1e-6),
 )
-def test_no_usage_lets_delivered_tokens_pass_the_cap_by_more_than_what_was_in_flight(
-    replies: list[tuple[int, Any]], at_once: int, cap: float
+def test_no_reply_lets_delivered_tokens_pass_the_cap_by_more_than_what_was_in_flight(
+    replies: list[tuple[int, Any, str]], at_once: int, cap: float
 ) -> None:
     ledger = Ledger(Budget(max_cost=cap), PRICES)
-    flying: list[tuple[Cost, int, Any]] = []
+    flying: list[tuple[Cost, int, Any, str]] = []
     paid = in_flight_then = 0
     over = False
     waiting = iter(replies)
-    more: tuple[int, Any] | None = next(waiting, None)
+    more: tuple[int, Any, str] | None = next(waiting, None)
     while more is not None or flying:
         sent = False
         if more is not None and len(flying) < at_once:
@@ -141,8 +156,8 @@ def test_no_usage_lets_delivered_tokens_pass_the_cap_by_more_than_what_was_in_fl
                 flying.append((worst, *more))
                 more = next(waiting, None)
         if not sent and flying:
-            worst, tokens, told = flying.pop(0)
-            found = reply(tokens, told)
+            worst, tokens, told, kind = flying.pop(0)
+            found = reply(tokens, told, kind)
             cost, flag = settlement(CALL, found, decide(found, 1), worst, ledger)
             ledger.settle(worst, cost, flag)
             at_price = PRICES.pico(0, tokens)

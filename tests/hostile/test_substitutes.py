@@ -10,8 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from blackbox_diff.buying.buyer import settlement
+from blackbox_diff.buying.ledger import Ledger
 from blackbox_diff.buying.retry import decide
-from blackbox_diff.records import Completion, Refusal
+from blackbox_diff.records import Call, Completion, Refusal
 from blackbox_diff.run.results import read_run
 from blackbox_diff.wire import DIALECTS, ScoreItem, error_of
 from blackbox_diff.wire.identity import akin, is_other
@@ -19,6 +21,7 @@ from tests.fake_endpoint import FakeEndpoint
 from tests.replies import PROFILE, chat, entry, legacy, raw, read, refused
 from tests.test_drift import PROBE_CALLS, audit
 
+CALL = Call("/completions", {"prompt": "Hi", "max_tokens": 16})
 HELLO = [entry("Hi", -1.0), entry(" you", -2.0)]
 
 
@@ -201,7 +204,8 @@ def test_an_error_field_that_says_all_is_well_is_none(body: dict[str, Any]) -> N
 
 def test_a_generation_that_broke_off_is_paid_for_by_its_usage() -> None:
     body = broken(finish_reason="error") | {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}
-    assert decide(raw(body), 1).fate == "billed"
+    found, ledger = raw(body), Ledger()
+    assert settlement(CALL, found, decide(found, 1), ledger.worst(CALL), ledger)[0].output_tokens == 1
 
 
 @pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "sensitive", "RECITATION"])

@@ -34,7 +34,7 @@ from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.replies import body_of, entries_of, read_reply
 from blackbox_diff.wire.scoring import read_echo, read_ids
 from blackbox_diff.wire.sentinels import all_zero
-from blackbox_diff.wire.zeros import without_unfounded
+from blackbox_diff.wire.zeros import without_contradicted, without_unfounded
 
 COMPLETIONS = "/completions"
 CHAT = "/chat/completions"
@@ -268,9 +268,11 @@ def read_scored(
 ) -> ReferenceScore | Refusal:
     """The score of `item` from echoed entries, located as its context demands."""
     unfounded = 0 if all_zero(entries.logprobs) else without_unfounded(entries)
+    contradicted = without_contradicted(entries)
     found = _located(entries, item, context, prompt_tokens=prompt_tokens)
-    if unfounded and isinstance(found, Refusal) and found.reason == "missing_logprobs":
-        return refuse("zero_logprobs", f"{unfounded} of {len(entries)}")
+    if isinstance(found, Refusal) and found.reason == "missing_logprobs" and unfounded + contradicted:
+        reason = "zero_logprobs" if unfounded >= contradicted else "contradicted_logprobs"
+        return refuse(reason, f"{max(unfounded, contradicted)} of {len(entries)}")
     return found
 
 

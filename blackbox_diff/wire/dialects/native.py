@@ -20,7 +20,7 @@ from blackbox_diff.records import (
     ReferenceScore,
     Refusal,
 )
-from blackbox_diff.wire.api_errors import BROKEN_OFF
+from blackbox_diff.wire.api_errors import broke_off
 from blackbox_diff.wire.asked import asked
 from blackbox_diff.wire.completion import Meta, complete
 from blackbox_diff.wire.dialects.base import Dialect, ScoreItem, read_scored
@@ -69,7 +69,7 @@ class Native(Dialect):
         if isinstance(body, Refusal):
             return body
         told = self.told(body)
-        if (told.meta.finish_reason or "").lower() in BROKEN_OFF:
+        if broke_off(told.meta.finish_reason or ""):
             return refuse("error_reply", f"the generation broke off: {told.meta.finish_reason}")
         if is_other(told.meta.model, profile):
             return refuse("other_model", repr(told.meta.model))
