@@ -1,4 +1,7 @@
-"""The explorer in a real browser: headless Chromium, file://, the network blocked."""
+"""The explorer in a real browser: headless Chromium, file://, the network blocked.
+
+One long module, because all of its tests share one browser and one page, which are what takes the time.
+"""
 
 from __future__ import annotations
 
