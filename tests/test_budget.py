@@ -13,6 +13,7 @@ from blackbox_diff.buying import token_counts
 from blackbox_diff.buying.estimate import estimate
 from blackbox_diff.buying.ledger import Cost, Ledger, cap_pico
 from blackbox_diff.buying.prices import Prices, prices_for
+from blackbox_diff.buying.shared import SharedLedger
 from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig
 from blackbox_diff.errors import BudgetError, ConfigError
 from blackbox_diff.records import Arm, Call, Sample, Usage
@@ -174,7 +175,10 @@ def test_an_endpoint_that_bills_more_than_max_tokens_is_settled_at_the_truth_and
     cost, flag = ledger.actual(Usage(3, 500), reserved)
     ledger.settle(reserved, cost, flag)
     assert (flag, ledger.settled.output_tokens) == ("output_over_reservation", 500)
-    with pytest.raises(BudgetError, match="billed more"):
+    with pytest.raises(
+        BudgetError,
+        match=r"^the endpoint billed more than was asked for, so no cap can be promised: run without caps$",
+    ):
         ledger.try_reserve(reserved)
 
 
@@ -184,6 +188,84 @@ def test_a_longer_template_than_allowed_for_widens_later_reservations() -> None:
     ledger.try_reserve(reserved)
     ledger.settle(reserved, *ledger.actual(Usage(reserved.input_tokens + 40, 8), reserved))
     assert ledger.worst(CALL).input_tokens == reserved.input_tokens + 40
+
+
+def test_a_refusal_names_the_cap_and_what_is_spent() -> None:
+    spent = Spent(1, 10, 20, 3_000_000)
+    for budget, side, sentence in (
+        (Budget(max_calls=1), "", "--max-calls 1 is reached: raise it"),
+        (Budget(max_output_tokens=27), "", "--max-output-tokens 27: the next call could pass it: raise it"),
+        (
+            Budget(max_cost=3.001e-6),
+            "reference-",
+            "--reference-max-cost 3.001e-06: 0.000003 USD are spent and the next call could pass it: raise it",
+        ),
+    ):
+        with pytest.raises(BudgetError) as refused:
+            Ledger(budget, PRICES, spent, side=side).try_reserve(Cost(1, 8, 2_000))
+        assert str(refused.value) == sentence
+    fits = Budget(max_calls=2, max_output_tokens=28, max_cost=3.002e-6)
+    assert Ledger(fits, PRICES, spent).try_reserve(Cost(1, 8, 2_000))  # exactly what is left
+    with pytest.raises(ConfigError) as unpriced:
+        Ledger(Budget(max_cost=1))
+    assert str(unpriced.value) == "--max-cost: no price is known: give --price-in and --price-out"
+
+
+@pytest.mark.parametrize(
+    ("usage", "shown", "tokens", "flag"),
+    [
+        (Usage(10, 8), 8, (10, 8), None),
+        (Usage(0, 0), 0, (10, 0), None),  # no request is without input
+        (Usage(11, 8), 0, (11, 8), "input_over_reservation"),
+        (Usage(10, 9), 0, (10, 9), "output_over_reservation"),
+        (Usage(11, 9), 0, (11, 9), "output_over_reservation"),
+        (Usage(10, 3), 8, (10, 8), "usage_understates"),
+        (Usage(10, None), 3, (10, 8), None),
+        (Usage(10, None), 9, (10, 9), "output_over_reservation"),
+        (Usage(10, 3, total_tokens=17), 0, (10, 7), "usage_understates"),
+        (Usage(10, None, total_tokens=17), 0, (10, 7), None),
+        (Usage(None, 3, total_tokens=17), 0, (10, 3), None),
+        (Usage(10, 8, cost_usd=1e-5), 0, (10, 8), "cost_over_reservation"),
+    ],
+)
+def test_what_a_reply_costs_and_what_is_wrong_with_its_usage(
+    usage: Usage, shown: int, tokens: tuple[int, int], flag: str | None
+) -> None:
+    reserved = Cost(10, 8, PRICES.pico(10, 8))
+    cost, found = Ledger(Budget(), PRICES).actual(usage, reserved, shown)
+    assert ((cost.input_tokens, cost.output_tokens), found) == (tokens, flag)
+
+
+def test_a_resumed_ledger_goes_on_with_what_is_spent_and_what_went_wrong() -> None:
+    ledger = Ledger(Budget(max_calls=9), PRICES, Spent(2, 30, 20, 500, excess_input=7))
+    assert (ledger.settled_calls, ledger.settled, ledger.reserved_calls) == (2, Cost(30, 20, 500), 0)
+    assert ledger.worst(CALL).input_tokens == Ledger().worst(CALL).input_tokens + 7
+    assert ledger.worst(CALL, 9).output_tokens == 9
+    assert ledger.worst(CALL, 3).output_tokens == 8
+    with pytest.raises(BudgetError, match="billed more"):
+        Ledger(Budget(max_calls=9), PRICES, Spent(2, overbilled=1)).try_reserve(Cost(1, 1, 1))
+    assert Ledger(Budget(), PRICES, Spent(2, overbilled=1)).try_reserve(Cost(1, 1, 1))  # without caps it goes on
+    reserved = Cost(10, 8, 100)
+    assert ledger.try_reserve(reserved)
+    ledger.settle(reserved, Cost(10, 8, 900), "cost_over_reservation")
+    assert (ledger.settled, ledger.reserved) == (Cost(40, 28, 1400), Cost(0, 0, 0))
+    with pytest.raises(BudgetError, match="billed more"):
+        ledger.try_reserve(reserved)
+
+
+async def test_a_ledger_under_shared_caps_tells_them_everything_and_keeps_nothing_that_they_refuse() -> None:
+    shared = SharedLedger(Budget(max_calls=1))
+    ledger, cost = Ledger(Budget(), PRICES, shared=shared), Cost(1, 1, 1)
+    await ledger.reserve(cost)
+    assert shared.left.calls == 0
+    ledger.release(cost)
+    assert shared.left.calls == 1
+    await ledger.reserve(cost)
+    ledger.settle(cost, Cost(1, 2, 3), "output_over_reservation")
+    assert (shared.calls, shared.settled, shared.reserved) == (1, Cost(1, 2, 3), Cost(0, 0, 0))
+    with pytest.raises(BudgetError, match="an endpoint billed more"):
+        await ledger.reserve(cost)
+    assert (ledger.reserved_calls, ledger.reserved) == (0, Cost(0, 0, 0))
 
 
 def test_usage_that_is_not_given_counts_as_reserved() -> None:
