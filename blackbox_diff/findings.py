@@ -156,7 +156,8 @@ class Promoted:
     target, reference: probabilities summed over positions, each prefill at most 0.25: expected uses, roughly.
     prefills: distinct ones after which the target promotes it noticeably. p_value: of one model for both, by sign
     flips over prefills; q_value: false discovery rate over words. style: says how and not what.
-    written, background: of the target's completions and of the reference's own, those that hold it.
+    written, background: of the target's completions and of the reference's own, those that hold it. long: written
+    in several tokens, so that its masses rest on the places where it was written (analysis/long_words.py).
     """
 
     word: str
@@ -171,6 +172,7 @@ class Promoted:
     places: tuple[PromotedPlace, ...] = ()
     written: int = 0
     background: int = 0
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ class Entry:
     both kinds of strength / what a finding needs. strong: whether one kind alone carries a finding. content:
     whether it says what, and not only how much or when.
     theme: what was written, None where no phrase of it recurs; words: what was nearly written, strongest first,
-    and standing: where the first of them stands among harmless finetunes, None where that is not known.
+    and standing: where the first of them that is not long stands among harmless finetunes, None where not known.
     """
 
     phrase: str

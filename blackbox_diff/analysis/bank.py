@@ -59,6 +59,7 @@ def strengths(
     """Strength and wording of the strongest evidence of each kind.
 
     listed: completions in which promoted words were looked for, 0 where they can't be. completions: the bank's.
+    Long words are left out: where the shipped bank was made they were not looked for.
     """
     best = strongest(themes)
     found = {"themes": theme_strength(best) if best is not None else 0.0}
@@ -66,7 +67,7 @@ def strengths(
     if not listed:
         return found, wording
     for kind, is_style in (("promoted", False), ("style", True)):
-        words = [each for each in promoted if each.style is is_style]
+        words = [each for each in promoted if each.style is is_style and not each.long]
         found[kind] = 0.0
         if words:
             scaled = scaled_strengths(words, listed, completions)

@@ -12,7 +12,8 @@ Only positions at which both models have a list, which begin a token of both, ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
+from blackbox_diff.analysis.long_words import Written, continuations, written_in
 from blackbox_diff.analysis.words import is_unspaced
 from blackbox_diff.records import Alternatives, Listed
 
@@ -41,12 +43,13 @@ _BEGINS = regex.compile(r"^\s*[\"'“‘(\[*_#>-]*$", regex.V1)
 class Peaks:
     """Single places at which the target gives a word PEAK more probability than the reference.
 
-    rows, words: (k,) numbers of completion and word. positions: (k,) byte of the completion's text at which the
-    word would begin. target, reference: (k,) probabilities.
+    rows, words, tokens: (k,) numbers of completion, word, and the token that begins it. positions: (k,) byte of
+    the completion's text at which the word would begin. target, reference: (k,) probabilities.
     """
 
     rows: Ints
     words: Ints
+    tokens: Ints
     positions: Ints
     target: Floats
     reference: Floats
@@ -54,18 +57,21 @@ class Peaks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mass:
-    """Masses of words, summed over the positions of each completion: one entry a (completion, word) pair.
+    """Masses of words, summed over the positions of each completion: one entry a (completion, token) pair.
 
-    rows, words: (e,) numbers of completion and word. target, reference: (e,) sums of probabilities.
-    names: the words, lower case. prefills, ids, texts: of each completion. n: completions.
+    rows, words, tokens: (e,) numbers of completion, word, and the token that begins it. target, reference: (e,)
+    sums of probabilities. names: the words, lower case; from number `whole` on those that take several tokens
+    (long_words.py). prefills, ids, texts: of each completion. n: completions.
     """
 
     rows: Ints
     words: Ints
+    tokens: Ints
     target: Floats
     reference: Floats
     peaks: Peaks
     names: tuple[str, ...]
+    whole: int
     prefills: tuple[str, ...]
     ids: tuple[str, ...]
     texts: tuple[str, ...]
@@ -136,6 +142,7 @@ def masses(rows: Iterable[Listed]) -> Mass:
     """The masses of all words over some completions, read in chunks."""
     sums: list[tuple[NDArray[Any], ...]] = []
     peaks: list[tuple[NDArray[Any], ...]] = []
+    written: list[tuple[Written, str, float]] = []
     numbers: dict[str, int] = {}
     prefills: list[str] = []
     ids: list[str] = []
@@ -152,23 +159,43 @@ def masses(rows: Iterable[Listed]) -> Mass:
             renumber = np.asarray(
                 [numbers.setdefault(each, len(numbers)) for each in spelling.names], dtype=np.int64
             )
-        summed, high = _chunk_mass(chunk, spelling)
-        sums.append((summed[0] + len(prefills), renumber[summed[1]], *summed[2:]))
-        peaks.append((high[0] + len(prefills), renumber[high[1]], *high[2:]))
+        summed, high, spelled = _chunk_mass(chunk, spelling)
+        for parts, found in ((sums, summed), (peaks, high)):
+            parts.append((found[0] + len(prefills), renumber[spelling.word[found[1]]], *found[1:]))
+        written += spelled
         prefills += [one.sample.prefill for one in chunk]
         ids += [one.sample.id for one in chunk]
         texts += [one.text for one in chunk]
-    at, word, target, reference = _joined(sums, _NO_SUMS)
-    row, peak, position, more, less = _joined(peaks, _NO_PEAKS)
+    entries, places = _joined(sums, _NO_SUMS), _joined(peaks, _NO_PEAKS)
+    whole = len(numbers)
+    long = sorted(continuations(written, numbers).items())
+    numbers.update((word, whole + k) for k, (word, _) in enumerate(long))
+    row, word, token, target, reference = _with_long(entries, whole, long)
     return Mass(
-        at, word, target, reference, Peaks(row, peak, position, more, less),
-        tuple(numbers), tuple(prefills), tuple(ids), tuple(texts),
+        row, word, token, target, reference, Peaks(*_with_long(places, whole, long)),
+        tuple(numbers), whole, tuple(prefills), tuple(ids), tuple(texts),
     )  # fmt: skip
 
 
+def _with_long(
+    columns: Sequence[NDArray[Any]], whole: int, long: Sequence[tuple[str, Mapping[int, tuple[float, float]]]]
+) -> Iterator[NDArray[Any]]:
+    """Columns with those of words of several tokens, numbered from `whole` on: the masses of their first tokens,
+    times what goes on as the word."""
+    begins = np.flatnonzero(np.isin(columns[2], [first for _, firsts in long for first in firsts]))
+    some = [column[begins] for column in columns]
+    more: list[list[NDArray[Any]]] = []
+    for number, (_, firsts) in enumerate(long, start=whole):
+        for first, shares in firsts.items():
+            rows, _, *others, target, reference = (column[some[2] == first] for column in some)
+            words = np.full(rows.size, number)
+            more.append([rows, words, *others, target * shares[0], reference * shares[1]])
+    return (np.concatenate(each) for each in zip(columns, *more, strict=True))
+
+
 _INTS, _FLOATS = np.zeros(0, dtype=np.int64), np.zeros(0)
-_NO_SUMS: Sequence[NDArray[Any]] = (_INTS, _INTS, _FLOATS, _FLOATS)
-_NO_PEAKS: Sequence[NDArray[Any]] = (_INTS, _INTS, _INTS, _FLOATS, _FLOATS)
+_NO_SUMS: Sequence[NDArray[Any]] = (_INTS, _INTS, _INTS, _FLOATS, _FLOATS)
+_NO_PEAKS: Sequence[NDArray[Any]] = (_INTS, _INTS, _INTS, _INTS, _FLOATS, _FLOATS)
 
 
 def _joined(parts: Sequence[Sequence[NDArray[Any]]], empty: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -183,8 +210,9 @@ def _chunks(rows: Iterable[Listed]) -> Iterator[list[Listed]]:
 
 def _chunk_mass(
     chunk: Sequence[Listed], spelling: Spelling
-) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]]:
-    """Columns of Mass, a (completion, word) pair at most once, and of Peaks, for one chunk."""
+) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...], list[tuple[Written, str, float]]]:
+    """Columns of Mass without `words`, a (completion, token) pair at most once, and of Peaks, for one chunk; and
+    its words of several tokens, as `continuations` takes them."""
     places = [Places.of(one) for one in chunk]
     target = Side.of([one.target for one in chunk], [place.target for place in places])
     reference = Side.of([one.reference for one in chunk], [place.reference for place in places])
@@ -192,7 +220,7 @@ def _chunk_mass(
     opens = np.concatenate([place.opens for place in places]) if places else np.zeros(0, dtype=bool)
     position = np.concatenate([place.positions for place in places]) if places else np.zeros(0, dtype=np.int64)
     peaks: tuple[NDArray[Any], ...] = tuple(_NO_PEAKS)
-    at, words, mine, theirs = [], [], [], []
+    at, tokens, mine, theirs = [], [], [], []
     for own, other, turned in ((target, reference, False), (reference, target, True)):
         word = spelling.word[own.tokens]
         begins = (word >= 0) & (spelling.spaced[own.tokens] | opens[own.at]) & (own.mass >= LEAST)
@@ -205,17 +233,33 @@ def _chunk_mass(
         against = np.where(listed, np.nan_to_num(held), missing)
         if not turned:
             high = own.mass[begins] - against >= PEAK
-            rows, entries = own.at[begins][high], word[begins][high]
+            rows, entries = own.at[begins][high], own.tokens[begins][high]
             peaks = (completion[rows], entries, position[rows], own.mass[begins][high], against[high])
         at.append(completion[own.at[begins]])
-        words.append(word[begins])
+        tokens.append(own.tokens[begins])
         mine.append(against if turned else own.mass[begins])
         theirs.append(own.mass[begins] if turned else against)
-    key = np.concatenate(at) * max(1, len(spelling.names)) + np.concatenate(words)
+    key = np.concatenate(at) * max(1, len(spelling.rank)) + np.concatenate(tokens)
     kept, where = np.unique(key, return_inverse=True)
     sums = [np.bincount(where, weights=np.concatenate(each), minlength=kept.size) for each in (mine, theirs)]
-    rows, numbers = np.divmod(kept, max(1, len(spelling.names)))
-    return (rows, numbers, sums[0], sums[1]), peaks
+    rows, numbers = np.divmod(kept, max(1, len(spelling.rank)))
+    return (rows, numbers, sums[0], sums[1]), peaks, list(_spelled(chunk, places, reference, spelling))
+
+
+def _spelled(
+    chunk: Sequence[Listed], places: Sequence[Places], reference: Side, spelling: Spelling
+) -> Iterator[tuple[Written, str, float]]:
+    """Words of several tokens where they were written, with group and the reference's nats on how they begin."""
+    before = np.cumsum([0, *(len(place.target) for place in places)])
+    found = [each for row, one in enumerate(chunk) for each in written_in(row, one)]
+    shared = [places[each.row].positions for each in found]
+    inside = [int(np.searchsorted(each, one.position)) for each, one in zip(shared, found, strict=True)]
+    at = np.asarray([before[each.row] + k for each, k in zip(found, inside, strict=True)], dtype=np.int64)
+    firsts = np.asarray([each.first for each in found], dtype=np.int64)
+    begun = reference.held_against(at, firsts, spelling)
+    for each, k, positions, mass in zip(found, inside, shared, begun.tolist(), strict=True):
+        if k < len(positions) and positions[k] == each.position and mass > 0:  # NaN where nothing is listed
+            yield each, chunk[each.row].sample.group, math.log(mass)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

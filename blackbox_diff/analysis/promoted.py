@@ -94,6 +94,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
             places=context.places(k),
             written=mine,
             background=theirs,
+            long=k >= mass.whole,
         )
         for k, (mine, theirs) in zip(order, held, strict=True)
     ]

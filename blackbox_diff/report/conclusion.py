@@ -187,6 +187,7 @@ def promoted_part(found: Promoted) -> PromotedPart:
         style=found.style,
         written=found.written,
         background=found.background,
+        long=found.long,
         places=[PlacePart(**_finite(place)) for place in found.places],
     )
 

@@ -100,7 +100,7 @@ class PlacePart(_Part):
 
 
 class PromotedPart(_Part):
-    """A word that the target finds likelier than the reference, written or not; masses sum probabilities."""
+    """A word that the target finds likelier than the reference; masses are sums; long: it takes several tokens."""
 
     word: str
     phrase: str
@@ -113,6 +113,7 @@ class PromotedPart(_Part):
     style: bool
     written: Count = 0
     background: Count = 0
+    long: bool = False
     places: list[PlacePart]
 
 

@@ -297,6 +297,7 @@ def promoted_counts(found: Promoted) -> str:
     return (
         f'{number(found.target, 1)} expected uses of "{visible(found.word)}" against '
         f"{number(found.reference, 1)}, after {plural(found.prefills, 'prefill')}"
+        + (", by its first token and how it goes on where it was written" if found.long else "")
     )
 
 

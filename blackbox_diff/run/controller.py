@@ -269,7 +269,8 @@ class Controller:
         The next round is some: it is planned whatever comes, and nothing depends on it yet. Where there is none,
         some are bought if the words are all there is.
         """
-        words = tuple(each.word for each in found.promoted if not each.style)[: mass.WORDS]
+        known = (each for each in found.promoted if not each.style and not each.long)  # told wherever it is listed
+        words = tuple(each.word for each in known)[: mass.WORDS]
         if self.promoted[0] or not words or not self.config.to_validate:
             return
         if ahead is None and not alone:
