@@ -84,9 +84,8 @@ def delivered(reply: RawReply, call: Call) -> int:
         return 0
     choices = [mapping(choice) for choice in items(body.get("choices"))]
     shown = sum(max(0, _entries(choice) - echoed) for choice in choices)
-    visible = sum(
-        _least(message_text(mapping(each.get("message"))) or string(each.get("text"))) for each in choices
-    )
+    texts = [] if call.body.get("echo") else choices  # of an echo's text nothing tells how much is the prompt's
+    visible = sum(_least(message_text(mapping(each.get("message"))) or string(each.get("text"))) for each in texts)
     return max(shown, visible + _reasoned(mapping(body.get("usage")))) + max(_native(body))
 
 

@@ -112,6 +112,9 @@ def test_what_is_delivered_is_counted_in_every_shape() -> None:
     assert delivered(raw(b"<html>"), CALL) == 0
     echo = Call("/completions", {"prompt": "ab", "echo": True, "max_tokens": 1})
     assert delivered(raw(legacy("abc", ["a", "b", "c"], [None, -1, -1], usage={"prompt_tokens": 2})), echo) == 1
+    words = [f"{k:08d}" for k in range(64)]
+    scored = legacy("".join(words), words, [None, *[-1.0] * 63], usage={"prompt_tokens": 63})
+    assert delivered(raw(scored), echo) == 1  # a long text that was given is no output, either
 
 
 NUMBERS = st.one_of(
