@@ -7,7 +7,7 @@
 Each prints a Markdown table. The collector is a run's own: every completion is sampled, read, stored, scored by a
 reference, stored again and ranked for the live view. The bare loop only posts and reads the bytes. Speed runs
 alternate between the loops, so that what else the machine does falls on all; a ratio is the median of the paired
-ratios.
+ratios. The CPU time of each request is this process's own, and holds on a busy machine, too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,25 @@ async def pool(n: int, workers: int, one: Callable[[int], Coroutine[Any, Any, No
             group.create_task(work())
 
 
-async def bare(url: str, n: int) -> float:
-    """Requests per second of httpx2 alone: post, read the bytes, forget them."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """rate: requests per second. cpu_ms: of this process for each; other processes hardly change it."""
+
+    rate: float
+    cpu_ms: float
+
+    @classmethod
+    def of(cls, n: int, started: tuple[float, float]) -> Pace:
+        wall, cpu = (now - then for now, then in zip(clocks(), started, strict=True))
+        return cls(n / wall, 1000 * cpu / n)
+
+
+def clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+async def bare(url: str, n: int) -> Pace:
+    """httpx2 alone: post, read the bytes, forget them."""
     call = dialect("vllm").sample(profile(url), PREFILL, "raw", SAMPLING, 0)
     body = json.dumps(dict(call.body)).encode()
     headers = {"content-type": "application/json"}
@@ -90,13 +108,13 @@ async def bare(url: str, n: int) -> float:
             assert (await client.post(url + call.path, content=body, headers=headers)).content
 
         await pool(CONCURRENCY, CONCURRENCY, one)
-        started = time.perf_counter()
+        started = clocks()
         await pool(n, CONCURRENCY, one)
-        return n / (time.perf_counter() - started)
+        return Pace.of(n, started)
 
 
-async def bought(url: str, n: int) -> float:
-    """Requests per second of client and store: reserved, sent, judged, settled and on disk, and not read."""
+async def bought(url: str, n: int) -> Pace:
+    """Client and store: reserved, sent, judged, settled and on disk, and not read."""
     call = dialect("vllm").sample(profile(url), PREFILL, "raw", SAMPLING, 0)
     with run_file() as store:
         async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
@@ -106,13 +124,13 @@ async def bought(url: str, n: int) -> float:
                 assert isinstance(await buyer.buy(call, f"prose.raw.{number:06d}", SAMPLING.max_tokens), Bought)
 
             await pool(CONCURRENCY, CONCURRENCY, lambda number: one(1_000_000 + number))
-            started = time.perf_counter()
+            started = clocks()
             await pool(n, CONCURRENCY, one)
-            return n / (time.perf_counter() - started)
+            return Pace.of(n, started)
 
 
-async def collected(url: str, n: int, watch: Callable[[int], None] = lambda _: None) -> float:
-    """Requests per second of a run's collector, two to a completion; `watch` is told the number of each."""
+async def collected(url: str, n: int, watch: Callable[[int], None] = lambda _: None) -> Pace:
+    """A run's collector, two requests to a completion; `watch` is told the number of each."""
     found, arm = profile(url), Arm("prose", "raw")
     with run_file() as store:
         async with Endpoint(EndpointConfig(url=url, model="m")) as endpoint:
@@ -135,12 +153,12 @@ async def collected(url: str, n: int, watch: Callable[[int], None] = lambda _: N
                     await collector.leaders.refresh()
 
             watching = asyncio.create_task(watch_live())
-            started = time.perf_counter()
+            started = clocks()
             await collector.run(jobs(), CONCURRENCY)
-            passed = time.perf_counter() - started
+            pace = Pace.of(2 * n, started)
             watching.cancel()
-            assert collector.scored == n, f"{collector.refused} refused, {collector.failed} failed"
-            return 2 * n / passed
+            assert collector.scored == n, collector.stop.reason or collector
+            return pace
 
 
 @contextmanager
@@ -157,9 +175,11 @@ def ledger() -> Ledger:
 
 
 def speed(runs: int, n: int) -> Iterator[str]:
-    yield "| run | bare httpx2, requests/s | client and store | ratio | collector | ratio |"
-    yield "|---|---|---|---|---|---|"
-    rows: list[tuple[float, float, float, float, float]] = []
+    names = "bare httpx2", "client and store", "collector"
+    columns = [f"{name}, requests/s | CPU ms each" for name in names]
+    yield f"| run | {columns[0]} | {columns[1]} | ratio | {columns[2]} | ratio |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    rows: list[tuple[float, ...]] = []
     with stub() as url:
         for run in range(runs):
             first = asyncio.run(bare(url, n))
@@ -168,15 +188,20 @@ def speed(runs: int, n: int) -> Iterator[str]:
             collector = asyncio.run(collected(url, n // 2))
             third = asyncio.run(bare(url, n))
             rows.append(
-                (second, client, 2 * client / (first + second), collector, 2 * collector / (second + third))
+                (
+                    *(second.rate, second.cpu_ms),
+                    *(client.rate, client.cpu_ms, 2 * client.rate / (first.rate + second.rate)),
+                    *(collector.rate, collector.cpu_ms, 2 * collector.rate / (second.rate + third.rate)),
+                )
             )
             yield _row(str(run + 1), rows[-1])
     yield _row("median", [statistics.median(column) for column in zip(*rows, strict=True)])
 
 
 def _row(name: str, values: Sequence[float]) -> str:
-    bare, client, ratio, collector, of_collector = values
-    return f"| {name} | {bare:.0f} | {client:.0f} | {ratio:.2f} | {collector:.0f} | {of_collector:.2f} |"
+    return (
+        f"| {name} | " + " | ".join(f"{value:.0f}" if value >= 10 else f"{value:.2f}" for value in values) + " |"
+    )
 
 
 def resident() -> float:
@@ -196,11 +221,11 @@ def memory(n: int) -> Iterator[str]:
             rows.append((number, resident()))
 
     with stub() as url:
-        rate = asyncio.run(collected(url, n, watch))
+        pace = asyncio.run(collected(url, n, watch))
     yield from (f"| {count:,} | {megabytes:.0f} |" for count, megabytes in rows)
     spread = max(m for _, m in rows) - rows[0][1]
     yield ""
-    yield f"Growth after the first thousand: {spread:.0f} MB, at {rate / 2:.0f} completions a second."
+    yield f"Growth after the first thousand: {spread:.0f} MB, at {pace.rate / 2:.0f} completions a second."
 
 
 async def audited(url: str, limiter: Limiter, seconds: float) -> None:

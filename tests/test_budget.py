@@ -175,11 +175,11 @@ def test_an_endpoint_that_bills_more_than_max_tokens_is_settled_at_the_truth_and
     cost, flag = ledger.actual(Usage(3, 500), reserved)
     ledger.settle(reserved, cost, flag)
     assert (flag, ledger.settled.output_tokens) == ("output_over_reservation", 500)
-    with pytest.raises(
-        BudgetError,
-        match=r"^the endpoint billed more than was asked for, so no cap can be promised: run without caps$",
-    ):
+    with pytest.raises(BudgetError) as refused:
         ledger.try_reserve(reserved)
+    assert str(refused.value) == (
+        "the endpoint billed or sent more than was asked for: no cap can be promised, so run without caps"
+    )
 
 
 def test_a_longer_template_than_allowed_for_widens_later_reservations() -> None:
@@ -242,14 +242,14 @@ def test_a_resumed_ledger_goes_on_with_what_is_spent_and_what_went_wrong() -> No
     assert ledger.worst(CALL).input_tokens == Ledger().worst(CALL).input_tokens + 7
     assert ledger.worst(CALL, 9).output_tokens == 9
     assert ledger.worst(CALL, 3).output_tokens == 8
-    with pytest.raises(BudgetError, match="billed more"):
+    with pytest.raises(BudgetError, match="billed or sent more"):
         Ledger(Budget(max_calls=9), PRICES, Spent(2, overbilled=1)).try_reserve(Cost(1, 1, 1))
     assert Ledger(Budget(), PRICES, Spent(2, overbilled=1)).try_reserve(Cost(1, 1, 1))  # without caps it goes on
     reserved = Cost(10, 8, 100)
     assert ledger.try_reserve(reserved)
     ledger.settle(reserved, Cost(10, 8, 900), "cost_over_reservation")
     assert (ledger.settled, ledger.reserved) == (Cost(40, 28, 1400), Cost(0, 0, 0))
-    with pytest.raises(BudgetError, match="billed more"):
+    with pytest.raises(BudgetError, match="billed or sent more"):
         ledger.try_reserve(reserved)
 
 
