@@ -3,6 +3,7 @@
     python -m benchmarks.client speed     the collector, and client and store alone, beside a bare httpx2 loop
     python -m benchmarks.client memory    100,000 completions: resident memory as the run grows
     python -m benchmarks.client limits    adaptive concurrency beside every fixed setting, under hidden limits
+    python -m benchmarks.client digests   what the digest of every row costs beside writing the row
 
 Each prints a Markdown table. The collector is a run's own: every completion is sampled, read, stored, scored by a
 reference, stored again and ranked for the live view. The bare loop only posts and reads the bytes. Speed runs
@@ -16,6 +17,7 @@ import argparse
 import asyncio
 import json
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -26,10 +28,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx2
 
-from benchmarks.stub_endpoint import PREFILL
+from benchmarks.stub_endpoint import PREFILL, replies
 from blackbox_diff.buying.buyer import Bought, Buyer
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Ledger
@@ -37,9 +40,10 @@ from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.prices import Prices
 from blackbox_diff.config.model import Budget, EndpointConfig
 from blackbox_diff.probing.drift import Watch
-from blackbox_diff.records import Arm, EndpointProfile, Sample, Sampling
+from blackbox_diff.records import Arm, EndpointProfile, RawReply, Sample, Sampling
 from blackbox_diff.run.collect import TARGET, Collector, Job, Lane
 from blackbox_diff.run.pipeline import TICK
+from blackbox_diff.runfile import store as store_module
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
 
@@ -275,17 +279,59 @@ def limits(seconds: float) -> Iterator[str]:
         )
 
 
+class NoDigests:
+    """Stands where the chain of digests does, and makes none."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        pass
+
+    def append(self) -> None:
+        pass
+
+
+async def written(n: int) -> float:
+    """Microseconds of processor time to reserve and settle a call, with a reply as the stub gives it."""
+    call = dialect("vllm").sample(profile("http://stub/v1"), PREFILL, "raw", SAMPLING, 0)
+    reply = RawReply(200, {}, replies(64)[0], 0.1)
+    with run_file() as store:
+
+        async def one(number: int) -> None:
+            call_id = await store.reserve_call("target", f"prose.raw.{number:06d}", 1, call, (20, 64, 30))
+            await store.settle_call(call_id, reply, (20, 64, 30), accepted=True)
+
+        started = time.process_time()
+        await pool(n, CONCURRENCY, one)
+        return (time.process_time() - started) / n * 1e6
+
+
+def digests(runs: int, n: int) -> Iterator[str]:
+    yield "| processor time of a call's two writes | without digests, µs | with, µs | ratio |"
+    yield "|---|---|---|---|"
+    pairs = []
+    for _ in range(runs):
+        with patch.object(store_module, "Chain", NoDigests):
+            without = asyncio.run(written(n))
+        pairs.append((without, asyncio.run(written(n))))
+    ratio = statistics.median(made / without for without, made in pairs)
+    before, after = (statistics.median(column) for column in zip(*pairs, strict=True))
+    yield f"| {n:,} calls, median of {runs} | {before:.0f} | {after:.0f} | **{ratio:.2f}** |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "memory", "limits"])
+    parser.add_argument("what", choices=["speed", "memory", "limits", "digests"])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--requests", type=int, help="per run: 3,000 for speed, 100,000 for memory")
+    parser.add_argument(
+        "--requests", type=int, help="per run: 3,000 for speed, 100,000 for memory, 2,000 for digests"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of the adaptive run for limits")
     options = parser.parse_args()
     if options.what == "speed":
         lines = speed(options.runs, options.requests or 3_000)
     elif options.what == "memory":
         lines = memory(options.requests or 100_000)
+    elif options.what == "digests":
+        lines = digests(options.runs, options.requests or 2_000)
     else:
         lines = limits(options.seconds)
     for line in lines:
