@@ -3,6 +3,7 @@
     python -m benchmarks.client speed     the collector, and client and store alone, beside a bare httpx2 loop
     python -m benchmarks.client memory    100,000 completions: resident memory as the run grows
     python -m benchmarks.client limits    adaptive concurrency beside every fixed setting, under hidden limits
+    python -m benchmarks.client simulated the same, and throttling by chance, on simulated endpoints
     python -m benchmarks.client digests   what the digest of every row costs beside writing the row
 
 Each prints a Markdown table. The collector is a run's own: every completion is sampled, read, stored, scored by a
@@ -46,6 +47,8 @@ from blackbox_diff.run.pipeline import TICK
 from blackbox_diff.runfile import store as store_module
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
+from tests.hostile.simulated import Endpoint as Simulated
+from tests.hostile.simulated import Simulation
 
 CONCURRENCY = 32
 SAMPLING = Sampling(max_tokens=64)
@@ -279,6 +282,25 @@ def limits(seconds: float) -> Iterator[str]:
         )
 
 
+def simulated(seconds: float) -> Iterator[str]:
+    yield "| endpoint | best fixed setting, replies/s | adaptive, replies/s | ratio | 429s past 10 s |"
+    yield "|---|---|---|---|---|"
+    endpoints = {
+        "8 in flight": Simulated(in_flight=8),
+        "50 requests a second": Simulated(rate=50),
+        "both": Simulated(in_flight=8, rate=50),
+        **{f"{chance:.0%} of 429s by chance": Simulated(chance=chance) for chance in (0.01, 0.03, 0.1)},
+    }
+    for name, endpoint in endpoints.items():
+        fixed = max(
+            Simulation(endpoint, most, adaptive=False).run(20).per_second(5, 20)
+            for most in (2, 4, 6, 8, 12, 16, 32)
+        )
+        found = Simulation(endpoint, 32).run(seconds)
+        rate = found.per_second(10, seconds)
+        yield f"| {name} | {fixed:.1f} | {rate:.1f} | **{rate / fixed:.2f}** | {found.share_refused(10):.1%} |"
+
+
 class NoDigests:
     """Stands where the chain of digests does, and makes none."""
 
@@ -319,7 +341,7 @@ def digests(runs: int, n: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "memory", "limits", "digests"])
+    parser.add_argument("what", choices=["speed", "memory", "limits", "simulated", "digests"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument(
         "--requests", type=int, help="per run: 3,000 for speed, 100,000 for memory, 2,000 for digests"
@@ -330,6 +352,8 @@ def main() -> None:
         lines = speed(options.runs, options.requests or 3_000)
     elif options.what == "memory":
         lines = memory(options.requests or 100_000)
+    elif options.what == "simulated":
+        lines = simulated(2 * options.seconds)
     elif options.what == "digests":
         lines = digests(options.runs, options.requests or 2_000)
     else:

@@ -144,14 +144,14 @@ def audit(kind: str, run: str, n: int = 48) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "codes"), [("empty", (4,)), ("heavy", (0,))])
-def test_the_peak_of_a_whole_audit_stays_bounded(kind: str, codes: tuple[int, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["empty", "heavy"])
+def test_the_peak_of_a_whole_audit_stays_bounded(kind: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.hostile.test_memory", "audit", kind, str(tmp_path / "run")],
         capture_output=True, text=True, check=True, timeout=3_000,
     )  # fmt: skip
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["code"] in codes, done.stdout + done.stderr
+    assert told["code"] == 0, done.stdout + done.stderr
     assert told["megabytes"] < CEILING
 
 
