@@ -72,6 +72,7 @@ function draw() {
     made.set(row, node);
     fresh.push(place);
   }
+  list.setAttribute('aria-busy', made.size === 0); // a feed without articles is one that is still to come
   above.style.height = `${offsets[start]}px`;
   below.style.height = `${printing ? 0 : offsets[state.view.length] - offsets[end]}px`;
   let changed = false;
