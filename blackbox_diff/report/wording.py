@@ -310,7 +310,7 @@ def promoted_summary(analysis: Analysis) -> str:
     looked = plural(analysis.listed, "completion")
     said = f"{plural(content, 'word')} promoted in {looked} with alternatives on both sides"
     said += f"; of style: {', '.join(style)}" if style else ""
-    stands = [standing(each) for each in analysis.standings if each.kind == "promoted"]
+    stands = [standing(each) for each in analysis.standings if each.kind == "promoted" and each.stronger_than]
     return ". ".join([said, *stands])
 
 
@@ -325,7 +325,8 @@ def standing(found: Standing) -> str:
 
 def standings(analysis: Analysis) -> str:
     """Where what recurs and the style stand among harmless finetunes; `promoted_summary` has what is promoted."""
-    return ". ".join(standing(each) for each in analysis.standings if each.kind != "promoted")
+    told = (each for each in analysis.standings if each.kind != "promoted" and each.stronger_than)
+    return ". ".join(map(standing, told))
 
 
 def mass_validated(found: MassValidation) -> str:
