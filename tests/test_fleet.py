@@ -21,7 +21,7 @@ from blackbox_diff.run.results import read_run
 from blackbox_diff.runfile.store import Store
 from tests.conftest import run_cli
 from tests.leaky_toy import LeakyToy
-from tests.toy_server import serving
+from tests.toy_server import Traffic, serving
 
 PLAN = """
 [fleet]
@@ -190,6 +190,29 @@ def test_dask_gives_the_same_rankings_bit_for_bit(toy: str, finished: Path, tmp_
         assert [(row.id, row.value) for row in here.ranking] == [(row.id, row.value) for row in there.ranking]
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [(), pytest.param(("--engine", "dask", "--workers", "2"), marks=pytest.mark.slow)],
+    ids=["local", "dask"],
+)
+def test_a_host_has_no_more_calls_at_once_than_its_limit_over_all_audits(
+    tmp_path: Path, engine: tuple[str, ...]
+) -> None:
+    """Two targets and their reference on one host, two audits at work, eight calls at the most."""
+    traffic = Traffic()
+    with serving(LeakyToy(), (0.02, 0.04), traffic) as url:
+        host = url.split("/")[2]
+        plan = tmp_path / "fleet.toml"
+        text = PLAN.format(url=url, cap=5.0).replace(
+            '[[targets]]\nurl = "http://127.0.0.1:9/v1"\nmodel = "nobody"', ""
+        )
+        plan.write_text(
+            text.replace("[defaults]\n", f'[fleet.hosts]\n"{host}" = 8\n[defaults]\nconcurrency = 16\n')
+        )
+        assert run_cli(["fleet", str(plan), "--out", str(tmp_path / "out"), *engine]) == 0
+    assert 3 <= traffic.most <= 8
+
+
 WRONG = [
     ("", "targets"),
     ("[[targets]]\nurl='http://a/v1'\nmodel='m'", "references"),
@@ -201,6 +224,8 @@ WRONG = [
      "[[references]]\nurl='http://b/v1'\nmodel='b'", "did you mean completions"),
     ("[fleet]\nparallel = 4\n[fleet.hosts]\n'b' = 2\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"
      "[[references]]\nurl='http://b/v1'\nmodel='b'", "2 calls to b can't be shared by 4 audits"),
+    ("[fleet]\nparallel = 2\n[fleet.hosts]\n'a' = 3\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"
+     "[[references]]\nurl='http://a/v1'\nmodel='b'", "2 endpoints there each"),
     ("[fleet]\ninclude=['fleet.toml']", "includes itself"),
     ("[fleet]\ninclude=['nowhere.toml']", "nowhere.toml"),
 ]  # fmt: skip

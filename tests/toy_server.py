@@ -14,12 +14,34 @@ import httpx2
 from tests.fake_endpoint import FakeEndpoint
 
 
+class Traffic:
+    """How many requests a server had at once, at the most."""
+
+    def __init__(self) -> None:
+        self.most = self._now = 0
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        with self._turn:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._now -= 1
+
+
 @contextmanager
-def serving(toy: FakeEndpoint, latency: tuple[float, float] = (0.0, 0.0)) -> Iterator[str]:
+def serving(
+    toy: FakeEndpoint, latency: tuple[float, float] = (0.0, 0.0), traffic: Traffic | None = None
+) -> Iterator[str]:
     """Base URL of a server that answers as `toy` does, one request at a time.
 
-    latency: seconds that a reply takes beside that, at least and at most, many at once.
+    latency: seconds that a reply takes beside that, at least and at most, many at once. traffic: is told of each.
     """
+    seen = traffic or Traffic()
     turn = threading.Lock()
     wait = random.Random(0)
 
@@ -29,10 +51,11 @@ def serving(toy: FakeEndpoint, latency: tuple[float, float] = (0.0, 0.0)) -> Ite
         def answer(self) -> None:
             length = int(self.headers.get("content-length", 0))
             request = httpx2.Request(self.command, f"http://toy{self.path}", content=self.rfile.read(length))
-            if latency[1]:
-                time.sleep(wait.uniform(*latency))
-            with turn:
-                reply = toy.answer(request)
+            with seen.request():
+                if latency[1]:
+                    time.sleep(wait.uniform(*latency))
+                with turn:
+                    reply = toy.answer(request)
             self.send_response(reply.status_code)
             for name, value in reply.headers.items():
                 self.send_header(name, value)

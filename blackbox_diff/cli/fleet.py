@@ -13,7 +13,7 @@ from blackbox_diff.cli.options import JSON, failure
 
 @click.command()
 @click.argument("plan", metavar="FLEET.toml", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.option("--out", required=True, metavar="DIR", help="A directory, or a URL such as s3://bucket/audits.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "dask"]),
@@ -40,7 +40,7 @@ from blackbox_diff.cli.options import JSON, failure
 @JSON
 def fleet(
     plan: Path,
-    out: Path,
+    out: str,
     engine: str,
     scheduler: str | None,
     workers: int,
@@ -55,28 +55,31 @@ def fleet(
     there is to tell.
     """
     from blackbox_diff.fleet.engines import DaskEngine, Engine, LocalEngine
-    from blackbox_diff.fleet.index import lines, write_index
+    from blackbox_diff.fleet.index import PAGE, lines
+    from blackbox_diff.fleet.place import place_of
     from blackbox_diff.fleet.plan import read_fleet
     from blackbox_diff.fleet.rows import Index
     from blackbox_diff.fleet.schedule import run_fleet
 
-    wanted = read_fleet(plan)
+    wanted, place = read_fleet(plan), place_of(out)
+    if place.home is not None and since is not None:
+        raise click.UsageError("--since: takes a fleet's directory, and --out is a URL")
     chosen: Engine = LocalEngine() if engine == "local" else DaskEngine(scheduler, workers)
     total = len(wanted.audits)
 
     def told(index: Index) -> None:
-        write_index(index, out)
+        place.publish(index)
         last = len(index.rows)
         click.echo(f"{last} of {total}: {lines(index)[-1]}", err=True)
 
-    index = asyncio.run(run_fleet(wanted, out.absolute(), chosen, told, since=since))
-    write_index(index, out)
+    index = asyncio.run(run_fleet(wanted, place, chosen, told, since=since))
+    place.publish(index)
     if as_json:
         click.echo(index.model_dump_json())
     else:
         for line in lines(index):
             click.echo(line)
-        click.echo(f"index: {(out / 'index.html').resolve().as_uri()}")
+        click.echo(f"index: {place.home}/{PAGE}" if place.home else f"index: {(place.out / PAGE).as_uri()}")
     unfinished = any(row.status in ("stopped", "not bought") for row in index.rows)
     if unfinished:
         return exit_codes.STOPPED

@@ -6,11 +6,12 @@ so that both engines buy the same.
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
 from typing import Any, Protocol
 
 from blackbox_diff.errors import ConfigError
-from blackbox_diff.fleet.job import Job, audit_one, work
+from blackbox_diff.fleet.job import Job, audit_one
 from blackbox_diff.fleet.rows import Row
 
 DASK_HINT = "pip install 'blackbox-diff[dask]'"
@@ -27,6 +28,20 @@ class Engine(Protocol):
     async def run(self, job: Job) -> Row: ...
 
 
+async def audit(job: Job) -> Row:
+    """The audit where its run lies: in the fleet's directory, or moved here from the fleet's URL and back."""
+    if job.home is None:
+        return await audit_one(job)
+    from blackbox_diff.fleet.away import audit_away
+
+    return await audit_away(job)
+
+
+def work(job: Job) -> Row:
+    """`audit` for a worker without an event loop."""
+    return asyncio.run(audit(job))
+
+
 class LocalEngine:
     """Audits as tasks of this process's event loop: they wait for endpoints most of the time."""
 
@@ -37,14 +52,15 @@ class LocalEngine:
         return None
 
     async def run(self, job: Job) -> Row:
-        return await audit_one(job)
+        return await audit(job)
 
 
 class DaskEngine:
     """Audits as tasks of Dask's workers: of a cluster of this machine's own, or of a scheduler's.
 
     A worker that dies costs what was in flight: another opens the run file and goes on. Worker and driver must
-    reach the fleet's directory under the same path. Raises ConfigError where Dask is missing or nobody answers.
+    reach the fleet's directory under the same path, or it is a URL. Raises ConfigError where Dask is missing or
+    nobody answers.
     """
 
     def __init__(self, scheduler: str | None, workers: int) -> None:

@@ -43,6 +43,7 @@ class Job:
     control_from: str | None = None
     earlier: Row | None = None  # how an earlier fleet's audit of the same name stood, with absolute paths
     urls: Mapping[str, str] = field(default_factory=dict)  # where `local:` references are served, by label
+    home: str | None = None  # the fleet's URL, where its runs are moved to; `control_from` is then an audit's name
 
 
 async def audit_one(job: Job) -> Row:
@@ -57,11 +58,6 @@ async def audit_one(job: Job) -> Row:
     except BlackboxDiffError as failure:
         error = str(failure)
     return await asyncio.to_thread(row_of, job, error)
-
-
-def work(job: Job) -> Row:
-    """`audit_one` for a worker without an event loop."""
-    return asyncio.run(audit_one(job))
 
 
 async def _still(job: Job, run: Path) -> Row | None:

@@ -27,6 +27,7 @@ label = "base"
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,11 @@ class Planned:
         return ((first,) if first is not None else ()) + self.also
 
     @property
+    def hosts(self) -> Counter[str]:
+        """How many of the audit's endpoints each host has: a vendor may serve target and reference."""
+        return Counter(host_of(one.url) for one in (self.config.target, *self.references))
+
+    @property
     def control_key(self) -> str:
         """Audits with the same key have the same control: reference's own completions of the same prefills."""
         config = self.config
@@ -100,15 +106,13 @@ class FleetPlan:
     audits: tuple[Planned, ...]
 
     def concurrency(self, planned: Planned) -> int:
-        """Most calls in flight of one audit: its share of what its hosts allow to all that may run at once."""
+        """Most calls in flight to one endpoint of an audit: its share of what its hosts allow to all of those that
+        may be asked at once."""
         most = planned.config.concurrency
-        for host in {host_of(one.url) for one in (planned.config.target, *planned.references)}:
+        for host, own in planned.hosts.items():
             if host in self.settings.hosts:
-                sharing = sum(
-                    host in {host_of(one.url) for one in (other.config.target, *other.references)}
-                    for other in self.audits
-                )
-                most = min(most, self.settings.hosts[host] // min(sharing, self.settings.parallel))
+                sharing = sum(host in other.hosts for other in self.audits)
+                most = min(most, self.settings.hosts[host] // (own * min(sharing, self.settings.parallel)))
         return max(1, most)
 
 
@@ -123,12 +127,6 @@ def read_fleet(path: Path) -> FleetPlan:
     repeated = {label for label in labels if labels.count(label) > 1}
     if repeated:
         raise ConfigError(f"{path}: references: two are called '{repeated.pop()}': give one another label")
-    for host, limit in file.fleet.hosts.items():
-        if limit < file.fleet.parallel and host in {host_of(one.url) for one in (*file.targets, *file.references)}:
-            raise ConfigError(
-                f"{path}: fleet.hosts: {limit} calls to {host} can't be shared by {file.fleet.parallel} audits: "
-                "lower fleet.parallel"
-            )
     names: dict[str, int] = {}
     audits = []
     for target in file.targets:
@@ -136,6 +134,14 @@ def read_fleet(path: Path) -> FleetPlan:
         names[slug] = names.get(slug, 0) + 1
         name = slug if names[slug] == 1 else f"{slug}-{names[slug]}"
         audits.append(_planned(path, name, target, file))
+    for host, limit in file.fleet.hosts.items():
+        own = max(one.hosts[host] for one in audits)
+        if limit < own * file.fleet.parallel:
+            each = f" with {own} endpoints there each" if own > 1 else ""
+            raise ConfigError(
+                f"{path}: fleet.hosts: {limit} calls to {host} can't be shared by {file.fleet.parallel} "
+                f"audits{each}: lower fleet.parallel"
+            )
     return FleetPlan(file.fleet, tuple(audits))
 
 

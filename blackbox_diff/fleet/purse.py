@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+LEAST_SHARE = 1e-6  # USD: less buys nothing
+
 
 @dataclass(slots=True)
 class Purse:

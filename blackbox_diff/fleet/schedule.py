@@ -16,20 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blackbox_diff.errors import BlackboxDiffError
-from blackbox_diff.fleet.costs import committed
 from blackbox_diff.fleet.engines import Engine
-from blackbox_diff.fleet.index import DATA, read_index
-from blackbox_diff.fleet.job import Job, is_done, row_of
+from blackbox_diff.fleet.index import read_index
+from blackbox_diff.fleet.job import Job, row_of
+from blackbox_diff.fleet.place import Place
 from blackbox_diff.fleet.plan import FleetPlan, Planned
-from blackbox_diff.fleet.purse import Purse
+from blackbox_diff.fleet.purse import LEAST_SHARE, Purse
 from blackbox_diff.fleet.rows import Index, Row
-from blackbox_diff.fleet.themes import themes_of
 from blackbox_diff.run.lanes import LOCAL
 from blackbox_diff.run.local import serve
-from blackbox_diff.runfile.files import FILE
 
 RUNS = "runs"
-LEAST_SHARE = 1e-6  # USD: less buys nothing
 Told = Callable[[Index], None]
 
 
@@ -42,7 +39,7 @@ class Driver:
     """
 
     plan: FleetPlan
-    out: Path
+    place: Place
     engine: Engine
     told: Told
     purse: Purse
@@ -82,14 +79,14 @@ class Driver:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             max_cost_usd=self.plan.settings.max_cost,
             spent_usd=sum(costs) if costs else None,
-            rows=[relative(row, self.out) for row in rows],
+            rows=[relative(row, self.place.out) for row in rows],
         )
 
     def _line_up(self) -> None:
         """Finished audits are rows at once; of the rest, one of each control goes first."""
         leaders: set[str] = set()
         for one in self.plan.audits:
-            self.purse.settle(one.name, committed(self._run(one)), one.config.budget.max_cost)
+            self.purse.settle(one.name, self.place.committed(one.name), one.config.budget.max_cost)
             row = self.before.get(one.name)
             if row is not None and self._stands(one, row):
                 self.rows[one.name] = row
@@ -109,20 +106,16 @@ class Driver:
         """Whether nothing is left to do for an audit that the last sitting finished."""
         if row.status == "unchanged":
             return True
-        try:
-            labels = {each.reference for each in row.judgements}
-            return row.status == "done" and is_done(self._run(one), one.config) and labels >= {
-                reference.name for reference in one.references
-            }  # fmt: skip
-        except BlackboxDiffError:
-            return False
+        labels = {each.reference for each in row.judgements}
+        wanted = {reference.name for reference in one.references}
+        return row.status == "done" and labels >= wanted and self.place.is_done(one, row)
 
     def _begin(self, one: Planned, running: dict[asyncio.Task[Row], Planned]) -> None:
         waiting = 1 + len(self.ready) + sum(map(len, self.behind.values()))
         before = self.purse.spent.get(one.name, 0.0)
         share = self.purse.take(one.name, waiting, one.config.budget.max_cost)
         job = self._job(one, share)
-        if share is not None and share - before < LEAST_SHARE and not (self._run(one) / FILE).is_file():
+        if share is not None and share - before < LEAST_SHARE and not self.place.begun(one.name):
             self.purse.settle(one.name, before)
             row = Row(
                 name=one.name, target=one.config.target.model, url=one.config.target.url, run=job.run,
@@ -137,7 +130,7 @@ class Driver:
             row = task.result()
         except Exception as error:  # a worker that died for good, or a fault of ours: the others go on
             row = row_of(self._job(one, None), f"{type(error).__name__}: {error}".splitlines()[0])
-        self.purse.settle(one.name, committed(self._run(one)))
+        self.purse.settle(one.name, self.place.committed(one.name))
         self._take(one, row)
 
     def _take(self, one: Planned, row: Row) -> None:
@@ -153,7 +146,7 @@ class Driver:
         """A run of this fleet or of the earlier one whose control is this audit's, too."""
         return next(
             (
-                str(self.out / self.rows[other.name].run)
+                self.place.control_of(self.rows[other.name])
                 for other in self.plan.audits
                 if other.name in self.rows and other.control_key == one.control_key and other.name != one.name
                 and self.rows[other.name].judgements
@@ -172,20 +165,23 @@ class Driver:
             control_from=self._donor(one),
             earlier=self.earlier.get(one.name),
             urls=self.urls,
+            home=self.place.home,
         )
 
     def _run(self, one: Planned) -> Path:
-        return self.out / RUNS / one.name
+        return self.place.out / RUNS / one.name
 
 
-async def run_fleet(plan: FleetPlan, out: Path, engine: Engine, told: Told, *, since: Path | None = None) -> Index:
+async def run_fleet(
+    plan: FleetPlan, place: Place, engine: Engine, told: Told, *, since: Path | None = None
+) -> Index:
     """Run what of the fleet is not done yet; `told` gets the index after each audit.
 
-    out: absolute, and reached under the same path by every worker. `local:` references are served once, for all.
+    place: reached by every worker, by one path or its URL. `local:` references are served once, for all.
     since: the directory of an earlier fleet, whose models are asked first whether they changed. Raises InputError
     where there is none.
     """
-    before = {row.name: row for row in read_index(out).rows} if (out / DATA).is_file() else {}
+    before = {row.name: row for row in place.before()}
     earlier = {} if since is None else standing(since)
     local = local_references(plan.audits)
     async with contextlib.AsyncExitStack() as stack:
@@ -195,9 +191,9 @@ async def run_fleet(plan: FleetPlan, out: Path, engine: Engine, told: Told, *, s
             url = await asyncio.to_thread(stack.enter_context, serve(arguments))
             urls = dict.fromkeys(local, url)
         await stack.enter_async_context(engine)
-        driver = Driver(plan, out, engine, told, Purse(plan.settings.max_cost), urls, before, earlier)
+        driver = Driver(plan, place, engine, told, Purse(plan.settings.max_cost), urls, before, earlier)
         index = await driver.run()
-    return index.model_copy(update={"families": await asyncio.to_thread(themes_of, out, index.rows)})
+    return index.model_copy(update={"families": await asyncio.to_thread(place.themes, index.rows)})
 
 
 def local_references(audits: Iterable[Planned]) -> dict[str, tuple[str, str]]:

@@ -91,15 +91,18 @@ class _Design:
         return sum(each.get(arm, 0) for each in self.sizes.values())
 
 
-def families(files: Sequence[Path]) -> list[Family]:
-    """The themes of audits by their files. Raises InputError without pyarrow, and for what is no such file."""
+def families(files: Sequence[Path | str], filesystem: Any = None) -> list[Family]:
+    """The themes of audits by their files. Raises InputError without pyarrow, and for what is no such file.
+
+    filesystem: fsspec's, where the files are not on a disk.
+    """
     try:
         import pyarrow as pa
         import pyarrow.dataset as ds
     except ImportError:
         raise InputError(f"themes over many models need pyarrow: {EXTRA}") from None
     try:
-        data = ds.dataset([str(file) for file in files], format="parquet")
+        data = ds.dataset([str(file) for file in files], format="parquet", filesystem=filesystem)
         designs = _read(data)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise InputError(f"phrases can't be read: {str(error).splitlines()[0]}") from None
