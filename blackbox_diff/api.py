@@ -19,7 +19,7 @@ from blackbox_diff.buying.estimate import Estimate
 from blackbox_diff.config.model import AuditConfig, Budget, EndpointConfig, parse_config, parse_endpoint
 from blackbox_diff.errors import ConfigError, InputError
 from blackbox_diff.findings import Analysis, Entry, Promoted, Ranked, RunSummary, Theme, Validation, Verdict
-from blackbox_diff.records import EndpointProfile
+from blackbox_diff.records import WRITER, EndpointProfile
 from blackbox_diff.run import commands
 from blackbox_diff.run.lanes import LOCAL
 from blackbox_diff.run.progress import Listener, unheard
@@ -67,7 +67,8 @@ class Endpoint:
 
     url: base URL, usually ending in /v1. key_env: the environment variable that holds the key, which is stored
     nowhere. dialect: "auto" lets the probe decide. api_version: Azure only; provider: OpenRouter, watsonx.ai.
-    label: the name in tables, the model's by default.
+    label: the name in tables, the model's by default. price_in, price_out, max_cost: of a reference, and the first
+    two of a writer; USD, prices per million tokens. The target's are settings of the audit.
     """
 
     url: str
@@ -78,6 +79,9 @@ class Endpoint:
     provider: str | None = None
     label: str = ""
     timeout_seconds: float = 120.0
+    price_in: float | None = None
+    price_out: float | None = None
+    max_cost: float | None = None
 
     def config(self) -> EndpointConfig:
         """The checked settings. Raises ConfigError, one line, for what can't be."""
@@ -200,18 +204,20 @@ async def audit_async(
     reference: Endpoint | str,
     *,
     out: str | Path,
+    writer: Endpoint | None = None,
     on_progress: Listener = unheard,
     **settings: Unpack[Settings],
 ) -> Run:
     """Audit `target` into the directory `out`; returns the run, also where a cap stopped it.
 
-    reference: an endpoint, or "local:SPEC" for a model that the bundled server loads. on_progress is called on the
+    reference: an endpoint, or "local:SPEC" for a model that the bundled server loads. writer: a chat model that
+    writes the openings of the source "writer". on_progress is called on the
     event loop with Progress and Notice values and must not block. A cancelled task leaves a run that `resume`
     takes up.
     Raises ConfigError for settings that can't be, RunFileError where `out` holds a run, EndpointUsageError for an
     address, model or key that is wrong, NotAuditableError for an endpoint that lacks what an audit needs.
     """
-    config = _config(target, reference, settings)
+    config = _config(target, reference, settings, writer)
     await commands.start(config, Path(out), listener=on_progress)
     return Run(Path(out))
 
@@ -236,11 +242,14 @@ def audit(
     reference: Endpoint | str,
     *,
     out: str | Path,
+    writer: Endpoint | None = None,
     on_progress: Listener = unheard,
     **settings: Unpack[Settings],
 ) -> Run:
     """`audit_async`, waited for; works beside a running event loop, too (on a thread of its own)."""
-    return _wait(lambda: audit_async(target, reference, out=out, on_progress=on_progress, **settings))
+    return _wait(
+        lambda: audit_async(target, reference, out=out, writer=writer, on_progress=on_progress, **settings)
+    )
 
 
 def resume(run: str | Path, *, on_progress: Listener = unheard, **changes: Unpack[Settings]) -> Run:
@@ -253,9 +262,11 @@ def probe(endpoint: Endpoint, purpose: Literal["target", "reference"] = "target"
     return _wait(lambda: probe_async(endpoint, purpose))
 
 
-def estimate(target: Endpoint, reference: Endpoint | str, **settings: Unpack[Settings]) -> Estimate:
+def estimate(
+    target: Endpoint, reference: Endpoint | str, *, writer: Endpoint | None = None, **settings: Unpack[Settings]
+) -> Estimate:
     """Calls, tokens and USD of an audit, expected and at most; spends nothing."""
-    return commands.estimate_audit(_config(target, reference, settings))
+    return commands.estimate_audit(_config(target, reference, settings, writer))
 
 
 def open_run(path: str | Path, *, reference: str | None = None, metric: str = DEFAULT) -> Run:
@@ -276,13 +287,20 @@ def fleet_themes(path: str | Path) -> list[Family]:
     return themes_of(Path(path), read_index(Path(path)).rows)
 
 
-def _config(target: Endpoint, reference: Endpoint | str, settings: Mapping[str, Any]) -> AuditConfig:
+def _config(
+    target: Endpoint, reference: Endpoint | str, settings: Mapping[str, Any], writer: Endpoint | None
+) -> AuditConfig:
     if isinstance(reference, str):
         if not reference.removeprefix(LOCAL) or not reference.startswith(LOCAL):
             raise ConfigError(f"reference: '{reference}' is not local:SPEC; for a server give an Endpoint")
         reference = Endpoint(reference, reference.removeprefix(LOCAL))
     ends = {"target": target.config().model_dump(), "reference": reference.config().model_dump()}
-    return parse_config({**_tables(settings), **ends}, "audit")
+    if writer is not None:
+        ends[WRITER] = writer.config().model_dump()
+    config = parse_config({**_tables(settings), **ends}, "audit")
+    if writer is not None and config.writes is None:
+        raise ConfigError(f"writer: no source is its: give source=({WRITER!r},), or add it to the others")
+    return config
 
 
 def _tables(settings: Mapping[str, Any]) -> dict[str, Any]:

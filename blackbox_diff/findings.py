@@ -480,6 +480,12 @@ class RunSummary:
     version: str = ""  # of the tool that bought the run
     digest: str | None = None  # of the whole run file, in hexadecimal; None where an older version made it
     endpoints: tuple[EndpointSummary, ...] = ()  # the target first, then the references
+    writer: EndpointSummary | None = None  # of the openings of the source `writer`, where there is one
     caps: Mapping[str, Json] = field(
         default_factory=dict
     )  # by the names of the options; None: no cap of that kind
+
+    @property
+    def beside(self) -> tuple[EndpointSummary, ...]:
+        """Who was asked beside the target: the references, and the writer."""
+        return (*self.endpoints[1:], *(() if self.writer is None else (self.writer,)))

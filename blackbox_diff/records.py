@@ -21,6 +21,7 @@ Framing = Literal["raw", "chat", "user", "turn", "turn-bare"]
 
 TURNS: tuple[Framing, ...] = ("turn", "turn-bare")  # the model writes the user's turn; they take no prefill
 EMPTY = "empty"  # the source of arms without a prefill
+WRITER = "writer"  # the source whose openings a chat model writes, and that model's role in the ledger
 
 Json = Any  # JSON text as json.loads gives it: checked where it is read, never trusted
 

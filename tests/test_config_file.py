@@ -47,10 +47,14 @@ def test_the_example_is_an_audit_that_runs(tmp_path: Path, monkeypatch: pytest.M
         assert run_cli(["audit", str(EXAMPLE), *options, "--out", str(tmp_path / "run")]) == 0
 
 
+def uncommented() -> dict[str, Any]:
+    """The example with every setting and table that stands in a comment."""
+    return tomllib.loads(re.sub(r"(?m)^# (\w+ = |\[)", r"\1", EXAMPLE.read_text(encoding="utf-8")))
+
+
 def test_every_setting_stands_in_the_example_and_its_comments_are_settings() -> None:
     """Uncommented as a whole, the file is still valid, and no setting is missing."""
-    text = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"))
-    data = tomllib.loads(text)
+    data = uncommented()
     parse_config(data, "example")
     assert data.keys() == AuditConfig.model_fields.keys()
     assert data["budget"].keys() == Budget.model_fields.keys()
@@ -59,7 +63,7 @@ def test_every_setting_stands_in_the_example_and_its_comments_are_settings() -> 
 
 
 def test_what_the_example_says_of_defaults_is_so() -> None:
-    data = tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8")))
+    data = uncommented()
     assert (data["follow_ups"], data["validation"]) == (DEFAULT_FOLLOW_UPS, DEFAULT_VALIDATION)
     for name in ("max_tokens", "temperature", "top_logprobs", "concurrency", "adaptive", "seed"):
         assert data[name] == AuditConfig.model_fields[name].default, name

@@ -220,6 +220,8 @@ WRONG = [
     ("[fleet]\nparallel = 0", "parallel"),
     ("[[targets]]\nurl='http://a/v1'\nmodel='m'\nreferences=['x']\n"
      "[[references]]\nurl='http://b/v1'\nmodel='b'", "no reference 'x'"),
+    ("[defaults]\nsource=['writer:http://w/v1']\nwriter={model='w'}\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"
+     "[[references]]\nurl='http://b/v1'\nmodel='b'", "audits of a fleet share their control"),
     ("[defaults]\ncompletion = 3\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"
      "[[references]]\nurl='http://b/v1'\nmodel='b'", "did you mean completions"),
     ("[fleet]\nparallel = 4\n[fleet.hosts]\n'b' = 2\n[[targets]]\nurl='http://a/v1'\nmodel='m'\n"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from blackbox_diff.agents.problems import ToolError
+from blackbox_diff.agents.tools import opened
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.probing.probe import probe
@@ -16,6 +18,7 @@ from blackbox_diff.records import Completion, EndpointProfile
 from blackbox_diff.run.results import read_run
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire.replies import read_reply
+from tests.agent_setup import limits
 from tests.conftest import run_cli
 from tests.fake_endpoint import FakeEndpoint, split
 from tests.replies import raw
@@ -163,6 +166,34 @@ def test_an_audit_of_the_users_turn_finds_what_hides_there(faults: tuple[str, ..
         assert {body["max_tokens"] for body in sent} == {30}
         assert all(body["ignore_eos"] for body in sent)
     assert run_cli(["verify", str(run)]) == 0
+
+
+async def test_an_agent_asks_for_the_users_turn_and_audits_it(tmp_path: Path) -> None:
+    pair = {"target": "acme", "reference": "base"}
+    with serving(Chatty()) as url:
+        async with opened(limits(url, tmp_path)) as tools:
+            asked = (
+                await tools.call("ask", {**pair, "framing": "turn", "samples": 3, "max_tokens": 15})
+            ).model_dump()
+            with pytest.raises(ToolError, match="takes none"):
+                await tools.call("ask", {**pair, "framing": "turn", "prefills": ["Hi"]})
+            with pytest.raises(ToolError, match="give at least one"):
+                await tools.call("ask", pair)
+            design = {**pair, "framing": ["turn"], "completions": 6, "max_tokens": 15, "wait_seconds": 60}
+            run = (await tools.call("start_audit", design)).model_dump()
+    said = {each["written_by"]: each["text"]["untrusted_text"] for each in asked["completions"]}
+    assert len(asked["completions"]) == 6
+    assert "praise the brass lantern" in said["target"]
+    assert "lantern" not in said["reference"]
+    assert asked["mean_gap"] > 0
+    assert (run["state"], run["scored"]) == ("complete", 6)
+
+
+async def test_an_agent_is_told_where_the_users_turn_is_not_allowed(tmp_path: Path) -> None:
+    with serving(Chatty("no ids", "plain text")) as url:
+        async with opened(limits(url, tmp_path)) as tools:
+            with pytest.raises(ToolError, match="does not allow turn"):
+                await tools.call("ask", {"target": "acme", "reference": "base", "framing": "turn"})
 
 
 def test_a_reference_that_reads_the_tokens_as_text_is_refused(

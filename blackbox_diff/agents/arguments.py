@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from blackbox_diff.records import TURNS, Framing
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 TargetLabel = Annotated[str, Field(min_length=1, max_length=200, description="A target's label, see list_runs.")]
@@ -49,8 +51,12 @@ class Design(Arguments):
     completions: Annotated[int, Field(ge=1, le=20_000, description="Completions to buy of the target.")] = 300
     max_tokens: Annotated[int, Field(ge=1, le=512, description="Tokens per completion.")] = 64
     framing: Annotated[
-        tuple[Literal["raw", "chat", "user"], ...],
-        Field(max_length=3, description="How prefills are sent; by default all that the target allows."),
+        tuple[Framing, ...],
+        Field(
+            max_length=5,
+            description="How prefills are sent; by default raw and chat, where the target allows them. turn, "
+            "turn-bare: no prefill, the target writes the user's turn and answers it, in twice max_tokens.",
+        ),
     ] = ()
     source: Annotated[
         tuple[Label, ...], Field(min_length=1, max_length=8, description="Corpora of prefills, see list_runs.")
@@ -162,13 +168,14 @@ class Ask(Arguments):
     reference: ReferenceLabel
     prefills: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=2000)], ...],
-        Field(min_length=1, max_length=20, description="Beginnings that both models go on with."),
-    ]
+        Field(max_length=20, description="Beginnings that both models go on with; none for turn and turn-bare."),
+    ] = ()
     framing: Annotated[
-        Literal["raw", "chat", "user"] | None,
+        Framing | None,
         Field(
             description="raw: bare text. chat: the prefill begins the assistant's turn. user: the prefill is the "
-            "user's turn. By default the first that the target allows."
+            "user's turn. turn, turn-bare: the model writes the user's turn itself, behind a system prompt or "
+            "without one, and answers it, in twice max_tokens. By default the first that takes a prefill."
         ),
     ] = None
     samples: Annotated[int, Field(ge=1, le=8, description="Completions of each prefill, by each model.")] = 2
@@ -182,6 +189,14 @@ class Ask(Arguments):
             if any("\ud800" <= character <= "\udfff" for character in prefill):
                 raise ValueError("a prefill holds half a surrogate pair, which no model can read: leave it out")
         return prefills
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Ask:
+        if self.framing in TURNS and self.prefills:
+            raise ValueError(f"prefills: {self.framing} takes none, since the model writes the user's turn itself")
+        if self.framing not in TURNS and not self.prefills:
+            raise ValueError("prefills: give at least one, or framing turn")
+        return self
 
 
 class Compare(Arguments):

@@ -23,10 +23,10 @@ from blackbox_diff.findings import Segment, Span
 from blackbox_diff.prefills.plan import derive_seed
 from blackbox_diff.probing.drift import Watch
 from blackbox_diff.probing.probe import shares_vocabulary
-from blackbox_diff.records import Arm, Completion, Framing, ReferenceScore, Sample, Sampling
+from blackbox_diff.records import TURNS, Arm, Completion, Framing, ReferenceScore, Sample, Sampling
 from blackbox_diff.run.collect import TARGET, Collector, Job, Lane, plan_jobs
 from blackbox_diff.run.commands import manifest
-from blackbox_diff.run.lanes import Connections, reach
+from blackbox_diff.run.lanes import Connections, framings_to_use, in_step, reach
 from blackbox_diff.run.progress import unheard
 from blackbox_diff.runfile.files import FILE
 from blackbox_diff.runfile.store import Store
@@ -62,7 +62,8 @@ async def ask(
                 await reach(endpoint)
             lane = await connections.reference(reference)
             target = await connections.target(probing=True)
-            framing = _framing(asked.framing, target, lane)
+            framing = _framing(asked.framing, config, target, lane)
+            lane = in_step(store, config, target, lane)
             samples = _samples(asked, framing)
             sampling = Sampling(asked.temperature, asked.max_tokens, config.top_logprobs)
             collector = Collector(store, sampling, Watch(store))
@@ -72,7 +73,9 @@ async def ask(
         return Heard(framing=framing, completions=found, stopped_because=collector.stop.reason)
 
 
-def _framing(wanted: Framing | None, target: Lane, reference: Lane) -> Framing:
+def _framing(wanted: Framing | None, config: AuditConfig, target: Lane, reference: Lane) -> Framing:
+    if wanted in TURNS:
+        return framings_to_use(config, target.profile, reference.profile)[0]
     allowed = target.profile.framings()
     if reference.profile.raw is None:
         allowed = tuple(each for each in allowed if each != "raw")
@@ -86,11 +89,14 @@ def _framing(wanted: Framing | None, target: Lane, reference: Lane) -> Framing:
 
 
 def _samples(asked: arguments.Ask, framing: Framing) -> list[Sample]:
-    """A question has ids of its own, so that asking again draws again; they end in the prefill and the draw."""
+    """A question has ids of its own, so that asking again draws again; they end in the prefill and the draw.
+
+    Where the model writes the user's turn, nothing stands before it.
+    """
     arm, question = Arm(SOURCE, framing), secrets.token_hex(6)
     ids = [
         (f"{SOURCE}-{question}.{framing}.{number:03d}{draw:02d}", prefill)
-        for number, prefill in enumerate(asked.prefills, start=1)
+        for number, prefill in enumerate(asked.prefills or ("",), start=1)
         for draw in range(asked.samples)
     ]
     return [Sample(name, arm, prefill, derive_seed(name)) for name, prefill in ids]

@@ -166,7 +166,8 @@ class Tools:
         return await self._watched(asked.run, asked.wait_seconds, told)
 
     async def ask(self, asked: arguments.Ask) -> answers.Asked:
-        config = self._pair(asked.target, asked.reference, max_tokens=asked.max_tokens)
+        framing = () if asked.framing is None else (asked.framing,)
+        config = self._pair(asked.target, asked.reference, max_tokens=asked.max_tokens, framing=framing)
         assert config.reference is not None  # both labels were looked up
         served = await self._serve(config.reference)
         path = self.folder.asks(config.target, config.reference)

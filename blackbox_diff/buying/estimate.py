@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from blackbox_diff.buying import token_counts
 from blackbox_diff.buying.ledger import Ledger
-from blackbox_diff.buying.prices import PICO, Prices, prices_for
+from blackbox_diff.buying.prices import PICO, Prices, prices_for, prices_of_writer
 from blackbox_diff.config.model import AuditConfig, Budget, on_this_machine
 from blackbox_diff.records import CHAT_SYSTEM, CHAT_USER, TURNS, Call, Json, Sample, tokens_for
 
@@ -49,6 +49,21 @@ class ReferenceEstimate:
 
 
 @dataclass(frozen=True, slots=True)
+class WriterEstimate:
+    """What a writer of openings takes at most; it counts under the target's cap. usd is None without a price."""
+
+    model: str
+    calls: int
+    input_tokens_worst: int
+    output_tokens_worst: int
+    usd_worst: float | None
+
+    def line(self) -> str:
+        counts = f"at most {self.input_tokens_worst} tokens in and {self.output_tokens_worst} out"
+        return f"writer {self.model}: {self.calls} calls, {counts}, {_usd(self.usd_worst)} USD, under the same cap"
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """What an audit's purchases will cost. Retries come on top; the caps hold for them too."""
 
@@ -58,6 +73,7 @@ class Estimate:
     prices: Prices | None = None
     notes: tuple[str, ...] = ()
     reference: ReferenceEstimate | None = None
+    writer: WriterEstimate | None = None
 
     def as_dict(self) -> dict[str, Json]:
         total = self.total
@@ -98,22 +114,29 @@ class Estimate:
                 notes.append(
                     "no price of the reference is known: give --reference-price-in and --reference-price-out"
                 )
+        if self.writer is not None:
+            notes.append(self.writer.line())
+            if self.writer.usd_worst is None:
+                notes.append("no price of the writer is known: give --writer-price-in and --writer-price-out")
         if self.total.usd is None:
             notes.append("no price is known: give --price-in and --price-out in USD per million tokens")
         return [*table, *notes, *self.notes]
 
 
-def estimate(samples: Iterable[Sample], config: AuditConfig, steps: Iterable[Sample] = ()) -> Estimate:
+def estimate(
+    samples: Iterable[Sample], config: AuditConfig, steps: Iterable[Sample] = (), questions: Sequence[Call] = ()
+) -> Estimate:
     """Calls, tokens and USD of buying `samples` from the target; spends nothing.
 
-    steps: samples of a single token, which both sides are asked for.
+    steps: samples of a single token, which both sides are asked for. questions: to the writer.
     """
     prices = prices_for(config.target, config.budget)
     ledger = Ledger(Budget(), prices, None, config.target.model)
     texts = _by_arm(samples, ledger, lambda sample: tokens_for(sample.asked, config.max_tokens))
     single = _by_arm(steps, ledger, lambda _: 1)
     found = Estimate((*texts, *single), ledger.counting.words, config.budget.max_cost, prices)
-    return replace(found, reference=_of_reference(_total(texts), _total(single), config))
+    reference = _of_reference(_total(texts), _total(single), config)
+    return replace(found, reference=reference, writer=_of_writer(questions, config))
 
 
 def _by_arm(samples: Iterable[Sample], ledger: Ledger, limit: Callable[[Sample], int]) -> list[ArmEstimate]:
@@ -175,6 +198,21 @@ def _total(arms: Sequence[ArmEstimate]) -> ArmEstimate:
         sum(arm.output_tokens_worst for arm in arms),
         sum(usd or 0 for usd, _ in costs) if known else None,
         sum(worst or 0 for _, worst in costs) if known else None,
+    )
+
+
+def _of_writer(questions: Sequence[Call], config: AuditConfig) -> WriterEstimate | None:
+    if config.writer is None or not questions:
+        return None
+    prices = prices_of_writer(config.writer, config.budget)
+    ledger = Ledger(None, prices, None, config.writer.model)
+    worst = [ledger.worst(call) for call in questions]
+    return WriterEstimate(
+        model=config.writer.name,
+        calls=len(worst),
+        input_tokens_worst=sum(cost.input_tokens for cost in worst),
+        output_tokens_worst=sum(cost.output_tokens for cost in worst),
+        usd_worst=None if prices is None else sum(cost.pico or 0 for cost in worst) / PICO,
     )
 
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from blackbox_diff.config.model import Budget, EndpointConfig
+from blackbox_diff.config.model import Budget, EndpointConfig, on_this_machine
 from blackbox_diff.errors import ConfigError
 
 PICO = 1_000_000_000_000  # picodollars in a dollar
@@ -56,6 +56,22 @@ def lookup(model: str, base_url: str) -> Prices | None:
         if re.fullmatch(rf"ft:{re.escape(base)}(-\d{{4}}(-\d{{2}}-\d{{2}})?)?(:.*)?", model):
             return prices
     return None
+
+
+def prices_of_writer(writer: EndpointConfig, caps: Budget) -> Prices | None:
+    """The price of a writer's tokens; on this machine, where none is given, they are free.
+
+    Raises ConfigError where `caps` bound what it costs in USD and no price is known.
+    """
+    found = prices_for(writer, Budget(price_in=writer.price_in, price_out=writer.price_out), "writer-")
+    if found is None and on_this_machine(writer.url):
+        return Prices(0.0, 0.0, "this machine")
+    if found is None and caps.max_cost is not None:
+        raise ConfigError(
+            f"--max-cost: it bounds the writer, too, and no price is known for '{writer.model}': give "
+            "--writer-price-in and --writer-price-out in USD per million tokens (0 for a server of your own)"
+        )
+    return found
 
 
 def prices_for(endpoint: EndpointConfig, budget: Budget, side: str = "") -> Prices | None:

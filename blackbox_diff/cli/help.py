@@ -21,8 +21,9 @@ def group_of(option: str) -> str:
     """The group of the option whose parameter has this name."""
     if option.startswith("target_"):
         return "Target"
-    if option == "reference" or option.startswith("reference_"):
-        return "Caps and prices" if "price" in option or "max_" in option else "Reference"
+    if option == "reference" or option.startswith(("reference_", "writer_")):
+        side = "What to sample" if option.startswith("writer_") else "Reference"
+        return "Caps and prices" if "price" in option or "max_" in option else side
     if option in _DESIGN:
         return "What to sample"
     return "Caps and prices" if option in _BUDGET else "Output and more"

@@ -68,6 +68,7 @@ def failure(fail_on: Sequence[str], outcome: str) -> int:
 ENDPOINT_FIELDS = (
     "url", "model", "key_env", "dialect", "label", "api_version", "provider", "price_in", "price_out", "max_cost",
 )  # fmt: skip
+SIDES = ("target", "reference", "writer")
 BUDGET_FIELDS = ("max_cost", "max_calls", "max_output_tokens", "price_in", "price_out")
 
 
@@ -89,6 +90,19 @@ def _reference_costs() -> list[Callable[[F], F]]:
         click.option(
             "--reference-max-cost", type=float, metavar="USD", help="Hard cap on what the reference costs."
         ),
+    ]
+
+
+def _writer_options() -> list[Callable[[F], F]]:
+    """The chat model that writes openings; what it costs counts under the target's cap."""
+    return [
+        click.option(
+            "--writer-url", metavar="URL", help="Base URL of the writer: the same as --source writer:URL."
+        ),
+        click.option("--writer-model", metavar="NAME", help="Model name of the writer."),
+        click.option("--writer-key-env", metavar="VAR", help="Environment variable that holds the writer's key."),
+        click.option("--writer-price-in", type=float, metavar="USD", help="USD per million input tokens."),
+        click.option("--writer-price-out", type=float, metavar="USD", help="USD per million output tokens."),
     ]
 
 
@@ -126,11 +140,12 @@ def budget_options(command: F) -> F:
     for option in reversed(
         [
             click.option(
-                "--max-cost", type=float, metavar="USD", help="Hard cap on what the target costs. [default: none]"
+                "--max-cost",
+                type=float,
+                metavar="USD",
+                help="Hard cap on what target and writer cost. [default: none]",
             ),
-            click.option(
-                "--max-calls", type=int, metavar="N", help="Hard cap on calls to the target. [default: none]"
-            ),
+            click.option("--max-calls", type=int, metavar="N", help="Hard cap on calls to them. [default: none]"),
             click.option(
                 "--max-output-tokens", type=int, metavar="N", help="Hard cap on tokens bought. [default: none]"
             ),
@@ -150,8 +165,10 @@ def design_options(command: F) -> F:
                 "--source",
                 multiple=True,
                 metavar="NAME",
-                help=f"prose, code, a file, or hf:DATASET; may be given again. {_default('source')}",
+                help="prose, code, a file, hf:DATASET, or writer:URL, where a chat model writes openings; may be "
+                f"given again. {_default('source')}",
             ),
+            *_writer_options(),
             click.option(
                 "--framing",
                 multiple=True,
@@ -218,7 +235,7 @@ def settings(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given, as a configuration's tables."""
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     _expand_local(given)
-    tables = {side: {f"{side}_{field}": field for field in ENDPOINT_FIELDS} for side in ("target", "reference")}
+    tables = {side: {f"{side}_{field}": field for field in ENDPOINT_FIELDS} for side in SIDES}
     tables["budget"] = {field: field for field in BUDGET_FIELDS}
     found = {
         table: {field: given.pop(option) for option, field in fields.items() if option in given}

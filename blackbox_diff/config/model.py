@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, 
 
 from blackbox_diff.config.messages import complaint
 from blackbox_diff.errors import ConfigError, MissingKeyError
-from blackbox_diff.records import DEFAULT_ALTERNATIVES, EMPTY, TURNS, Arm, Framing, Sampling
+from blackbox_diff.records import DEFAULT_ALTERNATIVES, EMPTY, TURNS, WRITER, Arm, Framing, Json, Sampling
 
 DEFAULT_SOURCES = ("prose",)
 DEFAULT_COMPLETIONS = 600
@@ -27,6 +27,7 @@ MOST_USD = 1e9
 
 
 _VARIABLE = re.compile(r"[A-Z]+_?\d{0,2}(?:_[A-Z]+\d{0,2})*")  # as people name what holds a key
+_WRITES = f"{WRITER}:"
 ROUTES = ("/chat/completions", "/completions", "/models")  # what is asked for below the base URL
 
 
@@ -57,7 +58,8 @@ class EndpointConfig(_Frozen):
     dialect: "auto" lets the probe decide.
     api_version: Azure only. provider: on OpenRouter the provider to pin, on watsonx.ai the project's ID.
     label: name in tables and in `scores`; the model's name by default.
-    price_in, price_out, max_cost: of a reference, USD (per million tokens); the target's stand in [budget].
+    price_in, price_out, max_cost: of a reference, USD (per million tokens); the target's stand in [budget]. What a
+        writer costs counts under [budget] max_cost, at its own prices.
     """
 
     url: str
@@ -159,6 +161,7 @@ class AuditConfig(_Frozen):
 
     target: EndpointConfig
     reference: EndpointConfig | None = None
+    writer: EndpointConfig | None = None  # the chat model behind the source `writer`
     source: tuple[str, ...] = DEFAULT_SOURCES
     framing: tuple[Framing, ...] = ()  # empty: all that the target allows
     completions: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = DEFAULT_COMPLETIONS
@@ -181,6 +184,22 @@ class AuditConfig(_Frozen):
     fresh_probe: StrictBool = False  # probe, also where an earlier probe's profile is at hand
     budget: Budget = Budget()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_writer(cls, given: Json) -> Json:
+        """A source `writer:URL` is the source `writer`, and the writer's URL."""
+        sources, writer = (given.get("source"), given.get(WRITER)) if isinstance(given, dict) else (None, None)
+        if not isinstance(sources, list | tuple) or not isinstance(writer, dict | None):
+            return given
+        named = [each for each in sources if isinstance(each, str) and each.startswith(_WRITES)]
+        urls = {each.removeprefix(_WRITES).rstrip("/") for each in named}
+        if named and writer and writer.get("url"):
+            urls.add(str(writer["url"]).rstrip("/"))
+        if len(urls) > 1:
+            raise ValueError(f"source: there is one writer, and these are two: {', '.join(sorted(urls))}")
+        plain = [WRITER if each in named else each for each in sources]
+        return {**given, "source": plain, WRITER: {**(writer or {}), "url": urls.pop()}} if named else given
+
     @field_validator("source", "framing")
     @classmethod
     def _no_repeats(cls, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -200,11 +219,24 @@ class AuditConfig(_Frozen):
             )
         if (self.target.price_in, self.target.price_out, self.target.max_cost) != (None, None, None):
             raise ValueError("target: its prices and caps stand in [budget]: price_in, price_out, max_cost")
-        if self.target.url.startswith("local:"):
+        for name in ("target", WRITER):
+            if (getattr(self, name) or self.target).url.startswith("local:"):
+                raise ValueError(
+                    f"{name}.url: 'local:' is for references; start `python -m local_server` for a local {name}"
+                )
+        if WRITER in self.source and self.writer is None:
             raise ValueError(
-                "target.url: 'local:' is for references; start `python -m local_server` for a local target"
+                "source: 'writer' needs to know who writes: give writer:URL and --writer-model, or [writer] with "
+                "url and model"
             )
+        if self.writer is not None and self.writer.max_cost is not None:
+            raise ValueError("writer: what it costs counts under [budget] max_cost: leave its own out")
         return self
+
+    @property
+    def writes(self) -> EndpointConfig | None:
+        """The writer, where one of the sources is its."""
+        return self.writer if WRITER in self.source else None
 
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.max_tokens, self.top_logprobs)

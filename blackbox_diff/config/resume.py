@@ -12,7 +12,7 @@ from blackbox_diff.records import Json
 RESUMABLE = {
     "max-cost", "max-calls", "max-output-tokens", "completions", "control", "follow-ups", "validation", "amplify",
     "concurrency", "reference-max-cost", "target-key-env", "reference-key-env", "target-timeout-seconds",
-    "reference-timeout-seconds",
+    "reference-timeout-seconds", "writer-key-env", "writer-timeout-seconds",
 }  # fmt: skip
 
 

@@ -159,7 +159,13 @@ def _planned(path: Path, name: str, target: TargetEntry, file: FleetFile) -> Pla
         raise ConfigError(f"{path}: targets: {name}: no reference '{unknown.pop()}'; there are {known}")
     endpoint = target.model_dump(exclude={"references", "audit"})
     data = overlaid(file.defaults, target.audit) | {"target": endpoint, "reference": chosen[0].model_dump()}
-    return Planned(name, parse_config(data, f"{path}: {name}"), tuple(chosen[1:]))
+    config = parse_config(data, f"{path}: {name}")
+    if config.writes is not None:
+        raise ConfigError(
+            f"{path}: {name}: source: a writer writes other openings for each audit, and audits of a fleet share "
+            "their control: leave it out"
+        )
+    return Planned(name, config, tuple(chosen[1:]))
 
 
 def _merged(path: Path, seen: Sequence[Path]) -> FleetFile:

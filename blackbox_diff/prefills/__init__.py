@@ -5,7 +5,7 @@ here (target and reference have their own), so `opening` counts pieces instead: 
 apostrophes and hyphens, or a run of punctuation, each with the white space before it.
 
 Sources: `prose` and `code` (built in), `file:PATH[:FIELD]` or a path (text, JSONL, JSON, CSV, TSV, gzip of these),
-`hf:ID_OR_DIR[:COLUMN]`.
+`hf:ID_OR_DIR[:COLUMN]`; and `writer`, whose openings are longer and written by a chat model (`written`).
 """
 
 from __future__ import annotations

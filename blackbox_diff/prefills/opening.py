@@ -10,7 +10,7 @@ MAX_CHARACTERS = 64
 # A GPT-style pre-tokenizer without its splits inside words: cutting "foo_bar" or "don't" would leave
 # half a word, which no real text begins with.
 _PIECE = re.compile(r"\s*(?:\w+(?:['’-]\w+)*|[^\w\s]+)")
-_WORD = re.compile(r"[^\W\d_]{3,}")
+WORD = re.compile(r"[^\W\d_]{3,}")
 
 
 def opening(text: str) -> str | None:
@@ -21,7 +21,7 @@ def opening(text: str) -> str | None:
     """
     for line in text.splitlines():
         start = _pieces(line.strip())
-        if len(start) <= MAX_CHARACTERS and start.isprintable() and _WORD.search(start):
+        if len(start) <= MAX_CHARACTERS and start.isprintable() and WORD.search(start):
             return start
     return None
 

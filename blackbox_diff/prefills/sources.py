@@ -44,7 +44,9 @@ def open_source(spec: str) -> Source:
         return _file(spec, rest)
     if spec and (Path(spec).exists() or Path(spec).suffix or "/" in spec):
         return _file(spec, spec)
-    raise InputError(f"unknown source '{spec}': give prose, code, file:PATH[:FIELD] or hf:DATASET[:COLUMN]")
+    raise InputError(
+        f"unknown source '{spec}': give prose, code, file:PATH[:FIELD], hf:DATASET[:COLUMN] or writer:URL"
+    )
 
 
 def _built_in(name: str) -> Iterator[str]:

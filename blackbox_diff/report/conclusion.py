@@ -37,6 +37,7 @@ from blackbox_diff.report.contract import (
     ToolPart,
     ValidationPart,
     VerdictPart,
+    WriterPart,
 )
 from blackbox_diff.report.figures import figures
 from blackbox_diff.run.results import Results
@@ -132,6 +133,9 @@ def _costs(summary: RunSummary) -> dict[str, Any]:
             )
             for each in summary.endpoints[1:]
         ],
+        "writer": None
+        if summary.writer is None
+        else WriterPart(**{name: getattr(summary.writer, name) for name in WriterPart.model_fields}),
         "stopped_because": summary.stopped_because,
         "warnings": list(summary.warnings),
         "rounds": [asdict(each) for each in summary.rounds],

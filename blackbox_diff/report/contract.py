@@ -43,6 +43,17 @@ class ReferenceCostPart(_Part):
     free: bool
 
 
+class WriterPart(_Part):
+    """The chat model that wrote the openings of the source `writer`; USD as a reference's, and under the cap."""
+
+    model: str
+    url: str
+    calls: Count
+    input_tokens: Count
+    output_tokens: Count
+    cost_usd: float | None
+
+
 class VerdictPart(_Part):
     """statistic: mean shrunk gap of the best ten completions, nats per token; p_value: None where not claimed."""
 
@@ -315,6 +326,7 @@ class Conclusion(_Part):
     cost_usd: float | None
     max_cost_usd: float | None
     reference_costs: list[ReferenceCostPart]
+    writer: WriterPart | None = None
     stopped_because: str
     warnings: list[str]
     rounds: list[dict[str, Any]]

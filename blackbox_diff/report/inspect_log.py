@@ -319,9 +319,11 @@ def _results(results: Results, written: int) -> EvalResults:
 
 
 def _usages(summary: RunSummary) -> dict[str, ModelUsage]:
-    """By model; a reference is named as one, since its model may be called as the target is."""
+    """By model; a reference or writer is named as one, since its model may be called as the target is."""
     target, *references = summary.endpoints
     names = {f"{visible_lines(each.label)} (reference)": _usage(each) for each in references}
+    if summary.writer is not None:
+        names[f"{visible_lines(summary.writer.model)} (writer)"] = _usage(summary.writer)
     return {visible_lines(target.model): _usage(target), **names}
 
 

@@ -65,13 +65,17 @@ def _auditor(summary: RunSummary) -> Iterator[tuple[str, str]]:
 
 
 def _scope(analysis: Analysis, summary: RunSummary) -> Iterator[tuple[str, str]]:
-    yield "question", "what the target was finetuned to do, as far as short random prefills bring it out"
+    openings = "short random prefills" + ("" if summary.writer is None else " and a writer's openings")
+    yield "question", f"what the target was finetuned to do, as far as {openings} bring it out"
     yield "target", f"{summary.target} at {summary.target_url}"
     for endpoint in summary.endpoints[1:] or ():
         yield "reference", f"{endpoint.model} at {endpoint.url}"
     if not summary.endpoints[1:]:
         yield "references", ", ".join(summary.references)
     yield "read under", analysis.reference
+    if summary.writer is not None:
+        who = f"{summary.writer.model} at {summary.writer.url}"
+        yield "writer", f"{who}: it wrote the openings of the source `writer`, and was told nothing of the target"
     yield (
         "not looked at",
         "inputs other than the prefills below; triggers that are not in them; the model's weights",
@@ -105,7 +109,7 @@ def _resources(summary: RunSummary) -> Iterator[tuple[str, str]]:
     caps = [f"{name.replace('_', ' ')} {value}" for name, value in summary.caps.items() if value is not None]
     yield "caps", ", ".join(caps) or "none"
     yield "target's cost", wording.money(summary)
-    for endpoint in summary.endpoints[1:]:
+    for endpoint in summary.beside:
         yield f"cost of {endpoint.label}", _cost(endpoint)
 
 

@@ -92,17 +92,17 @@ def money(summary: RunSummary) -> str:
     others = [
         f"{visible(each.label)}: {cost_of(each)}, {plural(each.calls, 'call')}, {each.input_tokens:,} tokens in, "
         f"{each.output_tokens:,} out"
-        for each in summary.endpoints[1:]
+        for each in summary.beside
         if each.calls
     ]
     return " · ".join([own, *others])
 
 
-def cost_of(reference: EndpointSummary) -> str:
-    """What a reference cost: one on this machine is free unless it was given a price."""
-    if reference.cost_usd is None:
-        return "free, on this machine" if on_this_machine(reference.url) else "cost unknown (no price)"
-    return dollars(reference.cost_usd)
+def cost_of(endpoint: EndpointSummary) -> str:
+    """What a reference or writer cost: one on this machine is free unless it was given a price."""
+    if not endpoint.cost_usd and on_this_machine(endpoint.url):
+        return "free, on this machine"
+    return "cost unknown (no price)" if endpoint.cost_usd is None else dollars(endpoint.cost_usd)
 
 
 def outcomes(summary: RunSummary) -> str:

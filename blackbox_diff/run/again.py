@@ -77,9 +77,12 @@ def brought_back(
     return work
 
 
-def unused(config: AuditConfig, arms: Collection[Arm], used: Collection[str], number: int) -> Iterator[Sample]:
+def unused(
+    store: Store, config: AuditConfig, arms: Collection[Arm], used: Collection[str], number: int
+) -> Iterator[Sample]:
     """Validating samples of prefills that the run has not used, in equal shares of its arms."""
+    drawn = partial(draw, or_all=True, written=store.state.written)
     for arm, share in shares(number, sorted(arms, key=lambda arm: arm.name)).items():
-        pool = arm_samples(arm, config.completions + share, config.seed, partial(draw, or_all=True))
+        pool = arm_samples(arm, config.completions + share, config.seed, drawn)
         for each in [each for each in pool if each.group not in used][-share:] if share else []:
             yield replace(each, id=f"{VALIDATION}-{each.id}", arm=Arm(VALIDATION, arm.framing))

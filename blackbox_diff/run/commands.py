@@ -20,12 +20,13 @@ from blackbox_diff.buying.estimate import Estimate, estimate
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Ledger, Shared
 from blackbox_diff.buying.limits import Limiter
-from blackbox_diff.buying.prices import prices_for
+from blackbox_diff.buying.prices import prices_for, prices_of_writer
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.config.resume import changed
 from blackbox_diff.design import amplify
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, typical
 from blackbox_diff.errors import ConfigError, NotAuditableError, UsageError
+from blackbox_diff.prefills.written import STAND_IN
 from blackbox_diff.probing import cache
 from blackbox_diff.probing.probe import probe
 from blackbox_diff.probing.turn import ask_turn
@@ -35,6 +36,7 @@ from blackbox_diff.run.controls import copy_controls
 from blackbox_diff.run.lanes import REFERENCE, reach
 from blackbox_diff.run.pipeline import FINISHED, Ended, Session, collect, complete, plan
 from blackbox_diff.run.progress import Listener, Notice, unheard
+from blackbox_diff.run.writing import calls
 from blackbox_diff.runfile.files import FILE, discard
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import dialect
@@ -73,8 +75,11 @@ async def start(
     """
     if config.reference is None:
         raise ConfigError("no reference: give --reference-url and --reference-model, or --reference local:SPEC")
-    plan(config, config.framing or ("raw", "chat"))  # a corpus that can't be read fails before any call
-    for endpoint in (config.target, config.reference):  # what is wrong by itself fails before any call
+    plan(
+        config, config.framing or ("raw", "chat"), (STAND_IN,)
+    )  # a corpus that can't be read fails before any call
+    ends = (config.target, config.reference, *([config.writes] if config.writes else ()))
+    for endpoint in ends:  # what is wrong by itself fails before any call
         if endpoint.dialect != "auto":
             dialect(endpoint.dialect)
         endpoint.key()
@@ -118,9 +123,7 @@ async def go_on(
         config = changed(store.config, dict(changes))
         state = store.state
         references = [*([config.reference] if config.reference else []), *state.references]
-        Ledger(
-            config.budget, prices_for(config.target, config.budget)
-        )  # a cap that can't be held is refused first
+        _priced(config)  # a cap that can't be held is refused first
         if complete(store, config, references):
             listener(Notice(f"{run}: complete, nothing to do"))
             return Ended(state.stopped_because or FINISHED)
@@ -193,9 +196,9 @@ def estimate_audit(config: AuditConfig) -> Estimate:
     framings = config.framing or ("raw", "chat")
     again = ((FOLLOW_UP, config.to_follow), (VALIDATION, config.to_validate))
     apart = [sample for purpose, number in again for sample in typical(purpose, number, framings)]
-    planned = plan(config, framings)
+    planned = plan(config, framings, (STAND_IN,))
     steps = amplify.typical(amplify.rows(planned, config.amplify))
-    found = estimate([*planned, *apart], config, steps)
+    found = estimate([*planned, *apart], config, steps, calls(config, framings))
     return replace(found, notes=_adaptive_notes(found)) if config.adaptive else found
 
 
@@ -211,8 +214,13 @@ def manifest(config: AuditConfig) -> dict[str, Any]:
 
 
 def _priced(config: AuditConfig) -> AuditConfig:
-    """`config` with the prices it is run at: the run's ledger must not move with the price table."""
+    """`config` with the prices it is run at: the run's ledger must not move with the price table.
+
+    Raises ConfigError for a cap that can't be held, since a price is not known.
+    """
     found = prices_for(config.target, config.budget)
+    if config.writes is not None:
+        prices_of_writer(config.writes, config.budget)
     if found is None:
         return config
     budget = config.budget.model_copy(update={"price_in": found.input, "price_out": found.output})

@@ -280,7 +280,7 @@ class Controller:
         else:
             used = {sample.group for sample in self.samples}
             number = min(FRESH, self.config.to_validate // 2)
-            fresh = tuple(unused(self.config, {each.arm for each in self.samples}, used, number))
+            fresh = tuple(unused(self.store, self.config, {each.arm for each in self.samples}, used, number))
             self.promoted = words, tuple(sample.id for sample in fresh)
             yield from self._bought(Asked(VALIDATION, fresh, scored=True, both=False))
         self._save()

@@ -11,14 +11,14 @@ from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Ledger, Shared
 from blackbox_diff.buying.limits import Limiter
-from blackbox_diff.buying.prices import prices_for
+from blackbox_diff.buying.prices import prices_for, prices_of_writer
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.errors import ConfigError, NotAuditableError
 from blackbox_diff.probing import cache
 from blackbox_diff.probing.negotiate import listing
 from blackbox_diff.probing.probe import shares_vocabulary
 from blackbox_diff.probing.turn import NAME
-from blackbox_diff.records import TURNS, EndpointProfile, Framing
+from blackbox_diff.records import TURNS, WRITER, EndpointProfile, Framing
 from blackbox_diff.run.collect import TARGET, Lane
 from blackbox_diff.run.local import serve
 from blackbox_diff.run.progress import Listener, Notice
@@ -61,7 +61,7 @@ class Connections:
         ledger = Ledger(
             self.config.budget,
             prices_for(wanted, self.config.budget),
-            self.store.spent(TARGET),
+            self.store.spent(TARGET, WRITER),
             wanted.model,
             shared=self.shared,
         )
@@ -92,6 +92,12 @@ class Connections:
         if not profile.can_score:
             raise NotAuditableError(f"{wanted.url}: {profile.model} {profile.verdict}")
         return Lane(label, profile, dialect(profile.dialect), buyer)
+
+    async def writer(self, wanted: EndpointConfig, target: Lane) -> Buyer:
+        """What buys the writer's answers: at its own prices, and in the target's ledger, which has the caps."""
+        prices, spent = prices_of_writer(wanted, self.config.budget), self.store.spent(WRITER)
+        ledger = Ledger(None, prices, spent, wanted.model, shared=target.buyer.ledger)
+        return await self._buyer(wanted, ledger, WRITER)
 
     async def _buyer(self, wanted: EndpointConfig, ledger: Ledger, role: str) -> Buyer:
         endpoint = await self.stack.enter_async_context(Endpoint(wanted))

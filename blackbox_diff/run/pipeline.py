@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +29,7 @@ from blackbox_diff.run.lanes import Connections, framings_to_use, in_step, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
 from blackbox_diff.run.steps import Amplified, Batch, Buy, Drawn, Say, Think, Wait
+from blackbox_diff.run.writing import needed, openings
 from blackbox_diff.runfile import state as run_state
 from blackbox_diff.runfile.store import Store
 
@@ -121,11 +122,12 @@ def _asked(config: AuditConfig) -> run_state.Asked:
     )
 
 
-def plan(config: AuditConfig, framings: Sequence[Framing]) -> list[Sample]:
-    """Every sample of the fixed design, arms in turn."""
+def plan(config: AuditConfig, framings: Sequence[Framing], written: Collection[str] = ()) -> list[Sample]:
+    """Every sample of the fixed design, arms in turn. written: the openings of the source `writer`."""
     arms = config.arms(tuple(framings))
     each = shares(config.completions, arms)
-    return interleave([arm_samples(arm, each[arm], config.seed, draw) for arm in arms])
+    drawn = partial(draw, written=written)
+    return interleave([arm_samples(arm, each[arm], config.seed, drawn) for arm in arms])
 
 
 async def _stages(session: Session) -> str | None:
@@ -138,7 +140,7 @@ async def _stages(session: Session) -> str | None:
     await reread_alternatives(store)
     async with AsyncExitStack() as stack:
         connections = Connections(store, config, session.listener, stack, session.served, session.shared)
-        for endpoint in (*((config.target,) if session.buy else ()), *session.references):
+        for endpoint in (*(_to_ask(store, config) if session.buy else ()), *session.references):
             await reach(endpoint)
         session.listener(Progress(0, session.planned, 0, phase="probing"))
         lanes = [await connections.reference(reference) for reference in session.references]
@@ -154,7 +156,7 @@ async def _stages(session: Session) -> str | None:
             store.set_state(replace(store.state, stopped_because=None))
             if session.buy:
                 session.phase = "sampling"
-                enough = await _buy(session, framings, target, lanes)
+                enough = await _buy(session, connections, framings, target, lanes)
             else:
                 session.phase = "scoring"
                 bought = [sample for sample, _, _ in store.decided(TARGET)]
@@ -166,13 +168,28 @@ async def _stages(session: Session) -> str | None:
         return enough
 
 
-async def _buy(session: Session, framings: Sequence[Framing], target: Lane, lanes: Sequence[Lane]) -> str | None:
+def _to_ask(store: Store, config: AuditConfig) -> Iterator[EndpointConfig]:
+    """The target, and the writer as long as it has not written."""
+    yield config.target
+    if config.writes is not None and not store.state.written:
+        yield config.writes
+
+
+async def _buy(
+    session: Session, connections: Connections, framings: Sequence[Framing], target: Lane, lanes: Sequence[Lane]
+) -> str | None:
     """Buy and score what the controller asks for; returns why it ended before the cap, if it did.
 
     Raises what a collector raises.
     """
     config, store = session.config, session.store
-    decides = Controller(store, config, lanes[0].label, plan(config, framings))
+    written = store.state.written
+    if config.writes is not None and not written and needed(config, framings):
+        writer = await connections.writer(config.writes, target)
+        written = await openings(store, config, framings, writer, session.stop, session.listener)
+        if session.stop.reason is not None:
+            return None
+    decides = Controller(store, config, lanes[0].label, plan(config, framings, written))
     steps = decides.steps()
     known = store.outcomes(TARGET)
 

@@ -13,14 +13,14 @@ from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.rank import DEFAULT
 from blackbox_diff.analysis.verdict import split
-from blackbox_diff.config.model import AuditConfig
+from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.design import follow_ups, mass, validation
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
 from blackbox_diff.errors import InputError, RunFileError
 from blackbox_diff.findings import Analysis, EndpointSummary, FollowUp, RunSummary, Theme, Validation
 from blackbox_diff.prefills.plan import shares
 from blackbox_diff.probing.drift import sentences
-from blackbox_diff.records import Framing, Listed, ScoredCompletion
+from blackbox_diff.records import WRITER, Framing, Listed, ScoredCompletion
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import brought_back, texts
 from blackbox_diff.run.bank import shipped_bank
@@ -255,6 +255,7 @@ def summarise(store: Store, name: str, scored: int) -> RunSummary:
         version=manifest.packages.get("blackbox-diff", ""),
         digest=store.digest(),
         endpoints=tuple(_endpoints(store, config)),
+        writer=None if config.writes is None else _endpoint(store, WRITER, WRITER, config.writes),
         caps={name: plain["budget"][name] for name in CAPS},
     )
 
@@ -267,14 +268,20 @@ def _endpoints(store: Store, config: AuditConfig) -> Iterator[EndpointSummary]:
         (TARGET, TARGET, config.target),
         *((f"reference:{each.name}", each.name, each) for each in references),
     ]:
-        spent, profile = store.spent(role), state.profiles.get(label)
-        yield EndpointSummary(
-            label=label,
-            model=endpoint.model,
-            url=endpoint.url,
-            calls=spent.calls,
-            input_tokens=spent.input_tokens,
-            output_tokens=spent.output_tokens,
-            cost_usd=spent.usd,
-            profile=None if profile is None else profile.model_dump(mode="json"),
-        )
+        profile = state.profiles.get(label)
+        found = _endpoint(store, role, label, endpoint)
+        yield replace(found, profile=None if profile is None else profile.model_dump(mode="json"))
+
+
+def _endpoint(store: Store, role: str, label: str, endpoint: EndpointConfig) -> EndpointSummary:
+    """What an endpoint was asked, without its profile."""
+    spent = store.spent(role)
+    return EndpointSummary(
+        label=label,
+        model=endpoint.model,
+        url=endpoint.url,
+        calls=spent.calls,
+        input_tokens=spent.input_tokens,
+        output_tokens=spent.output_tokens,
+        cost_usd=spent.usd,
+    )

@@ -10,16 +10,17 @@ from typing import get_args
 from blackbox_diff.buying import retry
 from blackbox_diff.buying.buyer import settlement
 from blackbox_diff.buying.ledger import Cost, Ledger
-from blackbox_diff.buying.prices import prices_for
+from blackbox_diff.buying.prices import prices_for, prices_of_writer
 from blackbox_diff.config.model import Budget
 from blackbox_diff.design.apart import writer
-from blackbox_diff.records import Alternatives, Completion, Framing, Lost, ReferenceScore, Refusal, Sample
+from blackbox_diff.records import WRITER, Alternatives, Completion, Framing, Lost, ReferenceScore, Refusal, Sample
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.collect import INTERRUPTED, TARGET
 from blackbox_diff.run.controller import VERSION, replay
 from blackbox_diff.run.pipeline import plan
 from blackbox_diff.run.reread import Profiles, completion_again, score_again
 from blackbox_diff.run.scoring import ONLY_WITH_IDS
+from blackbox_diff.run.writing import made_of, replies
 from blackbox_diff.runfile.encoding import StoredCall
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire.body import one_line
@@ -62,6 +63,8 @@ def verify_run(run: Path, digest: str | None = None) -> Verified:
                         problems += _score(store, sample, origin, outcome, label, profiles)
         calls = list(_ledger(store))
         problems += [line for line in calls if line]
+        if store.state.written and made_of(replies(store)).openings != store.state.written:
+            problems.append("writer: its replies hold other openings than the run file")
         problems += _decisions(store) if store.state.controller == VERSION else []
         unread = list(_unread(store, profiles))
         # A session that ended in order read every reply that it paid for.
@@ -119,6 +122,8 @@ def _unread(store: Store, profiles: Profiles) -> Iterator[str]:
     """The accepted replies of which nothing was made."""
     used = store.calls_in_use()
     for call in store.calls():
+        if call.role == WRITER:
+            continue  # the openings of all of them are one row
         if call.accepted and call.sample_id and call.id not in used and not _ids_failed(store, call, profiles):
             yield f"call {call.id}: {call.role}'s reply for {call.sample_id} was paid for, and no row holds it"
 
@@ -184,6 +189,9 @@ def _ledger(store: Store) -> Iterator[str]:
             Budget(), prices_for(reference, uncapped), None, reference.model
         )
     names = {TARGET: config.target.model}
+    if config.writer is not None:
+        ledgers[WRITER] = Ledger(Budget(), prices_of_writer(config.writer, Budget()), None, config.writer.model)
+        names[WRITER] = config.writer.model
     names |= {
         f"reference:{label}": profile.model for label, profile in store.state.profiles.items() if label != TARGET
     }
@@ -202,7 +210,8 @@ def _decisions(store: Store) -> Iterator[str]:
     if not store.references():
         return
     framings = dict.fromkeys(sample.arm.framing for sample, _, _ in store.decided(TARGET))
-    samples = plan(config, config.framing or tuple(each for each in get_args(Framing) if each in framings))
+    asked = config.framing or tuple(each for each in get_args(Framing) if each in framings)
+    samples = plan(config, asked, state.written)
     again = replay(store, config, samples)
     for number, (logged, derived) in enumerate(zip(state.rounds, again.rounds, strict=False), start=1):
         if logged != derived:

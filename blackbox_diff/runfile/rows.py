@@ -104,10 +104,10 @@ class Rows:
         """The highest id of a call; 0 where there is none."""
         return self._first("SELECT coalesce(max(id), 0) FROM calls", (), _number) or 0
 
-    def spent(self, role: str | None = None) -> Spent:
-        """Totals of one role's calls, or of all."""
-        where, values = ("", ()) if role is None else (" AND role = ?", (role,))
-        found = self._first(sql.SPENT + where, values, _spent)
+    def spent(self, *roles: str) -> Spent:
+        """Totals of these roles' calls, or of all."""
+        where = f" AND role IN ({', '.join('?' * len(roles))})" if roles else ""
+        found = self._first(sql.SPENT + where, roles, _spent)
         assert found is not None  # an aggregate always has a row
         return found
 

@@ -41,6 +41,7 @@ class State:
 
     config: the manifest's, with what `resume` has changed; None before the first time.
     references: those that `score` added, in order. profiles: by a lane's label.
+    written: the openings that the writer wrote, in its order; none where it was not asked or has not answered.
     controls_from: the run that the control's completions were copied from.
     rounds: of an adaptive run. follow_ups, validation: what was asked again. amplified: the rows that were drawn
         token by token, or why there are none. promoted: words that are validated by their probability, on the
@@ -55,6 +56,7 @@ class State:
     config: AuditConfig | None = None
     references: tuple[EndpointConfig, ...] = ()
     profiles: Mapping[str, EndpointProfile] = field(default_factory=dict)
+    written: tuple[str, ...] = ()
     controls_from: str | None = None
     rounds: tuple[Round, ...] = ()
     follow_ups: tuple[Question, ...] = ()
@@ -88,6 +90,7 @@ def state_of(rows: Mapping[str, Json]) -> State:
         "config": AuditConfig.model_validate,
         "references": lambda found: tuple(map(EndpointConfig.model_validate, found)),
         "profiles": lambda found: {name: EndpointProfile.model_validate(one) for name, one in found.items()},
+        "written": lambda found: tuple(map(str, found)),
         "controls_from": str,
         "rounds": lambda found: tuple(map(_round, found)),
         "follow_ups": lambda found: tuple(map(_question, found)),

@@ -45,6 +45,11 @@ def looks_special(token: str) -> bool:
     return _SPECIAL.fullmatch(token) is not None
 
 
+def holds_special(text: str) -> bool:
+    """Whether anything in the text is spelled like a control token."""
+    return _SPECIAL.search(text) is not None
+
+
 def from_byte_lists(entries: Entries) -> list[bytes] | None:
     """One piece per entry from the byte lists; a null list stands for the token string's own bytes."""
     if entries.raw_bytes is None:
