@@ -21,6 +21,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, cycle, islice
 
+import numpy as np
+
 from blackbox_diff.analysis.listed_words import LEAST_LETTERS, OPEN_SHARE
 from blackbox_diff.analysis.rank import is_degenerate
 from blackbox_diff.design.apart import AMPLIFIED
@@ -147,27 +149,33 @@ def written(row: Sample, answers: Callable[[Sample], Answer | None]) -> Written 
             return result
 
 
-def choices(lists: Alternatives | None) -> Choices | None:
-    """The list at the beginning of a text; None where there is none."""
-    if lists is None or not len(lists) or lists.positions[0] != 0:
+def choices(lists: Alternatives | None, place: int = 0) -> Choices | None:
+    """The list at a byte of a text; None where there is none."""
+    if lists is None or place not in lists.positions:
         return None
-    end = int(lists.offsets[1])
-    tokens = [lists.vocabulary[k] for k in lists.tokens[:end].tolist()]
-    return Choices(dict(zip(tokens, lists.logprobs[:end].tolist(), strict=True)), float(lists.unlisted[0]))
+    at = int(np.searchsorted(lists.positions, place))
+    some = slice(lists.offsets[at], lists.offsets[at + 1])
+    tokens = [lists.vocabulary[k] for k in lists.tokens[some].tolist()]
+    return Choices(dict(zip(tokens, lists.logprobs[some].tolist(), strict=True)), float(lists.unlisted[at]))
 
 
-def draw(target: Choices, reference: Choices, rng: random.Random, strength: float, floor: float) -> Drawn | None:
-    """The next token; None where the target would end the text, or begin a character that its token does not hold.
+def chances(target: Choices, reference: Choices, strength: float, floor: float) -> list[tuple[Drawn, float]]:
+    """The tokens that can be drawn, with their probabilities.
 
     strength: 0 draws as the target does. floor: probability that a token must have at the target.
     """
     likely = {token: p for token, p in target.logprobs.items() if math.exp(p) >= floor and _is_text(token)}
     found = [Drawn(token.decode(), p, p - _ratio(token, target, reference)) for token, p in likely.items()]
-    if not found:
-        return None
     heights = [each.target + strength * (each.target - each.reference) for each in found]
-    highest = max(heights)
-    return rng.choices(found, [math.exp(each - highest) for each in heights])[0]
+    highest = max(heights, default=0.0)
+    weights = [math.exp(each - highest) for each in heights]
+    return [(each, weight / math.fsum(weights)) for each, weight in zip(found, weights, strict=True)]
+
+
+def draw(target: Choices, reference: Choices, rng: random.Random, strength: float, floor: float) -> Drawn | None:
+    """The next token; None where the target would end the text, or nothing but a part of a character is likely."""
+    found = chances(target, reference, strength, floor)
+    return rng.choices([each for each, _ in found], [chance for _, chance in found])[0] if found else None
 
 
 def _is_text(token: bytes) -> bool:
