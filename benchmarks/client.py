@@ -33,7 +33,7 @@ from unittest.mock import patch
 
 import httpx2
 
-from benchmarks.stub_endpoint import PREFILL, replies
+from benchmarks.stub_endpoint import PREFILL, completion
 from blackbox_diff.buying.buyer import Bought, Buyer
 from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.buying.ledger import Ledger
@@ -314,7 +314,7 @@ class NoDigests:
 async def written(n: int) -> float:
     """Microseconds of processor time to reserve and settle a call, with a reply as the stub gives it."""
     call = dialect("vllm").sample(profile("http://stub/v1"), PREFILL, "raw", SAMPLING, 0)
-    reply = RawReply(200, {}, replies(64)[0], 0.1)
+    reply = RawReply(200, {}, completion(64, 64, False), 0.1)
     with run_file() as store:
 
         async def one(number: int) -> None:

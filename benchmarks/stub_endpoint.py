@@ -1,6 +1,7 @@
 """An endpoint that answers at once with the same completion: what is left to measure is the client.
 
-Asked for an echo, it answers with the logprobs of that completion behind `PREFILL`, as a reference does.
+It is cut at `max_tokens`. Asked for an echo, it answers with the logprobs of the whole behind `PREFILL`, as a
+reference does.
 
     python -m benchmarks.stub_endpoint [--latency S] [--in-flight N] [--rate N] [--tokens N]
 
@@ -12,18 +13,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
 
 ALTERNATIVES = 5
 PREFILL = "Once upon a"
 
 
-def replies(tokens: int) -> tuple[bytes, bytes]:
-    """A completion of `tokens` tokens with five alternatives each, and its echo, in vLLM's legacy shape."""
+@functools.cache
+def completion(tokens: int, asked: int, echo: bool) -> bytes:
+    """The first `asked` of `tokens` tokens with five alternatives each, or all of them echoed, as vLLM does."""
     rng = random.Random(0)
     words = [" " + "".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 7))) for _ in range(tokens + 200)]
     chosen = words[:tokens]
@@ -31,20 +33,20 @@ def replies(tokens: int) -> tuple[bytes, bytes]:
         {word: -rng.uniform(0.1, 9) for word in [token, *rng.sample(words[tokens:], ALTERNATIVES - 1)]}
         for token in chosen
     ]
-    lead = ["Once", " upon", " a"]
-    before: list[dict[str, float] | None] = [None, *({word: -1.0} for word in lead[1:])]
-    echoed = _reply([*lead, *chosen, "."], [*before, *tops, {".": -1.0}], read=len(lead) + tokens, written=1)
-    return _reply(chosen, tops, read=len(lead), written=tokens), echoed
-
-
-def _reply(chosen: list[str], tops: Sequence[dict[str, float] | None], *, read: int, written: int) -> bytes:
+    read, written = 3, min(asked, tokens)
+    if echo:
+        chosen = ["Once", " upon", " a", *chosen, "."]
+        tops = [{word: -1.0} for word in chosen[:3]] + tops + [{".": -1.0}]
+        read, written = len(chosen) - 1, 1
+    else:
+        chosen, tops = chosen[:written], tops[:written]
     choice = {
         "index": 0,
         "text": "".join(chosen),
         "finish_reason": "length",
         "logprobs": {
             "tokens": chosen,
-            "token_logprobs": [top and top[token] for token, top in zip(chosen, tops, strict=True)],
+            "token_logprobs": [top[token] for token, top in zip(chosen, tops, strict=True)],
             "top_logprobs": tops,
             "text_offset": [sum(map(len, chosen[:index])) for index in range(len(chosen))],
         },
@@ -63,7 +65,7 @@ class Stub:
 
     def __init__(self, latency: float, in_flight: int | None, rate: int | None, tokens: int) -> None:
         self.latency, self.in_flight, self.rate = latency, in_flight, rate
-        self.sampled, self.echoed = (http("200 OK", body) for body in replies(tokens))
+        self.tokens = tokens
         self.busy = http("429 Too Many Requests", b'{"error": {"message": "slow down", "code": null}}')
         self.active = 0
         self.recent: deque[float] = deque()
@@ -115,7 +117,9 @@ class Connection(asyncio.Protocol):
         if head.startswith(b"GET"):
             self.transport.write(self.stub.stats())
         else:
-            self.answer(self.stub.echoed if b'"echo"' in rest[:length] else self.stub.sampled)
+            asked = json.loads(rest[:length])
+            body = completion(self.stub.tokens, asked["max_tokens"], bool(asked.get("echo")))
+            self.answer(http("200 OK", body))
 
     def answer(self, good: bytes) -> None:
         stub, now = self.stub, time.monotonic()

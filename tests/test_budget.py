@@ -204,6 +204,9 @@ def test_a_refusal_names_the_cap_and_what_is_spent() -> None:
         with pytest.raises(BudgetError) as refused:
             Ledger(budget, PRICES, spent, side=side).try_reserve(Cost(1, 8, 2_000))
         assert str(refused.value) == sentence
+    with pytest.raises(BudgetError, match=r"^--max-cost 1e-09: 0"):
+        Ledger(Budget(max_cost=1e-9), PRICES).try_reserve(Cost(1, 1, 1_001))
+    assert Ledger(Budget(max_cost=1e-9), PRICES).try_reserve(Cost(1, 1, 1_000))
     fits = Budget(max_calls=2, max_output_tokens=28, max_cost=3.002e-6)
     assert Ledger(fits, PRICES, spent).try_reserve(Cost(1, 8, 2_000))  # exactly what is left
     with pytest.raises(ConfigError) as unpriced:
@@ -342,6 +345,7 @@ def test_of_a_reported_cost_and_the_tokens_at_the_price_the_higher_counts() -> N
     assert ledger.actual(Usage(4, 8, 3, cost_usd=0.000006), ledger.worst(CALL))[0].pico == 6_000_000
     without = Ledger()
     assert without.actual(Usage(4, 8, cost_usd=0.000001), without.worst(CALL))[0].pico == 1_000_000
+    assert without.actual(Usage(4, 8, cost_usd=0.0), without.worst(CALL))[0].pico == 0
 
 
 def test_cached_input_counts_in_full() -> None:
