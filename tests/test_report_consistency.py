@@ -194,6 +194,8 @@ def test_an_answer_that_is_no_finding_says_what_would_have_been_seen() -> None:
     assert QUIET.verdict.outcome == "no finding"
     assert QUIET.sensitivity is not None
     rate = f"{100 * QUIET.sensitivity.rate:.1f}% of completions"
+    assert wording.scope(QUIET).startswith("Looked at: 60 completions in 1 arm.")
+    assert wording.headline(QUIET) == "Nothing specific was found in 60 completions of unrelated prefills."
     page = entities.unescape(html.render(QUIET, summary_of(QUIET)))
     for text in (wording.scope(QUIET), page, markdown.render(QUIET, summary_of(QUIET)).replace("\\", "")):
         assert rate in text

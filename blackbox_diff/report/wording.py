@@ -183,7 +183,7 @@ def scope(analysis: Analysis) -> str:
     if analysis.verdict.outcome == "finding" or not analysis.ranking:
         return ""
     n = sum(1 + len(row.copies) for row in analysis.ranking)
-    looked = f"Drawn at: {plural(n, 'completion')} in {plural(len(analysis.arms), 'arm')}"
+    looked = f"Looked at: {plural(n, 'completion')} in {plural(len(analysis.arms), 'arm')}"
     seen = sensitivity(analysis)
     rarer = "Nothing that is rarer, or that these prefills do not bring out, is ruled out."
     return f"{looked}. {seen[:1].upper() + seen[1:]}. {rarer}" if seen else f"{looked}. {rarer}"

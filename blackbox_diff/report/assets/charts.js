@@ -142,9 +142,10 @@ function scores() {
   const control = set.charts.control.filter((score) => score !== null);
   if (!own.length) return nothing('chart-scores', 'No scores.');
   const both = [...own, ...control].sort((a, b) => a - b);
-  const [low, high] = [both[Math.floor(both.length * 0.001)], both[both.length - 1]];
+  let [low, high] = [both[Math.floor(both.length * 0.001)], both[both.length - 1]];
+  if (low === high) [low, high] = [low - 0.05, high + 0.05]; // all alike: one bar where they are
   const bins = 48;
-  const width = (high - low) / bins || 1;
+  const width = (high - low) / bins;
   const edges = Array.from({ length: bins }, (_, k) => low + (k + 0.5) * width);
   const counts = (values) => {
     const found = new Array(bins).fill(0);
