@@ -172,14 +172,14 @@ class Collector:
         seed = own if lane.profile.seed else None
         call = lane.dialect.sample(lane.profile, sample.prefill, framing, sampling, seed)
         outcome: Completion | Refusal | Lost
-        call_id: int | None = None
+        call_id: int | None
         match await lane.buyer.buy(call, sample.id, sampling.max_tokens):
             case Bought(call_id, reply):
                 read = lane.dialect.read_step if step else lane.dialect.read_sample
                 outcome = read(reply, call=call, profile=lane.profile, prefill=sample.prefill, framing=framing)
                 del reply  # megabytes, where somebody wants it so
             case Lost() as outcome:
-                pass
+                call_id = None
         self.watch.check(outcome, lane.profile)
         await self.store.put_completion(sample, lane.label, outcome, call_id)
         return outcome
