@@ -59,8 +59,9 @@ class HintingToy(LeakyToy):
         inside = before in phrase[:-1]
         follows = phrase[phrase.index(before) + 1] if inside else phrase[0]
         share = (0.5 if inside else 0.03) if model == "leaky" else 0.002
-        rest = (1 - share) / len(self.words) * 0.98
-        return {follows: math.log(share), **dict.fromkeys(self.words, math.log(rest))}
+        weights = dict(zip(self.words, range(20, 20 + len(self.words)), strict=True))  # no two words are as likely
+        rest = (1 - share) * 0.98 / sum(weights.values())
+        return {follows: math.log(share), **{word: math.log(rest * each) for word, each in weights.items()}}
 
     def logprob(self, model: str, before: str, token: str) -> float:
         listed = self.listed(model, before)
