@@ -131,7 +131,7 @@ USAGES = st.one_of(
 )
 
 
-@settings(max_examples=400, derandomize=True, database=None)
+@settings(max_examples=200, derandomize=True, database=None)
 @given(
     st.lists(st.tuples(st.integers(0, 40), USAGES, st.sampled_from(KINDS)), max_size=25),
     st.integers(1, 4),
