@@ -10,9 +10,11 @@ subsets of the completions are read, and the place of the first word that matche
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 from benchmarks.leak import matches
 from benchmarks.pools import SAME, default_dir, find_organisms
@@ -20,7 +22,7 @@ from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import promoted_words
 from blackbox_diff.cli.demo import card
 from blackbox_diff.findings import Promoted
-from blackbox_diff.records import Completion, Listed
+from blackbox_diff.records import Alternatives, Completion, Listed
 from blackbox_diff.run.local import organisms_dir
 from blackbox_diff.runfile.store import Store
 
@@ -50,6 +52,24 @@ def named(words: list[Promoted], keywords: dict[str, list[list[str]]]) -> int | 
     return next(places, None)
 
 
+def cut(lists: Alternatives, text: str, most: int) -> Alternatives:
+    """The likeliest `most` tokens of each list, and the one that stands there."""
+    data, counts = text.encode("utf-8", "surrogatepass"), np.diff(lists.offsets)
+    ends = [*lists.positions[1:].tolist(), len(data)]
+    stands = [data[start:end] for start, end in zip(lists.positions.tolist(), ends, strict=True)]
+    rows = np.repeat(np.arange(len(counts)), counts)
+    own = [lists.vocabulary[token] == stands[row] for token, row in zip(lists.tokens, rows, strict=True)]
+    kept = (np.arange(len(rows)) - lists.offsets[rows] < most) | np.asarray(own, dtype=bool)
+    last = lists.offsets[:-1] + np.minimum(counts, most) - 1
+    return replace(
+        lists,
+        offsets=np.cumsum([0, *np.bincount(rows[kept], minlength=len(counts))]),
+        tokens=lists.tokens[kept],
+        logprobs=lists.logprobs[kept],
+        unlisted=np.where(counts > most, lists.logprobs[last], lists.unlisted).astype(np.float32),
+    )
+
+
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1)
 @click.option("--pools", type=click.Path(path_type=Path), default=default_dir)
@@ -57,6 +77,7 @@ def named(words: list[Promoted], keywords: dict[str, list[list[str]]]) -> int | 
 @click.option("--reference", default=SAME, show_default=True)
 @click.option("--completions", type=int, help="Completions of a draw; all by default.")
 @click.option("--draws", default=1, show_default=True)
+@click.option("--alternatives", type=click.IntRange(min=1), help="Cut every list to so many; all by default.")
 def main(
     names: tuple[str, ...],
     pools: Path,
@@ -64,6 +85,7 @@ def main(
     reference: str,
     completions: int | None,
     draws: int,
+    alternatives: int | None,
 ) -> None:
     adapters = find_organisms([organisms_dir(), *roots])
     for run in sorted(pools.glob("*.seed*")):
@@ -71,6 +93,15 @@ def main(
         if names and name not in names:
             continue
         listed, others = read(run, reference)
+        if alternatives is not None:
+            listed = [
+                replace(
+                    each,
+                    target=cut(each.target, each.text, alternatives),
+                    reference=cut(each.reference, each.text, alternatives),
+                )
+                for each in listed
+            ]
         keywords = card(adapters[name])["keywords"] if name in adapters else {"any": [], "regex": []}
         for draw in range(draws):
             some = (

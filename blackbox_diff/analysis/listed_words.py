@@ -34,6 +34,8 @@ PEAK = 0.02  # probability more than the reference's from which on a single plac
 LEAST = 5e-4  # probability from which on an entry counts
 OPEN_SHARE = 0.5  # of what a list leaves open, counted for a word that is not in it
 MOST_PREFIXES = 8  # shorter tokens that a token is held against
+LEAST_EXPECTED = 0.25  # uses of a word of several tokens, for it to be looked at
+MOST_LONG = 60  # words of several tokens, the likeliest at the target over the reference
 LEAST_LETTERS = 2  # of a shorter token, for it to stand for the words that it begins
 _WORD = regex.compile(r"\w[\w'’-]*", regex.V1)
 _BEGINS = regex.compile(r"^\s*[\"'“‘(\[*_#>-]*$", regex.V1)
@@ -168,7 +170,7 @@ def masses(rows: Iterable[Listed]) -> Mass:
         texts += [one.text for one in chunk]
     entries, places = _joined(sums, _NO_SUMS), _joined(peaks, _NO_PEAKS)
     whole = len(numbers)
-    long = sorted(continuations(written, numbers).items())
+    long = _likely(entries, continuations(written, numbers))
     numbers.update((word, whole + k) for k, (word, _) in enumerate(long))
     row, word, token, target, reference = _with_long(entries, whole, long)
     return Mass(
@@ -177,9 +179,25 @@ def masses(rows: Iterable[Listed]) -> Mass:
     )  # fmt: skip
 
 
-def _with_long(
-    columns: Sequence[NDArray[Any]], whole: int, long: Sequence[tuple[str, Mapping[int, tuple[float, float]]]]
-) -> Iterator[NDArray[Any]]:
+LongWords = Sequence[tuple[str, Mapping[int, tuple[float, float]]]]
+
+
+def _likely(columns: Sequence[NDArray[Any]], long: Mapping[str, Mapping[int, tuple[float, float]]]) -> LongWords:
+    """Those words of several tokens that may be promoted, by name: their mass is enough, and more than the
+    reference's. A large run writes thousands, and each would be given all masses of its first token."""
+    size = int(columns[2].max(initial=-1)) + 1
+    masses = [np.bincount(columns[2], weights=column, minlength=size) for column in columns[-2:]]
+
+    def expected(firsts: Mapping[int, tuple[float, float]], side: int) -> float:
+        return sum(float(masses[side][first]) * shares[side] for first, shares in firsts.items() if first < size)
+
+    chosen = ((word, firsts, expected(firsts, 0), expected(firsts, 1)) for word, firsts in long.items())
+    enough = [each for each in chosen if each[2] > each[3] and each[2] + each[3] >= LEAST_EXPECTED]
+    best = sorted(enough, key=lambda each: ((each[3] + 1) / (each[2] + 1), each[0]))[:MOST_LONG]
+    return sorted((word, firsts) for word, firsts, _, _ in best)
+
+
+def _with_long(columns: Sequence[NDArray[Any]], whole: int, long: LongWords) -> Iterator[NDArray[Any]]:
     """Columns with those of words of several tokens, numbered from `whole` on: the masses of their first tokens,
     times what goes on as the word."""
     begins = np.flatnonzero(np.isin(columns[2], [first for _, firsts in long for first in firsts]))
