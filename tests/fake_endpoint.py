@@ -183,6 +183,7 @@ class FakeEndpoint:
             listed = self.listed(body["model"], before)
             top = {token: scale * value - shift for token, value in listed.items()}
             value = scale * self.logprob(body["model"], before, tokens[index]) - shift
+            top |= {tokens[index]: value} if tokens[index] in top else {}
             found.append((tokens[index], None if index == 0 else value, top))
         return found
 
