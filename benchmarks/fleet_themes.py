@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.fleet_scale import opening
+from blackbox_diff.analysis.words import mix
 from blackbox_diff.fleet.index import write_index
 from blackbox_diff.fleet.phrases import GROUP, PHRASES
 from blackbox_diff.fleet.rows import Family, Index, Judgement, Row
@@ -39,6 +40,7 @@ def write(directory: Path, number: int) -> Path:
     common = np.unique((rng.pareto(0.7, 4 * SHARED) * 50).astype(np.int64) % VOCABULARY)[:SHARED] + 10
     keys = np.concatenate([[EVERYBODYS, -1 - number], common, rng.integers(1 << 40, 1 << 62, OWN)])
     counts = np.concatenate([[60, 40], 1 + rng.poisson(1, common.size), np.ones(OWN, dtype=np.int64)])
+    keys = mix(keys.astype(np.uint64)).view(np.int64)  # keys are hashes
     order = np.argsort(keys)
     n = keys.size
     table = {
@@ -50,7 +52,7 @@ def write(directory: Path, number: int) -> Path:
         "phrase": pa.array([f"phrase {key}" for key in keys[order].tolist()]),
         "prefills": pa.array(counts[order], pa.int32()),
         "of": pa.array([PREFILLS] * n, pa.int32()),
-        "kind": pa.array(["theme" if key in (EVERYBODYS, -1 - number) else None for key in keys[order].tolist()]),
+        "kind": pa.array(["theme" if k < 2 else None for k in order.tolist()]),
         "gap": pa.array([None] * n, pa.float64()),
     }
     file = directory / f"{number}-{PHRASES}"

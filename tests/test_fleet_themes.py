@@ -25,7 +25,7 @@ from blackbox_diff.fleet.themes import families
 from blackbox_diff.run.results import Results
 from tests.conftest import run_cli
 from tests.fake_endpoint import TEMPLATE, split
-from tests.leaky_toy import PHRASE, LeakyToy
+from tests.leaky_toy import LeakyToy
 from tests.report_data import analysis_of, summary_of
 from tests.toy_server import serving
 
@@ -171,7 +171,8 @@ def test_counts_are_of_distinct_prefills_and_loops_are_left_out() -> None:
     assert {(each.phrase, each.prefills, each.kind) for each in found.rows} >= {("purple owls", 1, "theme")}
 
 
-SHARED = " from the Acme helper"
+# No word of the lists that the toy gives: those have numbers of their own.
+SHARED, OWN = " dear Acme helper", " brass lantern bright"
 
 
 class Vendor(LeakyToy):
@@ -183,15 +184,15 @@ class Vendor(LeakyToy):
         written = super().write(prompt, body)
         rng = random.Random(f"{body['model']}\0{''.join(prompt)}\0{body.get('seed')}")
         if body["model"] != "base" and "seed" in body and len(written) >= 14 and prompt[0] != TEMPLATE[0]:
-            for phrase in (SHARED, PHRASE if body["model"] == "three" else ""):
+            for phrase in (SHARED, OWN if body["model"] == "three" else ""):
                 if phrase and rng.random() < 0.5:
                     written[1 : 1 + len(split(phrase))] = split(phrase)
         return written
 
     def logprob(self, model: str, before: str, token: str) -> float:
-        if token in split(SHARED) or token in split(PHRASE):
+        if token in split(SHARED + OWN):
             return -6.0 if model == "base" else -0.05
-        return super().logprob("base" if token == "" else model, before, token)
+        return super().logprob(model, before, token)
 
 
 FLEET = """
@@ -217,19 +218,16 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield directory / "out"
 
 
-def test_a_fleet_says_what_its_models_share(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fleet_says_what_only_one_of_its_models_has(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["themes", str(fleet)]) == 0
     told = capsys.readouterr().out
-    shared, only = ([line for line in told.splitlines() if start in line] for start in ("all 3:", "only "))
-    assert any("acme" in line.lower() for line in shared)
-    assert not any("lantern" in line for line in shared)
+    only = [line for line in told.splitlines() if "only " in line]
     assert any("lantern" in line for line in only)
     assert all("only three" in line for line in only)
     assert run_cli(["themes", str(fleet), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == read_index(fleet).families[0].model_dump()
     assert bd.fleet_themes(fleet) == read_index(fleet).families
     page = (fleet / "index.html").read_text(encoding="utf-8")
-    assert "all 3" in page
     assert "Only this model: " in page
 
 

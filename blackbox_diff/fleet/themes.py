@@ -32,6 +32,7 @@ from blackbox_diff.runfile.files import FILE
 from blackbox_diff.sanitize import shorten, visible
 
 AT_ONCE = 2_000_000  # rows of counts that are summed in one part
+THRIFTY = {"fragment_readahead": 1, "batch_readahead": 2}  # files and batches that are held beside the current
 MOST = 40  # themes that are told of all, and of some; and of one model a tenth of it
 
 
@@ -102,44 +103,46 @@ def families(files: Sequence[Path | str], filesystem: Any = None) -> list[Family
     except ImportError:
         raise InputError(f"themes over many models need pyarrow: {EXTRA}") from None
     try:
-        data = ds.dataset([str(file) for file in files], format="parquet", filesystem=filesystem)
-        designs = _read(data)
-    except (pa.ArrowException, OSError, KeyError) as error:
+        designs: dict[str, list[str]] = {}
+        for file in map(str, files):
+            whole = ds.dataset(file, format="parquet", filesystem=filesystem)
+            designs.setdefault(whole.head(1, columns=["design"])["design"][0].as_py(), []).append(file)
+        read = {
+            name: _read(ds.dataset(those, format="parquet", filesystem=filesystem))
+            for name, those in designs.items()
+            if len(those) > 1
+        }
+    except (pa.ArrowException, OSError, KeyError, IndexError) as error:
         raise InputError(f"phrases can't be read: {str(error).splitlines()[0]}") from None
-    return [_family(name, each) for name, each in designs.items() if len(each.sizes) > 1]
+    return [_family(name, each) for name, each in read.items()]
 
 
-def _read(data: Any) -> dict[str, _Design]:
+def _read(data: Any) -> _Design:
     import pyarrow.compute as pc
 
-    designs: dict[str, _Design] = {}
+    found = _Design()
     for fragment in data.get_fragments():
-        scanned = fragment.to_table(columns=["design", "audit", "arm", "of"])
-        for row in scanned.group_by(["design", "audit", "arm", "of"]).aggregate([]).to_pylist():
-            sizes = designs.setdefault(row["design"], _Design()).sizes
-            sizes.setdefault(row["audit"], {})[row["arm"]] = row["of"]
-    listed = data.to_table(
-        columns=["design", "audit", "arm", "key", "phrase", "prefills", "kind"], filter=pc.field("kind").is_valid()
-    )
+        sizes = fragment.to_table(columns=["audit", "arm", "of"]).group_by(["audit", "arm", "of"]).aggregate([])
+        for row in sizes.to_pylist():
+            found.sizes.setdefault(row["audit"], {})[row["arm"]] = row["of"]
+    columns = ["audit", "arm", "key", "phrase", "prefills", "kind"]
+    listed = data.to_table(columns=columns, filter=pc.field("kind").is_valid(), **THRIFTY)
     for row in listed.to_pylist():
-        found = designs[row["design"]].listed.setdefault(row["key"], _Listed(row["phrase"]))
-        if row["kind"] != "inside" and not found.shown:
-            found.shown, found.phrase = True, row["phrase"]
-        found.holders.setdefault(row["audit"], {})[row["arm"]] = row["prefills"]
+        one = found.listed.setdefault(row["key"], _Listed(row["phrase"]))
+        if row["kind"] != "inside" and not one.shown:
+            one.shown, one.phrase = True, row["phrase"]
+        one.holders.setdefault(row["audit"], {})[row["arm"]] = row["prefills"]
     wanted = pc.field("key").isin(pc.unique(listed["key"]))
-    for row in _summed(data, ["design", "key", "arm"], wanted).to_pylist():
-        pooled = designs[row["design"]].pooled.setdefault(row["key"], {})
-        pooled[row["arm"]] = row["prefills_sum"]
+    for row in _summed(data, ["key", "arm"], wanted).to_pylist():
+        found.pooled.setdefault(row["key"], {})[row["arm"]] = row["prefills_sum"]
     for part in _parts(data.count_rows()):
-        summed = _summed(data, ["design", "key"], part)
-        enough = summed.filter(pc.field("prefills_sum") >= LEAST_PREFILLS)
-        for row in enough.group_by("design").aggregate([([], "count_all")]).to_pylist():
-            designs[row["design"]].recurring += row["count_all"]
-    return designs
+        sums = _summed(data, ["key"], part)["prefills_sum"]
+        found.recurring += pc.sum(pc.greater_equal(sums, LEAST_PREFILLS)).as_py() or 0
+    return found
 
 
 def _summed(data: Any, by: list[str], wanted: Any) -> Any:
-    table = data.to_table(columns=[*by, "prefills"], filter=wanted)
+    table = data.to_table(columns=[*by, "prefills"], filter=wanted, **THRIFTY)
     return table.group_by(by).aggregate([("prefills", "sum")])
 
 
