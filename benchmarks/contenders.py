@@ -147,11 +147,11 @@ def ours(setting: Setting) -> Iterator[str]:
 
 @contextmanager
 def batching_freely(setting: Setting) -> Iterator[str]:
-    """Our server without --batch-invariant."""
+    """Our server with --no-batch-invariant."""
     port = free_port()
     command = [
         sys.executable, "-m", "local_server", "--model", f"{NAME}={setting.name}", "--dtype", setting.dtype,
-        "--max-batch", "32", "--port", str(port),
+        "--max-batch", "32", "--no-batch-invariant", "--port", str(port),
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as logs, serving(command, port, Path(logs) / "log") as url:
         yield url

@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--max-batch", type=int, default=DEFAULT_MAX_BATCH, metavar="ROWS")
     found.add_argument(
         "--batch-invariant",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=True,
         help="the same request gives the same bits whatever else is asked for",
     )
     found.add_argument("--exit-with-parent", action="store_true", help="end when the starting process ends")
