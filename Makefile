@@ -13,8 +13,9 @@ demo: $(LOCAL)  ## audit a finetuned model on this machine
 demo-cross: $(LOCAL)  ## the same, judged by a model of another family
 	$(BIN)/blackbox-diff demo --reference cross
 
+# Two workers, and a thread each for the models: threads of two servers on the same cores wait for each other.
 test: $(DEV) | node_modules/axe-core
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadscope
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow

@@ -83,7 +83,7 @@ AUDIT: list[tuple[list[str], list[str]]] = [
     (["--max-cost", "1"], ["--max-cost", "--price-in", "--price-out"]),
     (["--max-cost", "-1", "--price-in", "1", "--price-out", "1"], ["--max-cost: must be at least 0"]),
     (["--max-cost", "inf", "--price-in", "1", "--price-out", "1"], ["--max-cost: must be a finite number"]),
-    (["--max-calls", "-1"], ["--max-calls: must be at least 0"]),
+    (["--max-calls", "0"], ["--max-calls: must be at least 1, not 0"]),
     (["--price-in", "cheap"], ["--price-in", "'cheap'"]),
     (["--fast"], ["--fast", "--help"]),
     (["--out", "short.txt"], ["short.txt", "can't create", "--out"]),

@@ -141,7 +141,7 @@ STEPS = st.lists(
 )
 BUDGETS = st.builds(
     Budget,
-    max_calls=st.none() | st.integers(0, 14),
+    max_calls=st.none() | st.integers(1, 14),
     max_output_tokens=st.none() | st.integers(0, 50),
     max_cost=st.none() | st.integers(0, 60).map(lambda micro: micro * 1e-6),
 )

@@ -150,8 +150,8 @@ class Budget(_Frozen):
     """Hard caps on what the target may cost; None = no cap of that kind. Prices: USD per million tokens."""
 
     max_cost: Annotated[float, Field(strict=True, ge=0, le=MOST_USD)] | None = None
-    max_calls: Annotated[int, Field(strict=True, ge=0)] | None = None
-    max_output_tokens: Annotated[int, Field(strict=True, ge=0)] | None = None
+    max_calls: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     price_in: Annotated[float, Field(strict=True, ge=0, le=MOST_PRICE)] | None = None
     price_out: Annotated[float, Field(strict=True, ge=0, le=MOST_PRICE)] | None = None
 

@@ -27,7 +27,7 @@ TABLE = 'id,prompt\n1,"The river ran, slowly"\n2,"A lantern\nhung above"\n'
             b"\xef\xbb\xbf" + TABLE.replace("id,prompt", "prompt,id").encode()[:0] + TABLE.encode(),
             "prompt",
         ),
-        ("a.csv.gz", gzip.compress(TABLE.encode()), "prompt"),
+        ("a.csv.gz", gzip.compress(TABLE.encode(), mtime=0), "prompt"),
         ("a.tsv", b'id\tprompt\n1\tThe river ran, slowly\n2\t"A lantern\nhung above"\n', "prompt"),
         ("a.json", json.dumps([{"prompt": text} for text in TEXTS]).encode(), "prompt"),
         ("b.json", json.dumps({"data": [{"a": {"b": text}} for text in TEXTS]}).encode(), "a.b"),
@@ -37,7 +37,7 @@ TABLE = 'id,prompt\n1,"The river ran, slowly"\n2,"A lantern\nhung above"\n'
             json.dumps({"messages": [{"role": "user", "content": t} for t in TEXTS]}).encode(),
             "messages",
         ),
-        ("d.jsonl.gz", gzip.compress("".join(json.dumps({"x": t}) + "\n" for t in TEXTS).encode()), "x"),
+        ("d.jsonl.gz", gzip.compress("".join(json.dumps({"x": t}) + "\n" for t in TEXTS).encode(), mtime=0), "x"),
     ],
 )
 def test_texts_are_read_by_field(tmp_path: Path, name: str, content: bytes, field: str) -> None:
