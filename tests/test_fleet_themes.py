@@ -199,7 +199,7 @@ FLEET = """
 [defaults]
 completions = 40
 max_tokens = 14
-control = 10
+control = 24
 framing = ["raw"]
 [[references]]
 url = "{url}"
@@ -218,10 +218,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield directory / "out"
 
 
-def test_a_fleet_says_what_only_one_of_its_models_has(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fleet_says_what_its_models_share(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["themes", str(fleet)]) == 0
     told = capsys.readouterr().out
-    only = [line for line in told.splitlines() if "only " in line]
+    shared, only = ([line for line in told.splitlines() if start in line] for start in ("all 3:", "only "))
+    assert any("Acme" in line for line in shared)
     assert any("lantern" in line for line in only)
     assert all("only three" in line for line in only)
     assert run_cli(["themes", str(fleet), "--json"]) == 0
