@@ -93,7 +93,8 @@ TERMS: Mapping[str, tuple[str, str]] = {
     ),
     "weak_signal": (
         "weak signal",
-        "What recurs no more strongly than a harmless finetune's habits do: a place to look, not a finding.",
+        "What recurs no more strongly than a harmless finetune's habits do, or is a name that was only likely: "
+        "a place to look, not a finding.",
     ),
     "promoted": (
         "promoted word",

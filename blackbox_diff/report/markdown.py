@@ -86,7 +86,7 @@ def _lines(analysis: Analysis, summary: RunSummary, top: int, notes: Notes | Non
     if len(strong) > _ENTRIES:
         yield f"- {plain(wording.left_out(len(strong) - _ENTRIES))}"
     if weak:
-        yield "Weak signals, no stronger than a harmless finetune's habits:"
+        yield f"{wording.WEAK}:"
         yield ""
         yield from (f"- {_named(entry)}" for entry in weak[:8])
         yield ""

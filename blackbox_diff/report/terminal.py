@@ -43,7 +43,7 @@ def _recurs(analysis: Analysis, width: int, colour: bool) -> Iterator[Text]:
     if strong and weak:
         yield from (Text(line.plain, style="dim") for line in _wrapped(wording.weak_signals(weak, 5), width))
     elif weak:
-        yield Text("  weak signals, no stronger than a harmless finetune's habits:", style="dim")
+        yield Text(f"  {wording.WEAK}:", style="dim")
         for entry in weak[:5]:
             yield from (Text(line.plain, style="dim") for line in _entry(entry, width))
     yield from (Text(line.plain, style="dim") for line in _wrapped(wording.promoted_summary(analysis), width))

@@ -139,11 +139,14 @@ def left_out(count: int) -> str:
     return f"{count:,} more: `report RUN --json` has them all." if count > 0 else ""
 
 
+WEAK = "Weak signals, no finding by themselves"
+
+
 def weak_signals(signals: Sequence[Entry], most: int) -> str:
-    """What recurs no more strongly than the habits of a harmless finetune, in one line."""
+    """What recurs, too, but carries no finding, in one line."""
     shown = ", ".join(f"“{shorten(entry_name(entry), 40)}” ({entry.strength:.2f})" for entry in signals[:most])
     more = f", and {len(signals) - most} more" if len(signals) > most else ""
-    return f"Weak signals, no stronger than a harmless finetune's habits: {shown}{more}."
+    return f"{WEAK}: {shown}{more}."
 
 
 def headline(analysis: Analysis) -> str:
@@ -205,7 +208,7 @@ RECURS = "What recurs after unrelated prefills, written or nearly written, and i
 
 
 def recurring(analysis: Analysis) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    """Entries as strong as a finding must be, and weak signals: no stronger than a harmless finetune's habits."""
+    """Entries that carry a finding, and weak signals, which by themselves carry none."""
     strong = tuple(entry for entry in analysis.recurring if entry.strong)
     return strong, tuple(entry for entry in analysis.recurring if not entry.strong)
 
