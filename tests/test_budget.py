@@ -28,8 +28,8 @@ class Purchases(RuleBasedStateMachine):
     """A run of up to ten samples. `rows` is what is on disk: state, reserved, settled."""
 
     @rule(
-        calls=st.none() | st.integers(0, 12),
-        output=st.none() | st.integers(0, 90),
+        calls=st.none() | st.integers(1, 12),
+        output=st.none() | st.integers(1, 90),
         cost=st.none() | st.integers(0, 60),
     )
     @precondition(lambda self: not hasattr(self, "ledger"))

@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
 
@@ -62,7 +63,7 @@ class Wire:
         self.waiting: list[asyncio.Future[RawReply | TransportFailure]] = []
         self.billed = 0
 
-    async def post(self, call: Call) -> RawReply:
+    async def post(self, call: Call, held: AsyncExitStack | None = None) -> RawReply:
         future: asyncio.Future[RawReply | TransportFailure] = asyncio.get_running_loop().create_future()
         self.waiting.append(future)
         found = await future
@@ -142,7 +143,7 @@ STEPS = st.lists(
 BUDGETS = st.builds(
     Budget,
     max_calls=st.none() | st.integers(1, 14),
-    max_output_tokens=st.none() | st.integers(0, 50),
+    max_output_tokens=st.none() | st.integers(1, 50),
     max_cost=st.none() | st.integers(0, 60).map(lambda micro: micro * 1e-6),
 )
 
