@@ -50,11 +50,11 @@ def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str
 @pytest.mark.parametrize(
     ("arguments", "kind", "code", "words"),
     [
-        (["rank", "nowhere"], "run_file", 2, "not a run"),
-        (["themes", "nowhere"], "run_file", 2, "not a run"),
-        (["report", "nowhere"], "run_file", 2, "not a run"),
-        (["watch", "nowhere"], "run_file", 2, "not a run"),
-        (["compare", "nowhere", "elsewhere"], "run_file", 2, "not a run"),
+        (["rank", "nowhere"], "run_file", 2, "no such directory"),
+        (["themes", "nowhere"], "run_file", 2, "no such directory"),
+        (["report", "nowhere"], "run_file", 2, "no such directory"),
+        (["watch", "nowhere"], "run_file", 2, "no such directory"),
+        (["compare", "nowhere", "elsewhere"], "run_file", 2, "no such directory"),
         (["evaluate", "nowhere", "--keywords", "no.json"], "input", 2, "no.json: can't be read"),
         (["evaluate", "nowhere"], "usage", 2, "--keywords"),
         (["estimate", *ENDS, "--completions", "0"], "config", 2, "--completions: must be at least 1"),
@@ -130,7 +130,7 @@ def test_without_json_nothing_is_on_stdout(capsys: pytest.CaptureFixture[str]) -
     assert run_cli(["rank", "nowhere"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("blackbox-diff: nowhere: not a run")
+    assert said.err.startswith("blackbox-diff: nowhere: no such directory")
 
 
 def test_a_hostile_message_is_escaped() -> None:
