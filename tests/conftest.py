@@ -54,6 +54,18 @@ def run_cli(arguments: Sequence[str]) -> int:
     return int(ended.value.code or 0)
 
 
+def assert_whole(run: Path) -> None:
+    """A finished run is verified, and resuming it buys nothing."""
+    from blackbox_diff.runfile.store import Store
+
+    assert run_cli(["verify", str(run)]) == 0
+    with Store.open(run, read_only=True) as store:
+        before = store.last_call()
+    assert run_cli(["resume", str(run)]) == 0
+    with Store.open(run, read_only=True) as store:
+        assert store.last_call() == before
+
+
 @pytest.fixture(scope="session")
 def finished_run(local_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on real weights; copy it to change it."""

@@ -21,7 +21,6 @@ def running(arguments: Sequence[str], **environment: str) -> Iterator[str]:
             "-m",
             "local_server",
             *arguments,
-            "--batch-invariant",
             "--port",
             "0",
             "--exit-with-parent",

@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from blackbox_diff.cli import main
 from blackbox_diff.design import amplify
 from blackbox_diff.design.amplify import FLOOR, LENGTH, Choices, draw, rows
 from blackbox_diff.design.apart import AMPLIFIED, FOLLOW_UP, apart
@@ -28,6 +27,7 @@ from blackbox_diff.run.results import Results, read_run
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import DIALECTS
 from blackbox_diff.wire.tokens import looks_special
+from tests.conftest import assert_whole, run_cli
 from tests.leaky_toy import PHRASE, HintingToy
 from tests.replies import PROFILE, legacy, raw
 from tests.report_data import HOSTILE, analysis_of, summary_of
@@ -202,9 +202,7 @@ def toy() -> Iterator[str]:
 
 
 def cli(*line: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(list(line))
-    return int(ended.value.code or 0)
+    return run_cli(line)
 
 
 def settings(url: str, *more: str) -> list[str]:
@@ -250,12 +248,7 @@ def test_it_leads_to_follow_ups(finished: Path) -> None:
 
 
 def test_its_rows_are_verified_and_a_resume_buys_nothing(finished: Path) -> None:
-    assert cli("verify", str(finished)) == 0
-    with Store.open(finished, read_only=True) as store:
-        before = store.last_call()
-    assert cli("resume", str(finished)) == 0
-    with Store.open(finished, read_only=True) as store:
-        assert store.last_call() == before
+    assert_whole(finished)
 
 
 def test_a_cap_holds_within_a_row_and_resume_draws_the_same(toy: str, finished: Path, tmp_path: Path) -> None:

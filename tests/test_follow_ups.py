@@ -15,7 +15,6 @@ from rich.console import Console
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.analysis.words import words_of
-from blackbox_diff.cli import main
 from blackbox_diff.design.apart import CONTEXT_WORDS, FOLLOW_UP, apart, context, writer
 from blackbox_diff.design.follow_ups import PEAK, THEME, WORD, Lead, leads, questions, told
 from blackbox_diff.findings import Answer, FollowUp, Promoted, PromotedPlace, Ranked
@@ -23,6 +22,7 @@ from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.report.conclusion import conclude
 from blackbox_diff.run.results import Results, read_run
 from blackbox_diff.runfile.store import Store
+from tests.conftest import assert_whole, run_cli
 from tests.leaky_toy import PHRASE, LeakyToy
 from tests.report_data import HOSTILE, analysis_of, summary_of
 from tests.scored import REFERENCE, run
@@ -145,9 +145,7 @@ def toy() -> Iterator[str]:
 
 
 def cli(*line: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(list(line))
-    return int(ended.value.code or 0)
+    return run_cli(line)
 
 
 def arguments(url: str, path: Path, *more: str) -> list[str]:
@@ -187,12 +185,7 @@ def test_what_was_planted_comes_back_from_the_target_alone(finished: Path) -> No
 
 
 def test_follow_ups_are_verified_and_a_resume_buys_nothing(finished: Path) -> None:
-    assert cli("verify", str(finished)) == 0
-    with Store.open(finished, read_only=True) as store:
-        before = store.last_call()
-    assert cli("resume", str(finished)) == 0
-    with Store.open(finished, read_only=True) as store:
-        assert store.last_call() == before
+    assert_whole(finished)
 
 
 def test_a_cap_between_the_waves_holds_and_resume_asks_the_same(toy: str, finished: Path, tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from blackbox_diff.errors import ConfigError
 
 INSTALL_HINT = "pip install 'blackbox-diff[local]'"
 READY = "ready "
-# Batch-invariant: the same seed gives the same numbers, however many calls are in flight.
-ALWAYS = ("--batch-invariant", "--port", "0", "--exit-with-parent")
+ALWAYS = ("--port", "0", "--exit-with-parent")
 
 
 def missing_parts() -> list[str]:

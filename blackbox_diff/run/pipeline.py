@@ -186,7 +186,7 @@ async def _buy(
     written = store.state.written
     if config.writes is not None and not written and needed(config, framings):
         writer = await connections.writer(config.writes, target)
-        written = await openings(store, config, framings, writer, session.stop, session.listener)
+        written = await openings(session.collector, config, framings, writer, session.listener)
         if session.stop.reason is not None:
             return None
     decides = Controller(store, config, lanes[0].label, plan(config, framings, written))

@@ -5,9 +5,9 @@ Its answers are stored as every reply is, and what was made of them is the run's
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from blackbox_diff.buying.buyer import Buyer
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
@@ -15,7 +15,7 @@ from blackbox_diff.errors import BudgetError, CircuitOpenError, EndpointUsageErr
 from blackbox_diff.prefills.plan import derive_seed, shares
 from blackbox_diff.prefills.written import PER_QUESTION, Written, questions, read, too_few
 from blackbox_diff.records import WRITER, Call, Framing, Json, Lost, RawReply
-from blackbox_diff.run.collect import Stop
+from blackbox_diff.run.collect import Collector, Stop
 from blackbox_diff.run.progress import Listener, Notice
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire.body import first_choice, mapping, message_text
@@ -70,7 +70,6 @@ class _Asking:
     """The questions at work. changes: fields as this host wants them; None leaves one out."""
 
     buyer: Buyer
-    stop: Stop
     changes: dict[str, Json] = field(default_factory=dict)
     lost: str = ""
 
@@ -82,23 +81,6 @@ class _Asking:
                 await self.ask(number, call)
             else:
                 self.lost = bought.detail
-
-    async def ask_all(self, asked: Iterable[tuple[int, Call]]) -> None:
-        """Each question in turn, a few at a time, until there is a reason to stop."""
-        queue = iter(asked)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
-                group.create_task(self._work(queue))
-
-    async def _work(self, queue: Iterator[tuple[int, Call]]) -> None:
-        for number, call in queue:
-            if self.stop.reason is not None:
-                return
-            try:
-                await self.ask(number, call)
-            except (BudgetError, CircuitOpenError) as error:
-                self.stop.because(str(error), error)
-                return
 
     def _give_in(self, body: Mapping[str, Json], why: str) -> bool:
         """Ask otherwise from now on, where the rejection names a field that can be spared or renamed."""
@@ -112,16 +94,18 @@ class _Asking:
 
 
 async def openings(
-    store: Store, config: AuditConfig, framings: Sequence[Framing], buyer: Buyer, stop: Stop, tell: Listener
+    collector: Collector, config: AuditConfig, framings: Sequence[Framing], buyer: Buyer, tell: Listener
 ) -> tuple[str, ...]:
-    """What the writer writes, stored before it is used; none where `stop` came in between.
+    """What the writer writes, stored before it is used; none where the collector stopped in between.
 
-    Raises EndpointUsageError where its first answer is an error, InputError where too little of all can be used.
+    Raises EndpointUsageError where its first answer is an error, InputError where too little of all can be used,
+    and what a collector raises.
     """
+    store, stop = collector.store, collector.stop
     writer, asked = buyer.endpoint.config, list(enumerate(calls(config, framings)))
-    asking = _Asking(buyer, stop)
-    await _first(asking, *asked[0], writer)
-    await asking.ask_all(asked[1:])
+    asking = _Asking(buyer)
+    await _first(asking, stop, *asked[0], writer)
+    await collector.pool((partial(asking.ask, *each) for each in asked[1:]), WORKERS)
     if stop.reason is not None:
         return ()
     found, number = made_of(replies(store)), len(asked) * PER_QUESTION
@@ -139,12 +123,12 @@ async def openings(
     return found.openings
 
 
-async def _first(asking: _Asking, number: int, call: Call, writer: EndpointConfig) -> None:
+async def _first(asking: _Asking, stop: Stop, number: int, call: Call, writer: EndpointConfig) -> None:
     """The first question alone: what is wrong with all of them shows, and is said, before the others are sent."""
     try:
         await asking.ask(number, call)
     except BudgetError as error:
-        asking.stop.because(str(error), error)
+        stop.because(str(error), error)
     except CircuitOpenError as error:
         raise EndpointUsageError(f"source 'writer': {error}") from None
     if asking.lost:

@@ -18,12 +18,12 @@ from blackbox_diff.wire.api_errors import FILTERED
 from blackbox_diff.wire.body import encodable
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.fitting import Fit, fit
+from blackbox_diff.wire.placing import REPLACEMENT
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.sentinels import NAN, all_zero, too_many_missing
 from blackbox_diff.wire.tokens import complete_length, looks_special
 from blackbox_diff.wire.zeros import one_number, without_contradicted, without_unfounded
 
-REPLACEMENT = "\ufffd"
 SPACE = " \t\r\n"
 CUT = 3  # tokens of one character that may be cut off: it has at most four
 MORE_TOKENS = 8  # entries beyond max_tokens that are still believed: end of sequence, a stop string

@@ -9,11 +9,10 @@ from typing import Literal
 
 from blackbox_diff.records import Refusal, SideToken
 from blackbox_diff.wire.entries import Entries
-from blackbox_diff.wire.placing import place
+from blackbox_diff.wire.placing import REPLACEMENT, place
 from blackbox_diff.wire.refusals import refuse
 from blackbox_diff.wire.tokens import candidates, incomplete_utf8, looks_special, renderings
 
-REPLACEMENT = "\ufffd"
 SPACE = b" \t\r\n"
 LOST_BYTES = "\ufffd".encode()
 Kind = Literal["end", "special", "tail"]

@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from blackbox_diff.records import Json
 from blackbox_diff.wire.alternatives import SLACK, listed
 from blackbox_diff.wire.entries import Entries
+from blackbox_diff.wire.placing import REPLACEMENT
 from blackbox_diff.wire.sentinels import MISSING_SHARE, NAN, censor
 
 ZERO = -1e-6  # nats: from here on a number is as good as 0
 NEARLY_SURE = -0.01
 ROUNDED = 0.02  # share by which rounding may let probabilities add up to more than 1
 NOTHING = 1e-3  # share that alternatives may have beside a 0
-REPLACEMENT = "\ufffd"
 LONG = 16  # tokens from which on one number for all of them is none
 FULL_LIST = 3  # entries from which on a list says more than the sampled token and the best one
 
@@ -80,7 +80,7 @@ def _is_contradicted(token: str, own: float, tops: Json) -> bool:
 
 def one_number(entries: Entries) -> bool:
     """Whether a long list says the same number for every token."""
-    return len(entries) >= LONG and set(entries.logprobs) == {entries.logprobs[0]} - {NAN}
+    return len(entries) >= LONG and all(value == entries.logprobs[0] for value in entries.logprobs)  # NaN never is
 
 
 def _others(tops: Json, own: float) -> list[float]:
