@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +208,15 @@ def test_dask_works_behind_a_url(url: str, tmp_path: Path) -> None:
     assert fleet(plan_file(tmp_path, url), home, "--engine", "dask", "--workers", "2") == 0
     rows = json.loads((tmp_path / "store" / "fleet.json").read_text())["rows"]
     assert [row["status"] for row in rows] == ["done", "done", "failed"]
+
+
+def test_a_control_that_several_audits_fetch_at_once_arrives_whole(tmp_path: Path, cache: Path) -> None:
+    """fsspec's store in memory hands every reader one file with one place in it."""
+    place, content = Away(f"memory://{tmp_path.name}"), os.urandom(8_000_000)
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    place._put(source, "runs/one/run.sqlite")
+    copies = [tmp_path / str(number) for number in range(12)]
+    with ThreadPoolExecutor(4) as workers:
+        assert all(workers.map(lambda copy: place._fetch("runs/one/run.sqlite", copy), copies))
+    assert all(copy.read_bytes() == content for copy in copies)

@@ -21,6 +21,7 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ from blackbox_diff.runfile.store import Store
 
 CLAIM, REPORT = "claim.json", "report.html"
 HINT = "pip install 'blackbox-diff[fsspec]'"
+TURN = threading.RLock()  # audits of one process share a driver's instance, and not every driver bears two at once
 
 
 class Claim(BaseModel):
@@ -221,8 +223,10 @@ class Away:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
+        """The store's turn: one operation at a time in this process, and its error as ours."""
         try:
-            yield
+            with TURN:
+                yield
         except Exception as error:  # each driver has errors of its own
             text = str(error).splitlines()
             raise StorageError(
