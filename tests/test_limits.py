@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from blackbox_diff.buying.breaker import Breaker
-from blackbox_diff.buying.limits import Limiter, duration
+from blackbox_diff.buying.durations import duration
+from blackbox_diff.buying.limits import Limiter
 from blackbox_diff.buying.retry import Decision
 from blackbox_diff.errors import CircuitOpenError
 

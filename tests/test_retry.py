@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from blackbox_diff.buying import retry
+from blackbox_diff.buying import durations, retry
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.retry import Decision, decide
 from blackbox_diff.records import RawReply
@@ -55,7 +55,7 @@ def test_every_outcome_has_its_verdict(outcome: RawReply | TransportFailure, act
         ({"retry-after-ms": "250", "retry-after": "3"}, 0.25),
         ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, 40.0),
         ({"retry-after": "99999"}, 99_999.0),
-        ({"retry-after": "9" * 30}, retry.YEAR),
+        ({"retry-after": "9" * 30}, durations.YEAR),
         ({"retry-after": "-4"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "soon"}, None),

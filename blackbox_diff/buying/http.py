@@ -117,8 +117,9 @@ class Endpoint:
             )
         except (ImportError, ValueError, httpx2.InvalidURL):
             raise ConfigError(
-                "the proxy that ALL_PROXY, HTTPS_PROXY or HTTP_PROXY names can't be used: give an http:// one "
-                "(socks:// needs `pip install 'httpx2[socks]'`), unset the variable, or name the host in NO_PROXY"
+                "the proxy that ALL_PROXY, HTTPS_PROXY or HTTP_PROXY names, or a host in NO_PROXY, can't be used: "
+                "give an http:// one (socks:// needs `pip install 'httpx2[socks]'`), unset the variable, or "
+                "name the host in NO_PROXY"
             ) from None
 
     def _url(self, path: str) -> httpx2.URL:
@@ -126,7 +127,10 @@ class Endpoint:
             if "://" in path and _origin(path) != self._origin:
                 raise EndpointUsageError(f"{path}: not on the endpoint's host, which alone gets the key")
             whole = path if "://" in path else self.config.url + path
-            self._urls[path] = httpx2.URL(whole, params=self._query) if self._query else httpx2.URL(whole)
+            try:
+                self._urls[path] = httpx2.URL(whole, params=self._query) if self._query else httpx2.URL(whole)
+            except httpx2.InvalidURL as error:
+                raise ConfigError(f"{self.config.url}: is no URL: {error}") from None
         return self._urls[path]
 
     def _signed(self, method: str, url: httpx2.URL, content: bytes | None) -> httpx2.Headers:
@@ -204,9 +208,10 @@ def _tls(trusts_environment: bool) -> ssl.SSLContext:
     try:
         return httpx2.create_ssl_context(trust_env=trusts_environment)
     except (OSError, ssl.SSLError):
-        there = {name: Path(os.environ.get(name, "/")) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
-        there["SSLKEYLOGFILE"] = Path(os.environ.get("SSLKEYLOGFILE", "/")).parent
-        names = [name for name, path in there.items() if not path.exists()] or [*there]
+        given = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE") if os.environ.get(name)]
+        there = {name: Path(os.environ[name]) for name in given}
+        missing = [n for n, path in there.items() if not (path.parent if n == "SSLKEYLOGFILE" else path).exists()]
+        names = missing or given
         raise ConfigError(
             f"{' or '.join(names)}: names what can't be read or written: correct it or unset it"
         ) from None

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from blackbox_diff.buying.durations import duration
 from blackbox_diff.buying.retry import Decision
 
 START = 4
 WINDOW = 1.0  # seconds over which the request rate is measured
-YEAR = 366 * 86_400.0
 EPISODE = 1.0  # throttled replies this close together are one event
 FIRST_PROBE, LAST_PROBE = 5.0, 120.0  # seconds before a ceiling is tried again
 STEP = 0.8  # share of a rate below which one event does not bring it
@@ -330,24 +329,3 @@ class Limiter:
             if not waiter.done():
                 waiter.set_result(None)
                 room -= 1
-
-
-_NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
-_DURATION = re.compile("".join(rf"(?:{_NUMBER}{unit})?" for unit in ("d", "h", "m(?!s)", "s", "ms")))
-_SECONDS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
-
-
-def duration(text: str) -> float | None:
-    """Seconds in a Go-like duration ("12ms", "1s", "6m0s") or a plain number; None where it is neither.
-
-    More than a year is no duration: some hosts give a date, in seconds or milliseconds since 1970.
-    """
-    text = text[:64].strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        found = _DURATION.fullmatch(text)
-        if found is None or not any(found.groups()):
-            return None
-        seconds = sum(float(number or 0) * scale for number, scale in zip(found.groups(), _SECONDS, strict=True))
-    return seconds if -YEAR < seconds < YEAR else None

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt
 
+from blackbox_diff.buying.durations import YEAR, duration, said_wait
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.records import RawReply
 from blackbox_diff.wire import error_of
@@ -24,7 +25,6 @@ from blackbox_diff.wire.reply_json import value_of
 
 MAX_ATTEMPTS = 10
 LONGEST_WAIT = 600.0  # seconds; a server that asks for more has a quota, and the run stops until it is over
-YEAR = 366 * 86_400.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
 
@@ -101,6 +101,10 @@ def _of_reply(reply: RawReply, now: float) -> Decision:
     status = error.status if error and reply.status < 300 else reply.status
     detail = f"HTTP {status}: {error.message[:200]}" if error else f"HTTP {status}"
     after = retry_after(reply.headers, now)
+    if after is None and status in (429, 503):
+        after = said_wait(error.message) if error else None
+        if after is None and headers_say_empty(reply.headers):
+            after = duration(reply.headers.get("ratelimit-reset", ""))
     if status == 402 or (status == 429 and error and error.code == "insufficient_quota"):
         return Decision("stop", "insufficient_quota", fate, f"{detail}: the account has no credit left")
     if status < 400:
@@ -131,7 +135,7 @@ def _of_reply(reply: RawReply, now: float) -> Decision:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait by Retry-After-Ms, or Retry-After in seconds or as a date; at most a year."""
+    """Seconds to wait by Retry-After-Ms, or Retry-After in seconds, as a duration or as a date; at most a year."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * scale
@@ -139,11 +143,19 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
             continue
         if 0 <= seconds < float("inf"):
             return min(seconds, YEAR)
+    spelled = duration(headers.get("retry-after", ""))
+    if spelled is not None and spelled >= 0:
+        return spelled
     try:
         date = email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
     return min(max(0.0, date - now), YEAR)
+
+
+def headers_say_empty(headers: Mapping[str, str]) -> bool:
+    """Whether nothing is left of a window, by the IETF's RateLimit-Remaining; RateLimit-Reset is its end."""
+    return headers.get("ratelimit-remaining", "").strip() == "0"
 
 
 def wait_seconds(decision: Decision, attempt: int, chance: float) -> float:

@@ -79,6 +79,8 @@ class EndpointConfig(_Frozen):
     def _check_url(cls, url: str) -> str:
         if url.startswith("local:"):
             return url
+        if not url.isprintable() or " " in url:  # a zero-width space is not printable either
+            raise ValueError(f"{url!r} holds a space, or a character that can't be seen: leave it out")
         try:
             parts = urlsplit(url)
             good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -305,3 +307,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except (ValueError, RecursionError):  # of a number of thousands of digits, and of lists in lists in lists
+        raise ConfigError(f"{path}: not valid TOML: a number too long, or lists nested too deeply") from None

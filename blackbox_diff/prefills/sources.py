@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from blackbox_diff.prefills.huggingface import open_dataset
 from blackbox_diff.prefills.parquet import is_parquet, open_parquet
 from blackbox_diff.prefills.tables import GZIP, cells, delimiter_of, fields_of, head_of, records, texts_at
 from blackbox_diff.records import Json
+from blackbox_diff.wire.body import encodable
 
 BUILT_IN = ("prose", "code")
 _JSON_LINES = (".jsonl", ".ndjson")
 _DEFAULT_FIELD = "text"
+_JSON = re.compile(r'[\[{]\s*["\[{]')  # as a JSON value of texts begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def _file(spec: str, rest: str) -> Source:
     kind = {suffix.lower() for suffix in path.suffixes}
     if kind & set(_JSON_LINES) or _is_json_lines(start):
         return Source(spec, lambda: _json_lines(path, field))
-    if ".json" in kind:
+    if ".json" in kind or _is_json(path, start):
         return Source(spec, lambda: _json(path, field))
     delimiter = delimiter_of(path, beginning)
     if delimiter is not None:
@@ -83,11 +86,21 @@ def _file(spec: str, rest: str) -> Source:
 
 
 def _is_json_lines(start: str) -> bool:
-    """Whether the first whole line is a JSON object."""
+    """Whether the first whole line is a JSON object or list, and another follows it."""
     line, end, _ = start.partition("\n")
     try:
-        return line.startswith("{") and bool(end) and isinstance(json.loads(line), dict)
+        return _JSON.match(line) is not None and bool(end) and isinstance(json.loads(line), dict | list)
     except (ValueError, RecursionError):
+        return False
+
+
+def _is_json(path: Path, start: str) -> bool:
+    """Whether a file of any other name is one JSON value: prose may begin with a bracket, too."""
+    if not _JSON.match(start):
+        return False
+    try:
+        return isinstance(json.loads(_whole(path).decode("utf-8-sig")), list | dict)
+    except (ValueError, RecursionError, OSError, EOFError, zlib.error):
         return False
 
 
@@ -124,6 +137,8 @@ def _whole(path: Path) -> bytes:
 
 def _texts(path: Path, where: str, record: Json, field: str) -> list[str]:
     found = texts_at(record, field)
+    if any(encodable(text) is None for text in found):
+        raise InputError(f"{path}: {where}: half a character (a lone surrogate), which is no text: correct it")
     if not found:
         raise InputError(
             f"{path}: {where}: no text in field '{field}': it has {fields_of(record)}: "

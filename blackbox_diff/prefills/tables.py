@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,8 +25,17 @@ FOREIGN = {
     b"\x28\xb5\x2f\xfd": "packed with zstd: unpack it",
     b"\xff\xfe": "UTF-16: convert it to UTF-8",
     b"\xfe\xff": "UTF-16: convert it to UTF-8",
+    b"PAR1": "a packed Parquet file: unpack it",
+    b"Rar!": "a RAR archive: unpack it",
+    b"{\\rtf": "rich text: save it as plain text",
+    b"%!PS": "PostScript: save its text",
+    b"version https://git-lfs": "a pointer of Git LFS, and not the file: run `git lfs pull`",
 }
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+MARKUP = {"<!doctype": "a web page", "<html": "a web page", "<?xml": "XML"}  # as a file begins, in small letters
+SETTINGS = {".yaml": "YAML", ".yml": "YAML", ".toml": "TOML"}
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_NAME = re.compile(r"[\w.#/-]+(?: [\w.#/-]+){0,2}")  # of a column
+_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 
 
 def head_of(path: Path) -> bytes:
@@ -41,7 +51,13 @@ def head_of(path: Path) -> bytes:
     for mark, what in FOREIGN.items():
         if head.startswith(mark):
             raise InputError(f"{path}: is {what}")
-    if b"\0" in head:
+    start = head[:200].decode("utf-8-sig", "replace").lstrip().lower()
+    what = next(
+        (what for mark, what in MARKUP.items() if start.startswith(mark)), SETTINGS.get(path.suffix.lower())
+    )
+    if what is not None:
+        raise InputError(f"{path}: is {what}: save its texts, one a line, or as JSONL")
+    if _CONTROLS.search(head):
         raise InputError(f"{path}: is no text: give a text, CSV, TSV, JSON or JSONL file")
     return head
 
@@ -49,22 +65,24 @@ def head_of(path: Path) -> bytes:
 def delimiter_of(path: Path, head: bytes) -> str | None:
     """What separates the columns of a table; None for a file that is none.
 
-    A name that says so decides. Any other file is a table if its first line is nothing but names, and its next
-    lines have as many cells.
+    A name that says so decides. Any other file is a table if its first line is nothing but names, each another,
+    and its next lines have as many cells.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     named = next((_DELIMITERS[suffix] for suffix in suffixes if suffix in _DELIMITERS), None)
-    lines = head.decode("utf-8-sig", "replace").splitlines()[:20]
-    if named == "," and lines and ";" in lines[0] and "," not in lines[0]:
-        return ";"
+    found = head.decode("utf-8-sig", "replace").splitlines()
+    lines = found[:20]
+    if named == "," and lines and "," not in lines[0]:
+        return next((other for other in ";|" if other in lines[0]), named)
     if named is not None:
         return named
-    for delimiter in (",", "\t", ";"):
-        names = lines[0].split(delimiter) if lines else []
-        if len(lines) > 2 and len(names) > 1 and all(name.isidentifier() for name in names):
-            rows = list(csv.reader(lines[:-1], delimiter=delimiter))
-            if all(len(row) == len(names) for row in rows):
-                return delimiter
+    if len(found) > 20 or len(head) == HEAD:
+        del lines[-1]  # which may end in the middle of a cell
+    for delimiter in (",", "\t", ";", "|"):
+        names, *rows = list(csv.reader(lines, delimiter=delimiter)) or [[]]
+        whole = len(set(names)) == len(names) > 1 and all(map(_NAME.fullmatch, names))
+        if whole and rows and all(len(row) == len(names) for row in rows if row):
+            return delimiter
     return None
 
 

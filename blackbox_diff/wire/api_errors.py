@@ -9,7 +9,8 @@
 {"choices": [{"error": ...}]} at 200           OpenRouter, for a generation that broke off
 {"choices": [{"message": {"error": ...}}]}     the same, a level below
 {"choices": [{"finish_reason": "error"}]}      and "network_error", "abort", ...: no code, so it counts as a 502
-{"choices": [...], "status": "failed"}         the same
+{"choices": [...], "status": "failed"}         the same; also a choice's own, and `native_finish_reason`
+{"success": false, message}                    Cloudflare and other gateways
 {"code" | "error_code", "msg" | "error_msg"}   Z.ai, Baidu, MiniMax (base_resp), at any status
 
 A failed generation is an error whatever text came before it: nobody knows what is missing.
@@ -26,13 +27,15 @@ from blackbox_diff.wire.reply_json import value_of
 
 # In a finish_reason: the server, and not the model, ended the generation. Every server has its own word for it.
 _BROKEN = re.compile(
-    "error|fail|abort|cancel|time_?d?_?out|interrupt|exception|overload|unavailable|insufficient|preempt|evict|"
-    "disconnect|malformed|crash|out_of_memory",
+    "error|fail|abort|cancel|time_?d?_?out|deadline|interrupt|exception|overload|unavailable|insufficient|preempt|"
+    "evict|disconnect|malformed|crash|out_of_memory|oom|kill|dead|died|shut_?down|rate_?limit|quota|throttl",
     re.IGNORECASE,
 )
 # In a finish_reason: the host filtered the text.
-FILTERED = ("content_filter", "content-filter", "sensitive", "safety", "recitation", "refusal", "error_toxic",
-            "prohibited_content", "blocklist", "guardrail_intervened")  # fmt: skip
+_FILTERED = re.compile(
+    "filter|sensitive|safety|recitation|refus|toxic|prohibited|block|guardrail|moderat|policy|^spii$|^language$",
+    re.IGNORECASE,
+)
 _CODES = ("code", "error_code", "status_code")
 _WORDS = ("message", "msg", "error_msg", "status_msg")
 _MAXIMUM = re.compile(
@@ -87,13 +90,17 @@ def _own_error(body: dict[str, Json]) -> Json | None:
         found = place[0] if isinstance(place, list) and place else place
         if found and not _is_fine(found):
             return found
-    for reason in (string(first.get("finish_reason")), string(body.get("status"))):
+    ends = (first.get("finish_reason"), first.get("native_finish_reason"), first.get("status"), body.get("status"))
+    for reason in map(_word, ends):
         if reason is not None and broke_off(reason):
             return reason
-    if choices:
-        return None
+    if body.get("object") == "error" or body.get("success") is False:
+        return body
     own = mapping(body.get("base_resp")) or body
-    if body.get("object") == "error" or "detail" in body:
+    if choices:  # an error among a stream's parts; beside a whole answer such words may mean anything
+        failed = any((_whole(own.get(name)) or 0) >= 400 for name in _CODES)
+        return own if failed and any(string(own.get(name)) for name in _WORDS) else None
+    if "detail" in body:
         return body
     spoken = any(string(own.get(name)) for name in _WORDS)
     coded = any(own.get(name) not in (None, 0, "0", 200, "200") for name in _CODES)
@@ -102,7 +109,17 @@ def _own_error(body: dict[str, Json]) -> Json | None:
 
 def broke_off(reason: str) -> bool:
     """Whether a finish_reason says that the server broke the generation off, and not that a filter did."""
-    return reason.lower() not in FILTERED and _BROKEN.search(reason[:60]) is not None
+    return not is_filtered(reason) and _BROKEN.search(reason[:60]) is not None
+
+
+def is_filtered(reason: str) -> bool:
+    """Whether a finish_reason says that the host filtered the text."""
+    return _FILTERED.search(reason[:60]) is not None
+
+
+def _word(reason: Json) -> str | None:
+    """A finish_reason as a word; SGLang's is an object with a type."""
+    return string(mapping(reason).get("type")) if isinstance(reason, dict) else string(reason)
 
 
 def _is_fine(error: Json) -> bool:

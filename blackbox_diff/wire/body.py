@@ -8,7 +8,9 @@ from typing import Any
 
 from blackbox_diff.records import Json
 
-_REASONING = re.compile("reasoning|thinking|thought", re.IGNORECASE)
+_REASONING = re.compile(
+    "reasoning|think|thought|scratchpad|monologue|deliberat|rationale|reflection|analysis|^cot$", re.IGNORECASE
+)
 
 
 def mapping(value: Json) -> dict[str, Json]:

@@ -14,7 +14,7 @@ from itertools import accumulate
 
 from blackbox_diff.records import Alternatives, Completion, Refusal, SideToken, Tokens, Usage
 from blackbox_diff.wire.alternatives import places, read_lists
-from blackbox_diff.wire.api_errors import FILTERED
+from blackbox_diff.wire.api_errors import is_filtered
 from blackbox_diff.wire.body import encodable
 from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.fitting import Fit, fit
@@ -57,7 +57,7 @@ def complete(
     most_tokens: as many were asked for at most, where that is known. specials: special tokens that are named are
     part of the text, and what follows them, too.
     """
-    if (meta.finish_reason or "").lower() in FILTERED:
+    if is_filtered(meta.finish_reason or ""):
         return refuse("content_filter")
     encoded = encodable(text)
     if encoded is None:

@@ -1,14 +1,16 @@
 """Token counts and money as each provider reports them, and as the reply itself shows them.
 
 OpenAI: prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details.cached_tokens; input_tokens and
-output_tokens on its newer routes. DeepSeek and Tinker: prompt_cache_hit_tokens. OpenRouter: cost (USD). SGLang
-/generate: meta_info.{prompt,completion,cached}_tokens. TGI /generate: details.generated_tokens and the length of
-details.prefill. watsonx.ai: counts in results[0]. Cohere: usage.tokens.
+output_tokens on its newer routes. DeepSeek and Tinker: prompt_cache_hit_tokens. OpenRouter: cost, DeepInfra:
+estimated_cost (USD). SGLang /generate: meta_info.{prompt,completion,cached}_tokens. TGI /generate:
+details.generated_tokens and the length of details.prefill. watsonx.ai: counts in results[0]. Cohere: usage.tokens.
 
 Numbers that can't be are None: no reply holds MOST_TOKENS tokens, and none costs MOST_USD.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from blackbox_diff.records import Call, Json, RawReply, Usage
 from blackbox_diff.wire.body import count, is_reasoning, items, mapping, message_text, money, string
@@ -17,7 +19,8 @@ from blackbox_diff.wire.reply_json import value_of
 MOST_TOKENS = 1 << 24  # above every context window there is
 MOST_USD = 10_000.0
 LONGEST_TOKEN = 128  # bytes: the longest runs of spaces in today's vocabularies
-_WRITTEN = ("content", "refusal", "tool_calls", "function_call")  # fields of a message that a model wrote
+_WRITTEN = ("content", "refusal", "tool_calls", "function_call", "audio")  # fields of a message that a model wrote
+_ELSEWHERE = ("output", "candidates")  # where replies of other APIs hold what was written
 
 
 def usage(reply: RawReply) -> Usage:
@@ -56,7 +59,7 @@ def _openai(given: dict[str, Json]) -> Usage:
     cached = _tokens(details.get("cached_tokens"))
     if cached is None:
         cached = _tokens(given.get("prompt_cache_hit_tokens"))
-    cost = money(given.get("cost"))
+    cost = money(given.get("cost", given.get("estimated_cost")))
     return Usage(
         input_tokens=_tokens(given.get("prompt_tokens", given.get("input_tokens"))),
         output_tokens=_tokens(given.get("completion_tokens", given.get("output_tokens"))),
@@ -82,11 +85,22 @@ def delivered(reply: RawReply, call: Call) -> int:
     echoed = read_usage(body).input_tokens if call.body.get("echo") else 0
     if echoed is None:
         return 0
-    choices = [mapping(choice) for choice in items(body.get("choices"))]
+    choices = list(_choices(body.get("choices")))
     shown = sum(max(0, _entries(choice) - echoed) for choice in choices)
     texts = [] if call.body.get("echo") else choices  # of an echo's text nothing tells how much is the prompt's
     visible = sum(_least(message_text(mapping(each.get("message"))) or string(each.get("text"))) for each in texts)
     return max(shown, visible + _reasoned(mapping(body.get("usage")))) + max(_native(body))
+
+
+def _choices(value: Json) -> Iterator[dict[str, Json]]:
+    """Every choice, also where they stand in an object or in lists of lists: what came was written."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict) and any(field in each for field in ("text", "message", "logprobs", "delta")):
+            yield each
+        else:
+            left += each.values() if isinstance(each, dict) else items(each)
 
 
 def _native(body: dict[str, Json]) -> tuple[int, ...]:
@@ -98,6 +112,7 @@ def _native(body: dict[str, Json]) -> tuple[int, ...]:
         sum(len(items(result.get("generated_tokens"))) for result in results),
         sum(len(items(mapping(piece).get("logprobs"))) for piece in items(body.get("logprobs"))),
         sum(_least(string(place.get("generated_text"))) for place in (body, *results)),
+        *(-(-_size(body.get(name)) // LONGEST_TOKEN) for name in _ELSEWHERE),
     )
 
 
@@ -107,8 +122,9 @@ def _entries(choice: dict[str, Json]) -> int:
     content, legacy, values, reasoning = (len(items(each)) for each in lists)
     message = mapping(choice.get("message"))
     said = [value for name, value in message.items() if name in _WRITTEN or is_reasoning(name)]
+    said = [mapping(each).get("transcript", each) for each in said]  # a sound is no text
     text = _size([choice.get("text"), *said])
-    ids = len(items(choice.get("token_ids")))
+    ids = max(len(items(place.get("token_ids"))) for place in (choice, message))
     return max(content + reasoning, legacy, values, ids, -(-text // LONGEST_TOKEN))
 
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from blackbox_diff.records import EndpointProfile, Json
 from blackbox_diff.wire.body import one_line, string
 
+FIELDS = ("model", "model_id", "model_name", "modelVersion")  # watsonx.ai, gateways, Gemini
 NAME_LENGTH = 200  # characters of a model's name that count
 _VERSION = re.compile(r"(?:[-@:_.](?:latest|preview|v?\d{3,8}|\d{4}-\d{2}-\d{2}))+")
 
 
 def named(body: Mapping[str, Json]) -> str | None:
-    """The model that a reply names, None where it names none."""
-    name = string(body.get("model"))
+    """The model that a reply names, by the first of FIELDS that does; None where it names none."""
+    name = next((name for field in FIELDS if (name := string(body.get(field)))), None)
     return one_line(name, NAME_LENGTH) if name else None
 
 

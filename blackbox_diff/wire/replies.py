@@ -31,7 +31,7 @@ def read_reply(
     message = mapping(choice.get("message"))
     text = string(choice.get("text")) if "text" in choice else message_text(message)
     logprobs = mapping(choice.get("logprobs"))
-    if any(map(_reasoned, (choice, message, logprobs))):
+    if any(map(_reasoned, (choice, message, logprobs))) or _reasoned_above(body):
         return refuse("reasoning")
     hidden = hidden_tokens(body)
     if hidden > 0:
@@ -51,6 +51,11 @@ def _reasoned(place: dict[str, Json]) -> bool:
     return any(is_reasoning(kind) for kind in kinds if kind) or any(
         field.strip() if isinstance(field, str) else field for field in fields
     )
+
+
+def _reasoned_above(body: dict[str, Json]) -> bool:
+    """Whether the reply itself holds a text of reasoning; a table or a single word there is a setting."""
+    return any(is_reasoning(name) and " " in (string(field) or "").strip() for name, field in body.items())
 
 
 def body_of(reply: RawReply) -> dict[str, Json] | Refusal:

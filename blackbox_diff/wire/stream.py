@@ -106,7 +106,8 @@ class _Reply:
         self.top |= {name: value for name, value in part.items() if name != "choices" and value is not None}
         if before and now and not akin(before, now):
             self.top["model"] = f"{before}, then {now}"  # which is neither
-        self.ended = self.ended or bool(part.get("error") or part.get("details"))
+        failed = part.get("error") or part.get("object") == "error"
+        self.ended = self.ended or bool(failed or part.get("details"))
         if isinstance(part.get("token"), dict):
             self.tokens.append(part["token"])
         for given in items(part.get("choices")):

@@ -3,9 +3,9 @@
 Speculative decoding reports the tokens that it accepted, and some prompt caches those that they held, as exactly
 0. A model's own 0 is borne out by the alternatives at its position: beside a certain token nothing has a share. So
 a number next to 0 is missing where the alternatives leave no room for it, or where they are absent although the
-reply lists them elsewhere. A reply without alternatives can't bear anything out: there zeros are believed while
-they are few, or no more than the tokens that are nearly sure, since a model that is ever certain is more often
-nearly so.
+reply lists them elsewhere; the latter goes for every number that says "nearly sure". A reply without
+alternatives can't bear anything out: there zeros are believed while they are few, or no more than the tokens that
+are nearly sure, since a model that is ever certain is more often nearly so.
 
 Any number is missing where the list at its position gives the same token another one: rows that slipped by a
 place, or a draft model's numbers beside the target's lists. And a long reply with one number throughout has none.
@@ -22,7 +22,7 @@ from blackbox_diff.wire.entries import Entries
 from blackbox_diff.wire.placing import REPLACEMENT
 from blackbox_diff.wire.sentinels import MISSING_SHARE, NAN, censor
 
-ZERO = -1e-6  # nats: from here on a number is as good as 0
+ZERO = -2e-6  # nats: from here on a number is as good as 0; some hosts keep shares below 1 - 1e-6
 NEARLY_SURE = -0.01
 ROUNDED = 0.02  # share by which rounding may let probabilities add up to more than 1
 NOTHING = 1e-3  # share that alternatives may have beside a 0
@@ -45,9 +45,12 @@ def without_unfounded(entries: Entries) -> int:
         allowed = NOTHING if value >= ZERO else 1.0 - math.exp(value) + ROUNDED
         if sum(map(math.exp, others)) > allowed:
             unfounded.append(index)
+            continue
+        size = sizes[index] if index < len(sizes) else 0
+        if size == 0 and longest > 0:
+            unfounded.append(index)
         elif value >= ZERO and not others:
-            size = sizes[index] if index < len(sizes) else 0
-            absent = (size == 0 and longest > 0) or longest >= FULL_LIST
+            absent = longest >= FULL_LIST
             (unfounded if absent else unconfirmed).append(index)
     nearly = sum(entries.logprobs[index] < ZERO for index in sure)
     if len(unconfirmed) > max(MISSING_SHARE * len(entries), nearly):
