@@ -52,11 +52,10 @@ def head_of(path: Path) -> bytes:
         if head.startswith(mark):
             raise InputError(f"{path}: is {what}")
     start = head[:200].decode("utf-8-sig", "replace").lstrip().lower()
-    what = next(
-        (what for mark, what in MARKUP.items() if start.startswith(mark)), SETTINGS.get(path.suffix.lower())
-    )
-    if what is not None:
-        raise InputError(f"{path}: is {what}: save its texts, one a line, or as JSONL")
+    markup = next((kind for mark, kind in MARKUP.items() if start.startswith(mark)), None)
+    written = markup or SETTINGS.get(path.suffix.lower())
+    if written is not None:
+        raise InputError(f"{path}: is {written}: save its texts, one a line, or as JSONL")
     if _CONTROLS.search(head):
         raise InputError(f"{path}: is no text: give a text, CSV, TSV, JSON or JSONL file")
     return head
