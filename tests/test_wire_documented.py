@@ -22,7 +22,7 @@ from tests.test_wire_requests import ITEMS, able, call_for
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "wire"
 DOCUMENTED = sorted(FIXTURES.glob("*/*.documented.json"))
-HOSTS = {
+HOSTS = {  # none of these loses its replies; a new host brings its own
     "bedrock", "watsonx", "lmi", "lmdeploy", "tensorrt_llm", "lorax", "cohere", "deepinfra", "nebius", "baseten",
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_a_documented_reply_reads_as_is_written_beside_it(path: Path) -> None:
 
 
 def test_every_host_that_was_only_read_about_has_a_documented_reply() -> None:
-    assert {path.parent.name for path in DOCUMENTED} == HOSTS
+    assert {path.parent.name for path in DOCUMENTED} >= HOSTS
 
 
 def test_the_advice_for_ids_without_strings_says_how_to_get_strings() -> None:

@@ -13,7 +13,9 @@ from blackbox_diff.buying.http import Endpoint
 from blackbox_diff.config.model import EndpointConfig
 from blackbox_diff.errors import ConfigError
 from blackbox_diff.records import Call, EndpointProfile, Sampling
+from blackbox_diff.run.watch import one_token
 from blackbox_diff.wire import DIALECTS, Dialect, ScoreItem, dialect
+from blackbox_diff.wire.asked import output_tokens
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "wire"
 BASE_URLS = {
@@ -86,6 +88,7 @@ def encoded(body: Any) -> str:
 @pytest.mark.parametrize(("name", "what", "request_"), GOLDEN, ids=[f"{name}-{what}" for name, what, _ in GOLDEN])
 def test_the_request_is_the_golden_one_to_the_byte(name: str, what: str, request_: list[Any]) -> None:
     call = call_for(DIALECTS[name], what)
+    assert call.body == request_[1]  # pytest names the fields that differ; the bytes below tell their order
     assert [call.url or call.path, encoded(call.body)] == [request_[0], encoded(request_[1])]
 
 
@@ -129,6 +132,21 @@ def test_every_sampling_request_names_its_sampler(name: str) -> None:
         assert "stop" not in settings
         assert "seed" not in settings
         assert "random_seed" not in settings
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_the_names_of_the_limit_and_the_seed_are_known(name: str) -> None:
+    """By their names the ledger reserves tokens and `watch` asks for one token without a seed."""
+    speaks = DIALECTS[name]
+    profile = able(speaks)
+    for framing in profile.framings():
+        seeded, unseeded = (
+            speaks.sample(profile, "A wet", framing, Sampling(max_tokens=7), seed) for seed in (11, None)
+        )
+        assert output_tokens(seeded) == 7, "name the field in LIMITS of wire/asked.py"
+        asked_again = [one_token(call, profile.model) for call in (seeded, unseeded)]
+        assert asked_again[0] == asked_again[1], "name the seed in SEEDS there"
+        assert output_tokens(asked_again[0]) == 1
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))

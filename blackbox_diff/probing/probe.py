@@ -33,6 +33,7 @@ from blackbox_diff.probing.identify import Identity, identify
 from blackbox_diff.probing.negotiate import Connection, Conversation, listing
 from blackbox_diff.records import CHAT_USER, Call, Check, EndpointProfile, Framing, Refusal, Sampling
 from blackbox_diff.wire import dialect
+from blackbox_diff.wire.asked import SEEDS
 from blackbox_diff.wire.dialects.base import Dialect, ScoreItem
 from blackbox_diff.wire.identity import akin, alias
 
@@ -244,7 +245,7 @@ class _Examination:
             talk.sample(prefill, framing, DRAWN),
         )
         self.limits(several)
-        rejected = bool({"seed", "random_seed"} & set(talk.profile.dropped))
+        rejected = not set(SEEDS).isdisjoint(talk.profile.dropped)
         talk.update(seed=not rejected)  # where it is ignored it does no harm, and noise may hide that it is not
         if not isinstance(first, Pair) or not isinstance(again, Pair):
             self.note("sampler", "unknown", "a draw gave no logprobs")

@@ -21,19 +21,18 @@ from blackbox_diff.config.model import Budget, EndpointConfig, overlaid, parse_e
 from blackbox_diff.errors import RunFileError
 from blackbox_diff.probing.comparisons import alternatives
 from blackbox_diff.probing.sameness import Draws, Listed, Sameness, compare_draws
-from blackbox_diff.records import Call, Completion, Lost, RawReply
+from blackbox_diff.records import Call, Completion, Json, Lost, RawReply
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.runfile.encoding import StoredCall
 from blackbox_diff.runfile.files import FILE
 from blackbox_diff.runfile.store import Store
+from blackbox_diff.wire.asked import LIMITS, SEEDS
 from blackbox_diff.wire.replies import entries_of
 
 PROMPTS = 20
 MOST_CALLS = 50
 UNCAPPED = Budget()
 CONCURRENCY = 4
-SEED_FIELDS = ("seed", "random_seed", "sampling_seed")
-LIMIT_FIELDS = ("max_tokens", "max_completion_tokens", "max_new_tokens", "n_predict")
 
 
 async def watch_run(
@@ -96,18 +95,14 @@ async def _draw(endpoint: EndpointConfig, calls: list[StoredCall], record: Store
 
 def one_token(call: Call, model: str) -> Call:
     """The same question with one token of answer and no seed, asked of `model`."""
-    body = {name: value for name, value in call.body.items() if name not in SEED_FIELDS}
-    body |= {name: 1 for name in LIMIT_FIELDS if name in body}
-    parameters = body.get("parameters")  # text-generation-inference nests its settings
-    if isinstance(parameters, dict):
-        body["parameters"] = {
-            k: 1 if k in LIMIT_FIELDS else v for k, v in parameters.items() if k not in SEED_FIELDS
-        }
-    sampling = body.get("sampling_params")  # SGLang, too
-    if isinstance(sampling, dict):
-        body["sampling_params"] = {
-            k: 1 if k in LIMIT_FIELDS else v for k, v in sampling.items() if k not in SEED_FIELDS
-        }
+    body = _one_token(call.body)
+    for name in ("parameters", "sampling_params"):  # text-generation-inference and SGLang nest their settings
+        if isinstance(nested := body.get(name), dict):
+            body[name] = _one_token(nested)
     if "model" in body:
         body["model"] = model
     return Call(call.path, body, call.url)
+
+
+def _one_token(settings: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: 1 if name in LIMITS else value for name, value in settings.items() if name not in SEEDS}

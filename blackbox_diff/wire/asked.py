@@ -10,7 +10,10 @@ from blackbox_diff.records import Call, Json
 MAX_BODY: Final = 16 * 1024 * 1024
 ENVELOPE: Final = 1024 * 1024  # bytes of a reply beside its tokens: prompts repeated, timings, settings
 ENTRY: Final = 512  # bytes of one token or alternative: its string, its bytes as a list of numbers, its logprob
-LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_new_tokens")
+# What servers call the most tokens to write, and the seed. Of a limit by another name the ledger would reserve one
+# token; tests/test_wire_requests.py holds every dialect to these names.
+LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_new_tokens", "n_predict")
+SEEDS: Final = ("seed", "random_seed", "sampling_seed")
 ALTERNATIVES: Final = 20  # llama.cpp sends as many where none were asked for
 
 
