@@ -26,11 +26,12 @@ def test_the_map_in_the_docs_is_drawn_from_the_imports() -> None:
     assert drawn.strip() in page, "run: python docs/draw_map.py --write"
 
 
-def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+def test_a_module_of_more_than_400_lines_says_why() -> None:
+    """Its docstring has a sentence that begins "One long module, because"."""
     long = {
-        str(file.relative_to(ROOT)): lines
-        for package in ("blackbox_diff", "local_server")
+        str(file.relative_to(ROOT)): text
+        for package in ("blackbox_diff", "local_server", "tests", "benchmarks")
         for file in (ROOT / package).rglob("*.py")
-        if (lines := len(file.read_text(encoding="utf-8").splitlines())) > 500
+        if len((text := file.read_text(encoding="utf-8")).splitlines()) > 400
     }
-    assert long == {}
+    assert [name for name, text in long.items() if "One long module, because" not in text] == []

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 SHARE = 0.25  # the most that one prefill counts for, so that no loop can carry a word
 PRIOR = 0.3
-LEAST_PREFILLS = 3  # that promote a word noticeably
+LEAST_PROMOTING = 3  # prefills that promote a word noticeably
 LEAST_MASS = 0.5  # of both models together: independent of which of them it is, so the test stays as it is
 NOTICEABLE = 0.002  # mass more than the reference's
 FDR = 0.05
@@ -67,7 +67,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     style = _style(written)
     eligible = np.asarray(
         [
-            bool(wide[k] >= LEAST_PREFILLS and t[k] + r[k] >= LEAST_MASS and t[k] > r[k] and _is_word(name, uses))
+            bool(wide[k] >= LEAST_PROMOTING and t[k] + r[k] >= LEAST_MASS and t[k] > r[k] and _is_word(name, uses))
             for k, name in enumerate(mass.names)
         ]
     )

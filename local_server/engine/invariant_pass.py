@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from local_server.engine.key_blocks import KEYS, Block, attend, block
 from local_server.engine.kv_cache import KVCache
-from local_server.engine.packed_attention import Pass, Segment
+from local_server.engine.packed_attention import Group, Pass, Segment
 from local_server.model.products import ROWS, up
 
 
@@ -28,36 +28,25 @@ class InvariantPass(Pass):
         super().__init__(cache, tokens, adapters, segments)
         self._blocks: dict[object, list[Block]] = {}
 
-    def attend(
+    def _attend_group(
         self,
-        layer: int,
+        number: int,
+        group: Group,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
         scale: float,
         window: int | None,
     ) -> torch.Tensor:
-        """query (heads, tokens, head_dim), key and value (kv_heads, ...); returns (tokens, heads, head_dim)."""
         heads, tokens, head_dim = query.shape
-        kv_heads = len(key)
-        out = query.new_zeros(tokens, heads, head_dim)  # what fills the pass up attends to nothing
-        if self.n and self.cache is not None:
-            out[: self.n] = self._attend_rows(layer, query[:, : self.n], key, value, scale, window)
-        for number, group in enumerate(self.groups):
-            count, longest = group.index.shape
-            k, v = self._joined(layer, group, key, value)
-            # (count, kv_heads, longest x heads of a key head, head_dim)
-            q = (
-                query.reshape(kv_heads, -1, tokens, head_dim)[:, :, group.index]
-                .permute(2, 0, 3, 1, 4)
-                .flatten(2, 3)
-            )
-            blocks = self._segment_blocks(number, k.shape[2] - longest, longest, heads // kv_heads, window)
-            room = (0, 0, 0, -k.shape[2] % KEYS)
-            result = attend(q, pad(k, room), pad(v, room), blocks, scale)
-            each = result.reshape(count, kv_heads, longest, -1, head_dim).transpose(1, 2).flatten(2, 3)
-            out[group.places] = each[group.real]
-        return out
+        count, longest = group.index.shape
+        kv_heads, places = key.shape[1], key.shape[2]
+        # (count, kv_heads, longest x heads of a key head, head_dim)
+        q = query.reshape(kv_heads, -1, tokens, head_dim)[:, :, group.index].permute(2, 0, 3, 1, 4).flatten(2, 3)
+        blocks = self._segment_blocks(number, places - longest, longest, heads // kv_heads, window)
+        room = (0, 0, 0, -places % KEYS)
+        result = attend(q, pad(key, room), pad(value, room), blocks, scale)
+        return result.reshape(count, kv_heads, longest, -1, head_dim).transpose(1, 2).flatten(2, 3)
 
     def _attend_rows(
         self,

@@ -56,7 +56,7 @@ class Segment:
 
 
 @dataclass(slots=True)
-class _Group:
+class Group:
     """Segments that attend in one call: same prefix, lengths alike; padded to the longest."""
 
     prefix: Prefix | None
@@ -137,20 +137,36 @@ class Pass:
     ) -> torch.Tensor:
         """query (heads, tokens, head_dim), key and value (kv_heads, ...); returns (tokens, heads, head_dim)."""
         heads, tokens, _ = query.shape
-        shared = heads // key.shape[0]  # query heads per key head
-        out = query.new_empty(tokens, heads, value.shape[-1])
+        out = query.new_zeros(tokens, heads, value.shape[-1])  # what fills the pass up attends to nothing
         if self.n and self.cache is not None:
             out[: self.n] = self._attend_rows(layer, query[:, : self.n], key, value, scale, window)
         for number, group in enumerate(self.groups):
-            longest = group.index.shape[1]
-            q = query[:, group.index].transpose(0, 1)
             k, v = self._joined(layer, group, key, value)
-            if shared > 1:
-                k, v = k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)
-            mask = self._segment_mask(number, longest, k.shape[2], window)
-            result = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
-            out[group.places] = result.transpose(1, 2)[group.real]
+            out[group.places] = self._attend_group(number, group, query, k, v, scale, window)[group.real]
         return out
+
+    def _attend_group(
+        self,
+        number: int,
+        group: Group,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """One group over its keys and values (segments, kv_heads, places, head_dim), those of the prefix first.
+
+        Returns (segments, longest, heads, head_dim), what stands in padded places being of no use.
+        """
+        shared = len(query) // key.shape[1]  # query heads per key head
+        if shared > 1:
+            key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+        mask = self._segment_mask(number, group.index.shape[1], key.shape[2], window)
+        result = scaled_dot_product_attention(
+            query[:, group.index].transpose(0, 1), key, value, attn_mask=mask, is_causal=mask is None, scale=scale
+        )
+        return result.transpose(1, 2)
 
     def _attend_rows(
         self,
@@ -181,7 +197,7 @@ class Pass:
         return keys, values
 
     def _joined(
-        self, layer: int, group: _Group, key: torch.Tensor, value: torch.Tensor
+        self, layer: int, group: Group, key: torch.Tensor, value: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """A group's keys and values behind those of its prefix, kept where they are needed again."""
         k, v = key[:, group.index].transpose(0, 1), value[:, group.index].transpose(0, 1)
@@ -192,7 +208,7 @@ class Pass:
         self._keep(layer, group, k, v)
         return k, v
 
-    def _keep(self, layer: int, group: _Group, key: torch.Tensor, value: torch.Tensor) -> None:
+    def _keep(self, layer: int, group: Group, key: torch.Tensor, value: torch.Tensor) -> None:
         if group.into is not None:
             size = len(group.into)
             group.into.layers[layer] = (key[0, :, :size].clone(), value[0, :, :size].clone())
@@ -233,7 +249,7 @@ def _added(seen: torch.Tensor) -> torch.Tensor:
     return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
 
 
-def _group(members: list[tuple[int, Segment]], rows_of: int) -> _Group:
+def _group(members: list[tuple[int, Segment]], rows_of: int) -> Group:
     lengths = torch.tensor([len(segment.ids) for _, segment in members])
     starts = torch.tensor([start for start, _ in members])
     places = torch.arange(up(int(lengths.max()), rows_of))[None]
@@ -241,7 +257,7 @@ def _group(members: list[tuple[int, Segment]], rows_of: int) -> _Group:
     kept = [number for number, (_, segment) in enumerate(members) if segment.row is not None]
     rows = [members[number][1].row for number in kept]
     index = starts[:, None] + torch.where(real, places, 0)
-    return _Group(
+    return Group(
         prefix=members[0][1].prefix,
         index=index,
         real=real.nonzero(as_tuple=True),
