@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.analysis.listed_words import OPEN_SHARE, Mass, Spelling, masses
+from blackbox_diff.analysis.listed_words import OPEN_SHARE, Mass, masses
+from blackbox_diff.analysis.listings import Spelling
 from blackbox_diff.analysis.promoted import benjamini_hochberg, promoted_words, sign_flip_p
 from blackbox_diff.records import Alternatives, Arm, Listed, Sample
 

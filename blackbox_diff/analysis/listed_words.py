@@ -12,19 +12,17 @@ Only positions at which both models have a list, which begin a token of both, ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import regex
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.long_words import Written, continuations, written_in
-from blackbox_diff.analysis.words import is_unspaced
-from blackbox_diff.records import Alternatives, Listed
+from blackbox_diff.analysis.listings import Beginnings, Laid, Side, Spelling
+from blackbox_diff.analysis.long_words import Read, Written, continuations, written_in
+from blackbox_diff.records import Listed
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,12 +31,8 @@ CHUNK = 512  # completions that are laid end to end at a time
 PEAK = 0.02  # probability more than the reference's from which on a single place is evidence to show
 LEAST = 5e-4  # probability from which on an entry counts
 OPEN_SHARE = 0.5  # of what a list leaves open, counted for a word that is not in it
-MOST_PREFIXES = 8  # shorter tokens that a token is held against
 LEAST_EXPECTED = 0.25  # uses of a word of several tokens, for it to be looked at
 MOST_LONG = 60  # words of several tokens, the likeliest at the target over the reference
-LEAST_LETTERS = 2  # of a shorter token, for it to stand for the words that it begins
-_WORD = regex.compile(r"\w[\w'’-]*", regex.V1)
-_BEGINS = regex.compile(r"^\s*[\"'“‘(\[*_#>-]*$", regex.V1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,63 +82,11 @@ class Mass:
         return tuple(prefill or name for prefill, name in zip(self.prefills, self.ids, strict=True))
 
 
-class Spelling:
-    """What the tokens of one vocabulary spell: words, and which tokens begin like which.
-
-    rank: (v,) place of each token in the order of bytes; low, high: (v,) the range of ranks of tokens that a token
-    begins; parent: (v,) the longest shorter token that begins it, -1 for none; word: (v,) number of the word that
-    a token begins, -1 where it can't begin one; spaced: (v,) whether it brings the white space before the word.
-    """
-
-    def __init__(self, vocabulary: Sequence[bytes]) -> None:
-        order = sorted(range(len(vocabulary)), key=vocabulary.__getitem__)
-        letters = [_letters(token) for token in vocabulary]
-        size = len(vocabulary)
-        self.rank = np.empty(size, dtype=np.int64)
-        self.rank[order] = np.arange(size)
-        self.low, self.high = self.rank.copy(), np.empty(size, dtype=np.int64)
-        self.parent = np.full(size, -1, dtype=np.int64)
-        self.word = np.full(size, -1, dtype=np.int64)
-        self.spaced = np.zeros(size, dtype=bool)
-        self.names: list[str] = []
-        numbers: dict[str, int] = {}
-        stack: list[int] = []
-        for place, token in enumerate(order):
-            while stack and not vocabulary[token].startswith(vocabulary[stack[-1]]):
-                self.high[stack.pop()] = place
-            self.parent[token] = next((k for k in reversed(stack) if letters[k] >= LEAST_LETTERS), -1)
-            stack.append(token)
-            word, spaced = _begun(vocabulary[token])
-            self.spaced[token] = spaced
-            if word is not None:
-                self.word[token] = numbers.setdefault(word, len(self.names))
-                if self.word[token] == len(self.names):
-                    self.names.append(word)
-        for token in stack:
-            self.high[token] = size
-
-
-def _letters(token: bytes) -> int:
-    return sum(character.isalnum() for character in token.decode("utf-8", "ignore"))
-
-
-def _begun(token: bytes) -> tuple[str | None, bool]:
-    """The word that a token begins, in lower case, and whether white space comes with it."""
-    try:
-        text = token.decode()
-    except UnicodeDecodeError:
-        return None, False
-    match = _WORD.search(text)
-    if match is None or not _BEGINS.match(text[: match.start()]):
-        return None, False
-    return match.group().lower().rstrip("'’-_"), match.start() > 0
-
-
 def masses(rows: Iterable[Listed]) -> Mass:
     """The masses of all words over some completions, read in chunks."""
     sums: list[tuple[NDArray[Any], ...]] = []
     peaks: list[tuple[NDArray[Any], ...]] = []
-    written: list[tuple[Written, str, float]] = []
+    written: list[Written] = []
     numbers: dict[str, int] = {}
     prefills: list[str] = []
     ids: list[str] = []
@@ -164,7 +106,7 @@ def masses(rows: Iterable[Listed]) -> Mass:
         summed, high, spelled = _chunk_mass(chunk, spelling)
         for parts, found in ((sums, summed), (peaks, high)):
             parts.append((found[0] + len(prefills), renumber[spelling.word[found[1]]], *found[1:]))
-        written += spelled
+        written.append(spelled)
         prefills += [one.sample.prefill for one in chunk]
         ids += [one.sample.id for one in chunk]
         texts += [one.text for one in chunk]
@@ -228,31 +170,36 @@ def _chunks(rows: Iterable[Listed]) -> Iterator[list[Listed]]:
 
 def _chunk_mass(
     chunk: Sequence[Listed], spelling: Spelling
-) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...], list[tuple[Written, str, float]]]:
+) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...], Written]:
     """Columns of Mass without `words`, a (completion, token) pair at most once, and of Peaks, for one chunk; and
-    its words of several tokens, as `continuations` takes them."""
-    places = [Places.of(one) for one in chunk]
-    target = Side.of([one.target for one in chunk], [place.target for place in places])
-    reference = Side.of([one.reference for one in chunk], [place.reference for place in places])
-    completion = np.repeat(np.arange(len(chunk)), [len(place.target) for place in places])
-    opens = np.concatenate([place.opens for place in places]) if places else np.zeros(0, dtype=bool)
-    position = np.concatenate([place.positions for place in places]) if places else np.zeros(0, dtype=np.int64)
+    its words of several tokens."""
+    laid = Laid([one.text for one in chunk])
+    whole = [Side.of([one.target for one in chunk], laid), Side.of([one.reference for one in chunk], laid)]
+    shared, *both = np.intersect1d(whole[0].starts, whole[1].starts, assume_unique=True, return_indices=True)
+    sides = [side.only(places) for side, places in zip(whole, both, strict=True)]
+    held = [Beginnings(side, spelling) for side in sides]
+    completion, opens = laid.rows(shared), laid.opens(shared)
     peaks: tuple[NDArray[Any], ...] = tuple(_NO_PEAKS)
     at, tokens, mine, theirs = [], [], [], []
-    for own, other, turned in ((target, reference, False), (reference, target, True)):
+    for own, other, against_other, turned in (
+        (sides[0], sides[1], held[1], False),
+        (sides[1], sides[0], held[0], True),
+    ):
         word = spelling.word[own.tokens]
         begins = (word >= 0) & (spelling.spaced[own.tokens] | opens[own.at]) & (own.mass >= LEAST)
-        held = other.held_against(own.at[begins], own.tokens[begins], spelling)
-        listed = ~np.isnan(held)
+        against = against_other.held_against(own.at[begins], own.tokens[begins])
+        listed = ~np.isnan(against)
         if turned:  # words that the target lists were counted from its side
             begins[np.flatnonzero(begins)[listed]] = False
-            held, listed = held[~listed], listed[~listed]
+            against, listed = against[~listed], listed[~listed]
         missing = OPEN_SHARE * np.minimum(other.open[own.at[begins]], own.mass[begins])
-        against = np.where(listed, np.nan_to_num(held), missing)
+        against = np.where(listed, np.nan_to_num(against), missing)
         if not turned:
             high = own.mass[begins] - against >= PEAK
-            rows, entries = own.at[begins][high], own.tokens[begins][high]
-            peaks = (completion[rows], entries, position[rows], own.mass[begins][high], against[high])
+            places, entries = own.at[begins][high], own.tokens[begins][high]
+            rows = completion[places]
+            positions = shared[places] - laid.bases[rows]
+            peaks = (rows, entries, positions, own.mass[begins][high], against[high])
         at.append(completion[own.at[begins]])
         tokens.append(own.tokens[begins])
         mine.append(against if turned else own.mass[begins])
@@ -261,105 +208,6 @@ def _chunk_mass(
     kept, where = np.unique(key, return_inverse=True)
     sums = [np.bincount(where, weights=np.concatenate(each), minlength=kept.size) for each in (mine, theirs)]
     rows, numbers = np.divmod(kept, max(1, len(spelling.rank)))
-    return (rows, numbers, sums[0], sums[1]), peaks, list(_spelled(chunk, places, reference, spelling))
-
-
-def _spelled(
-    chunk: Sequence[Listed], places: Sequence[Places], reference: Side, spelling: Spelling
-) -> Iterator[tuple[Written, str, float]]:
-    """Words of several tokens where they were written, with group and the reference's nats on how they begin."""
-    before = np.cumsum([0, *(len(place.target) for place in places)])
-    found = [each for row, one in enumerate(chunk) for each in written_in(row, one)]
-    shared = [places[each.row].positions for each in found]
-    inside = [int(np.searchsorted(each, one.position)) for each, one in zip(shared, found, strict=True)]
-    at = np.asarray([before[each.row] + k for each, k in zip(found, inside, strict=True)], dtype=np.int64)
-    firsts = np.asarray([each.first for each in found], dtype=np.int64)
-    begun = reference.held_against(at, firsts, spelling)
-    for each, k, positions, mass in zip(found, inside, shared, begun.tolist(), strict=True):
-        if k < len(positions) and positions[k] == each.position and mass > 0:  # NaN where nothing is listed
-            yield each, chunk[each.row].sample.group, math.log(mass)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Places:
-    """Positions of one completion that both models have a list at: places in each side's lists.
-
-    positions: their bytes in the text. opens: whether a word may begin there without white space of its own.
-    """
-
-    target: Ints
-    reference: Ints
-    positions: Ints
-    opens: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, one: Listed) -> Places:
-        shared, mine, theirs = np.intersect1d(
-            one.target.positions, one.reference.positions, assume_unique=True, return_indices=True
-        )
-        data = one.text.encode("utf-8", "surrogatepass")
-        opens = np.asarray([_opens(data, int(position)) for position in shared], dtype=bool)
-        return cls(mine.astype(np.int64), theirs.astype(np.int64), shared.astype(np.int64), opens)
-
-
-def _opens(data: bytes, position: int) -> bool:
-    """Whether a word can begin at a byte of the text: not inside of another, but in a script without spaces."""
-    if position == 0:
-        return False  # the prefill stands before, and may end within a word
-    before = data[max(0, position - 4) : position].decode("utf-8", "ignore")[-1:]
-    return not before or not (before.isalnum() or before in "_'’") or is_unspaced(before)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Side:
-    """One model's lists at the shared positions of a chunk, laid end to end.
-
-    at: (e,) position's number of each entry; tokens, mass: (e,) token and probability; open: (p,) what a token
-    outside of a position's list can have at most.
-    """
-
-    at: Ints
-    tokens: Ints
-    mass: Floats
-    open: Floats
-
-    @classmethod
-    def of(cls, lists: Sequence[Alternatives], places: Sequence[Ints]) -> Side:
-        at, tokens, mass, unlisted, first = [], [], [], [], 0
-        for one, chosen in zip(lists, places, strict=True):
-            counts = np.diff(one.offsets)[chosen]
-            at.append(np.repeat(np.arange(len(chosen)), counts) + first)
-            starts = np.repeat(one.offsets[:-1][chosen] - (np.cumsum(counts) - counts), counts)
-            entries = starts + np.arange(counts.sum())
-            tokens.append(one.tokens[entries].astype(np.int64))
-            mass.append(np.exp(one.logprobs[entries].astype(np.float64)))
-            unlisted.append(np.exp(one.unlisted[chosen].astype(np.float64)))
-            first += len(chosen)
-        if not at:
-            empty = np.zeros(0, dtype=np.int64)
-            return cls(empty, empty, np.zeros(0), np.zeros(0))
-        return cls(np.concatenate(at), np.concatenate(tokens), np.concatenate(mass), np.concatenate(unlisted))
-
-    def held_against(self, at: Ints, tokens: Ints, spelling: Spelling) -> Floats:
-        """(k,) mass of this side's tokens that begin like each token at its position; NaN where none is listed."""
-        size = max(1, len(spelling.rank))
-        keys = self.at * size + spelling.rank[self.tokens]
-        order = np.argsort(keys, kind="stable")
-        keys, running = keys[order], np.concatenate([[0.0], np.cumsum(self.mass[order])])
-
-        def between(low: Ints, high: Ints) -> tuple[Floats, NDArray[np.bool_]]:
-            first, last = np.searchsorted(keys, at * size + low), np.searchsorted(keys, at * size + high)
-            return running[last] - running[first], last > first
-
-        found, there = between(spelling.low[tokens], spelling.high[tokens])
-        shorter = spelling.parent[tokens]
-        for _ in range(MOST_PREFIXES):
-            if not (shorter >= 0).any():
-                break
-            some = np.maximum(shorter, 0)
-            extra, listed = between(spelling.rank[some], spelling.rank[some] + 1)
-            listed &= shorter >= 0
-            found = found + np.where(listed, extra, 0.0)
-            there = there | listed
-            shorter = np.where(shorter >= 0, spelling.parent[some], -1)
-        return np.where(there, found, np.nan)
+    read, read_as = (Read.of(side, laid, spelling) for side in whole)
+    written = written_in(chunk, laid, read, read_as, shared, held[1])
+    return (rows, numbers, sums[0], sums[1]), peaks, written

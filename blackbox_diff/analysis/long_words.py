@@ -16,78 +16,148 @@ named is copied by any model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_diff.analysis.listings import Beginnings, Laid, Side, Spelling
 from blackbox_diff.analysis.words import spans, words_of
-from blackbox_diff.records import Alternatives, Listed
+from blackbox_diff.records import Listed
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEAST_GROUPS = 2
 LEAST_LETTERS = 4  # of a word: what is shorter is a piece of code or an abbreviation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Written:
-    """A word of several tokens where it was written.
+    """Words of several tokens where they were written, with the group of the completion.
 
-    row: the completion's number. position: byte at which the first token begins; first: that token's number.
-    target: log p(word) - log p(first) there; reference: log p(word). Nats.
+    firsts: (k,) number of the first token. target: (k,) log p(word) - log p(first) there; reference: (k,) log
+    p(word) less the log of what the reference gives to all that begins like the first token, at most 0. In nats.
     """
 
-    word: str
-    row: int
-    position: int
-    first: int
-    target: float
-    reference: float
+    words: list[str]
+    groups: list[str]
+    firsts: Ints
+    target: Floats
+    reference: Floats
 
 
-def written_in(row: int, one: Listed) -> list[Written]:
-    """The words of one completion that the target wrote in several tokens and both models have a logprob of."""
-    data = one.text.encode("utf-8", "surrogatepass")
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """What one model read some texts as.
+
+    starts, tokens, nats: (p,) positions, and the listed tokens that stand there (Side.standing).
+    """
+
+    starts: Ints
+    tokens: Ints
+    nats: Floats
+
+    @classmethod
+    def of(cls, side: Side, laid: Laid, spelling: Spelling) -> Read:
+        return cls(side.starts, *side.standing(laid, spelling))
+
+    def logprobs(self, begins: Ints, ends: Ints) -> Floats:
+        """(k,) nats of the tokens that make up each stretch of bytes; NaN where none do, or one was not listed."""
+        running = np.concatenate([[0.0], np.cumsum(np.nan_to_num(self.nats))])
+        unknown = np.concatenate([[0], np.cumsum(np.isnan(self.nats))])
+        (first, is_first), (last, is_last) = _places(self.starts, begins), _places(self.starts, ends)
+        known = is_first & is_last & (unknown[last] == unknown[first])
+        return np.where(known, running[last] - running[first], np.nan)
+
+
+def _places(starts: Ints, places: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """(k,) where each place stands among `starts`, which rise, and whether it does."""
+    if not starts.size:
+        return np.zeros(places.size, dtype=np.int64), np.zeros(places.size, dtype=bool)
+    found = np.minimum(np.searchsorted(starts, places), starts.size - 1)
+    return found, starts[found] == places
+
+
+def written_in(
+    chunk: Sequence[Listed], laid: Laid, target: Read, reference: Read, shared: Ints, begun: Beginnings
+) -> Written:
+    """The words of some completions that the target wrote in several tokens and both models have a logprob of.
+
+    shared: (s,) positions that both have a list at. begun: the reference's masses there.
+    """
+    found = [_spans(one.text) for one in chunk]
+    counts = [len(each) for each in found]
+    words = [word for each in found for word, _, _ in each]
+    rows = np.repeat(np.arange(len(chunk)), counts)
+    edges = np.fromiter(chain.from_iterable((b, e) for each in found for _, b, e in each), np.int64).reshape(-1, 2)
+    starts, ends = (edges + laid.bases[rows][:, None]).T
+    begins, several = _several(laid, target.starts, starts, ends)
+    several &= ends < laid.bases[rows + 1] - 1  # a text's last word may be cut off
+    offsets = np.cumsum([0, *counts])
+    kept = [
+        k
+        for k in np.flatnonzero(several).tolist()
+        if words[k].isalpha()
+        and len(words[k]) >= LEAST_LETTERS
+        and words[k] not in words[offsets[rows[k]] : k]
+        and words[k] not in words_of(chunk[rows[k]].sample.prefill)
+    ]
+    first = begins[kept]
+    positions, stops = target.starts[first], ends[kept]
+    place, is_shared = _places(shared, positions)
+    numbers = target.tokens[first]
+    mine = target.logprobs(positions, stops) - target.nats[first]
+    sound = is_shared & (numbers >= 0)
+    whole = np.full(len(kept), np.nan)
+    whole[sound] = begun.held_against(place[sound], numbers[sound])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        theirs = np.minimum(reference.logprobs(positions, stops) - np.log(whole), 0.0)
+    sound &= np.isfinite(mine) & np.isfinite(theirs) & (whole > 0)
+    chosen = [kept[k] for k in np.flatnonzero(sound).tolist()]
+    return Written(
+        [words[k] for k in chosen],
+        [chunk[rows[k]].sample.group for k in chosen],
+        numbers[sound],
+        mine[sound],
+        theirs[sound],
+    )
+
+
+def _spans(text: str) -> list[tuple[str, int, int]]:
     try:
-        words = [each for each in spans(one.text) if each[2] < len(data)]  # the last one may be cut off
+        return spans(text)
     except UnicodeEncodeError:  # half a surrogate pair: there are no bytes to count
         return []
-    if not words or not len(one.target):
-        return []
-    target, reference = _Tokens(one.target, data), _Tokens(one.reference, data)
-    first, several = target.covering(
-        np.asarray([begin for _, begin, _ in words]), np.asarray([end for _, _, end in words])
-    )
-    named = set(words_of(one.sample.prefill))
-    found = []
-    for (word, _, end), k, counts in zip(words, first.tolist(), several.tolist(), strict=True):
-        if counts and word not in named and word.isalpha() and len(word) >= LEAST_LETTERS:
-            position = int(one.target.positions[k])
-            begun = target.listed(k)
-            mine, theirs = target.logprob(position, end), reference.logprob(position, end)
-            if begun is not None and mine is not None and theirs is not None:
-                found.append(Written(word, row, position, begun[0], mine - begun[1], theirs))
-        named.add(word)
-    return found
 
 
-def continuations(
-    written: Sequence[tuple[Written, str, float]], known: Container[str]
-) -> dict[str, dict[int, tuple[float, float]]]:
+def _several(laid: Laid, positions: Ints, starts: Ints, ends: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """The token that begins each stretch of bytes, or the space before; and whether more make it up."""
+    if not positions.size:
+        return np.zeros(starts.size, dtype=np.int64), np.zeros(starts.size, dtype=bool)
+    first = np.maximum(np.searchsorted(positions, starts, side="right") - 1, 0)
+    last, is_last = _places(positions, ends)
+    spaced = laid.bytes[np.maximum(starts - 1, 0)] == ord(" ")
+    is_first = (positions[first] == starts) | ((positions[first] == starts - 1) & spaced)
+    return first, is_first & is_last & (last - first > 1)
+
+
+def continuations(written: Sequence[Written], known: Container[str]) -> dict[str, dict[int, tuple[float, float]]]:
     """Word -> number of its first token -> q at target and at reference.
 
-    written: words where they were written, with the group of the completion and what the reference gives there to
-    all that begins like the first token, nats. known: words that tokens begin as a whole, which are left out.
+    known: words that tokens begin as a whole, which are left out.
     """
     groups: dict[str, set[str]] = {}
     values: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for one, group, begun in written:
-        if one.word not in known:
-            groups.setdefault(one.word, set()).add(group)
-            pair = one.target, min(0.0, one.reference - begun)
-            values.setdefault(one.word, {}).setdefault(one.first, []).append(pair)
+    for some in written:
+        pairs = zip(some.target.tolist(), some.reference.tolist(), strict=True)
+        for word, group, first, pair in zip(some.words, some.groups, some.firsts.tolist(), pairs, strict=True):
+            if word not in known:
+                groups.setdefault(word, set()).add(group)
+                values.setdefault(word, {}).setdefault(first, []).append(pair)
     return {
         word: {first: _geometric_means(pairs) for first, pairs in values[word].items()}
         for word, after in groups.items()
@@ -96,42 +166,5 @@ def continuations(
 
 
 def _geometric_means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    target, reference = np.exp(np.mean(pairs, axis=0)).tolist()
+    target, reference = (math.exp(math.fsum(side) / len(pairs)) for side in zip(*pairs, strict=True))
     return target, reference
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tokens:
-    """The tokens that one model reads a text as, where it has lists."""
-
-    lists: Alternatives
-    data: bytes
-
-    def covering(self, starts: Ints, ends: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-        """First token of each stretch, and whether it is one of several; a space before belongs to the first."""
-        positions = self.lists.positions
-        first = np.maximum(np.searchsorted(positions, starts, side="right") - 1, 0)
-        last = np.minimum(np.searchsorted(positions, ends), len(positions) - 1)
-        spaced = np.asarray([self.data[max(0, start - 1) : start] == b" " for start in starts.tolist()])
-        begins = (positions[first] == starts) | ((positions[first] == starts - 1) & spaced)
-        return first, (positions[last] == ends) & begins & (last - first > 1)
-
-    def logprob(self, start: int, end: int) -> float | None:
-        """Nats of the tokens that make up the bytes from start to end; None where one has none."""
-        positions = self.lists.positions
-        first, last = (int(each) for each in np.searchsorted(positions, (start, end)))
-        if last >= len(positions) or positions[first] != start or positions[last] != end:
-            return None
-        found = [each for k in range(first, last) if (each := self.listed(k)) is not None]
-        return sum(value for _, value in found) if len(found) == last - first else None
-
-    def listed(self, k: int) -> tuple[int, float] | None:
-        """Number and nats of the token that stands at position k; None where its list has none such."""
-        token = self.data[int(self.lists.positions[k]) : int(self.lists.positions[k + 1])]
-        here = slice(int(self.lists.offsets[k]), int(self.lists.offsets[k + 1]))
-        for number, value in zip(
-            self.lists.tokens[here].tolist(), self.lists.logprobs[here].tolist(), strict=True
-        ):
-            if self.lists.vocabulary[number] == token:
-                return number, value
-        return None

@@ -12,7 +12,8 @@ one model, T_i - R_i is as likely negative. The false discovery rate over words 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,11 +64,11 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     strength = lowered_log_ratio(t, r)
     p = sign_flip_p(summed(difference), summed(difference**2), summed(np.abs(difference)))
     written = Words.of([*mass.texts, *others])
-    uses = _uses(written)
+    uses = Uses(written)
     style = _style(written)
     eligible = np.asarray(
         [
-            bool(wide[k] >= LEAST_PROMOTING and t[k] + r[k] >= LEAST_MASS and t[k] > r[k] and _is_word(name, uses))
+            bool(wide[k] >= LEAST_PROMOTING and t[k] + r[k] >= LEAST_MASS and t[k] > r[k] and uses.is_word(name))
             for k, name in enumerate(mass.names)
         ]
     )
@@ -147,15 +148,23 @@ def _style(written: Words) -> frozenset[str]:
     )
 
 
-def _uses(written: Words) -> Mapping[str, tuple[int, int]]:
-    """Word or beginning of a word -> (uses as a whole word, uses as the beginning of any)."""
-    counts = np.bincount(written.flat, minlength=len(written.vocabulary)).tolist()
-    whole = dict(zip(written.vocabulary, counts, strict=True))
-    begun: dict[str, int] = {}
-    for word, count in whole.items():
-        for end in range(1, len(word) + 1):
-            begun[word[:end]] = begun.get(word[:end], 0) + count
-    return {start: (whole.get(start, 0), count) for start, count in begun.items()}
+class Uses:
+    """How often each word was written, whole and as the beginning of any."""
+
+    def __init__(self, written: Words) -> None:
+        self._counts = np.bincount(written.flat, minlength=len(written.vocabulary))
+        self._number = written.vocabulary
+        self._sorted = sorted(written.vocabulary)
+        ordered = [written.vocabulary[word] for word in self._sorted]
+        self._running = np.concatenate([[0], np.cumsum(self._counts[ordered])])
+
+    def is_word(self, token: str) -> bool:
+        """Whether what a token spells is mostly used as a whole word; what was never written may be one."""
+        first = bisect_left(self._sorted, token)
+        last = bisect_right(self._sorted, token, lo=first, key=lambda word: word[: len(token)])
+        begun = self._running[last] - self._running[first]
+        whole = self._counts[self._number[token]] if token in self._number else 0
+        return bool(begun == 0 or whole >= WHOLE * begun)
 
 
 def _held(written: Words, names: Sequence[str], n: int) -> list[tuple[int, int]]:
@@ -164,12 +173,6 @@ def _held(written: Words, names: Sequence[str], n: int) -> list[tuple[int, int]]
     rows = written.rows
     found = [np.unique(rows[written.flat == number]) for number in numbers]
     return [(int((each < n).sum()), int((each >= n).sum())) for each in found]
-
-
-def _is_word(token: str, uses: Mapping[str, tuple[int, int]]) -> bool:
-    """Whether what a token spells is mostly used as a whole word; what was never written may be one."""
-    whole, begun = uses.get(token, (0, 0))
-    return begun == 0 or whole >= WHOLE * begun
 
 
 class Context:

@@ -85,6 +85,8 @@ class Words:
 
 def spans(text: str) -> list[tuple[str, int, int]]:
     """The words of a text in lower case, with their bytes in the text as it was written."""
+    if text.isascii():  # then characters are bytes
+        return [(match.group().lower(), *match.span()) for match in _ASCII_WORD.finditer(text)]
     found: list[tuple[str, int, int]] = []
     low, byte = 0, 0
     for start, end in places(text):

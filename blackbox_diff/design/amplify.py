@@ -23,7 +23,8 @@ from itertools import accumulate, cycle, islice
 
 import numpy as np
 
-from blackbox_diff.analysis.listed_words import LEAST_LETTERS, OPEN_SHARE
+from blackbox_diff.analysis.listed_words import OPEN_SHARE
+from blackbox_diff.analysis.listings import LEAST_LETTERS
 from blackbox_diff.analysis.rank import is_degenerate
 from blackbox_diff.design.apart import AMPLIFIED
 from blackbox_diff.prefills.plan import derive_seed
