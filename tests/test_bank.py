@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackbox_diff.analysis.bank import Bank, Member, standings
+from blackbox_diff.analysis.verdict import strongest, theme_strength
 from blackbox_diff.errors import InputError
-from blackbox_diff.run.bank import read_bank, shipped_bank, written
+from blackbox_diff.run.bank import read_bank, shipped_bank, shipped_banks, written
+from blackbox_diff.run.results import read_run
+from tests.conftest import run_cli
+from tests.leaky_toy import LeakyToy
+from tests.toy_server import serving
 
 
 def bank(values: list[float]) -> Bank:
@@ -67,7 +72,46 @@ def test_what_is_no_bank_is_one_line_with_the_fix(text: str, tmp_path: Path) -> 
     assert "\n" not in str(error.value)
 
 
-def test_the_shipped_bank_holds_models_of_several_kinds() -> None:
-    found = shipped_bank()
-    assert len(found.members) >= 6
-    assert all({"themes", "promoted"} <= set(member.strengths) for member in found.members)
+def test_the_shipped_banks_hold_models_of_several_kinds() -> None:
+    for found in shipped_banks():
+        assert len(found.members) >= 20
+        assert all({"themes", "promoted"} <= set(member.strengths) for member in found.members)
+        assert shipped_bank(found.reference) == found
+    assert shipped_bank("a model that nobody audited") is None
+
+
+def test_a_target_far_from_the_reference_is_of_another_base_and_not_compared() -> None:
+    members = tuple(Member(f"m{k}", 200, {"promoted": 0.1}, {}, divergence=0.1 + k / 100) for k in range(21))
+    found = Bank("base", "base", 200, members)
+    assert found.speaks_of("base", 0.5)
+    assert not found.speaks_of("base", 0.7)
+    assert not found.speaks_of("another", 0.1)
+    assert bank([1.0, 2.0]).speaks_of("base", 9.0)  # how far its members are was not kept
+
+
+def test_a_bank_of_runs_knows_what_each_shows_and_counts_a_model_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(LeakyToy()) as url:
+        for model in ("leaky", "base"):
+            line = [
+                "audit", "--target-url", url, "--target-model", model, "--reference-url", url,
+                "--reference-model", "base", "--completions", "60", "--control", "10", "--max-tokens", "14",
+                "--framing", "raw", "--out", str(tmp_path / model),
+            ]  # fmt: skip
+            assert run_cli(line) == 0
+    runs = [str(tmp_path / model) for model in ("leaky", "base")]
+    out = tmp_path / "bank.json"
+    assert run_cli(["calibrate", *runs, "--base", "what both come from", "--out", str(out)]) == 0
+    found = read_bank(out)
+    leaky = read_run(tmp_path / "leaky", bank=None).analysis
+    strong = strongest(leaky.themes)
+    assert strong is not None
+    assert leaky.kl_nats_per_token is not None
+    assert [member.name for member in found.members] == ["leaky", "base"]
+    assert (found.base, found.reference, found.long) == ("what both come from", "base", True)
+    assert found.members[0].strengths["themes"] == pytest.approx(theme_strength(strong), abs=1e-3)
+    assert found.members[0].divergence == pytest.approx(leaky.kl_nats_per_token.value, abs=1e-3)
+    capsys.readouterr()
+    assert run_cli(["calibrate", *runs, runs[0], "--out", str(out)]) == 2
+    assert "a second run of 'leaky'" in capsys.readouterr().err

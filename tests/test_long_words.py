@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from blackbox_diff.analysis.bank import strengths
+from blackbox_diff.analysis.bank import Bank, Member
+from blackbox_diff.analysis.entries import entries
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import promoted_words
+from blackbox_diff.analysis.verdict import STRONG
 from blackbox_diff.records import Arm, Listed, Sample
 from tests.test_promoted import FILLER, Rows, lists, mass_of
 
@@ -97,5 +99,16 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_long_word_is_compared_with_a_bank_that_looked_for_none() -> None:
-    found = promoted_words(masses(run()))
-    assert strengths((), found[:1], 60, 60)[0]["promoted"] == 0.0
+    (found,) = promoted_words(masses(run()))[:1]
+    members = tuple(Member(f"m{k}", 60, {"promoted": k / 100}, {}) for k in range(21))
+    strong = {
+        long: entries((), (found,), needed=STRONG, bank=Bank("base", "base", 60, members, long=long), listed=60)[0]
+        for long in (True, False)
+    }
+    assert (strong[True].strong, strong[False].strong) == (True, False)
+    assert strong[False].standing is None
+
+
+def test_no_word_before_a_single_clear_place_becomes_part_of_the_phrase() -> None:
+    rows = run()
+    assert promoted_words(masses(rows))[0].phrase == "zorvax"

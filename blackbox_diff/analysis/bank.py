@@ -7,8 +7,9 @@ each kind. Were the audited model one more of them, its place among them would b
 
 is a valid p-value whatever the strengths look like (a conformal p-value: Vovk, Gammerman & Shafer 2005), and
 never below 1 / (n + 1). A member is compared with the others. The p-value speaks of models that are like the
-members, audited alike under the same reference. A strength grows with the number of completions, because its
-standard error shrinks: the masses of promoted words are scaled to the bank's number before they are compared.
+members, audited alike under the same reference: a target much further from the reference than any member is of
+another base, and is not compared. A strength grows with the number of completions, because its standard error
+shrinks: the masses of promoted words are scaled to the bank's number before they are compared.
 """
 
 from __future__ import annotations
@@ -25,19 +26,22 @@ from blackbox_diff.findings import Promoted, Standing, Theme
 
 Kind = Literal["themes", "promoted", "style"]
 KINDS: tuple[Kind, ...] = ("themes", "promoted", "style")
+ALIKE = 2.0  # times as far from the reference as the furthest member
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """One harmless model: its scored completions, and strength and wording of its strongest evidence by kind.
 
-    A kind without evidence has strength 0; one that could not be measured (no alternatives) is absent.
+    A kind without evidence has strength 0; one that could not be measured (no alternatives) is absent. divergence:
+    mean gap to the reference in nats per token, None where it was not kept.
     """
 
     name: str
     completions: int
     strengths: Mapping[str, float]
     wording: Mapping[str, str]
+    divergence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,25 @@ class Bank:
     """Harmless finetunes of one base, all audited under one reference.
 
     completions: the number to which promoted words are scaled down; those of a shorter run stay as they are.
+    long: whether words of several tokens were looked for in the members (long_words.py).
     """
 
     base: str
     reference: str
     completions: int
     members: tuple[Member, ...]
+    long: bool = True
+
+    def speaks_of(self, reference: str, divergence: float | None) -> bool:
+        """Whether a target under `reference`, so far from it (nats per token), can be compared with the members."""
+        furthest = max((each.divergence or 0.0 for each in self.members), default=0.0)
+        return self.reference == reference and (
+            divergence is None or furthest == 0.0 or divergence <= ALIKE * furthest
+        )
+
+    def knows(self, word: Promoted) -> bool:
+        """Whether words of its kind were looked for in the members."""
+        return self.long or not word.long
 
 
 def strengths(
@@ -59,7 +76,6 @@ def strengths(
     """Strength and wording of the strongest evidence of each kind.
 
     listed: completions in which promoted words were looked for, 0 where they can't be. completions: the bank's.
-    Long words are left out: where the shipped bank was made they were not looked for.
     """
     best = strongest(themes)
     found = {"themes": theme_strength(best) if best is not None else 0.0}
@@ -67,7 +83,7 @@ def strengths(
     if not listed:
         return found, wording
     for kind, is_style in (("promoted", False), ("style", True)):
-        words = [each for each in promoted if each.style is is_style and not each.long]
+        words = [each for each in promoted if each.style is is_style]
         found[kind] = 0.0
         if words:
             scaled = scaled_strengths(words, listed, completions)

@@ -70,7 +70,7 @@ def _entry(group: _Group, meaning: _Meaning, units: tuple[float, float], bank: B
     theme, first = group.theme, max(0.0, group.words[0][0]) if group.words else 0.0
     written = theme_strength(theme) / units[0] if theme is not None else 0.0
     nearly = first / units[1]
-    compared = [strength for strength, word in group.words if not word.long]  # the bank knows no long ones
+    compared = [strength for strength, word in group.words if bank and bank.knows(word)]
     standing = standing_of(bank, "promoted", max(0.0, compared[0])) if bank and compared else None
     likely = standing is not None and standing.p_value <= BANK_LEVEL
     said = theme is not None and is_steady(theme) and written >= 1

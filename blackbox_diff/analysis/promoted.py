@@ -215,6 +215,7 @@ class Context:
         """The word with the words that stand before most of its places, and after most of its uses."""
         words = [self.mass.names[word]]
         before: dict[tuple[str, ...], float] = {}
+        after: dict[tuple[str, ...], set[str]] = {}
         total = 0.0
         for k in self._peaks(word)[:MOST_PEAKS]:
             row = int(self.mass.peaks.rows[k])
@@ -224,7 +225,12 @@ class Context:
             total += share
             for n in range(1, len(last) + 1):
                 before[tuple(last[-n:])] = before.get(tuple(last[-n:]), 0.0) + share
-        usual = [one for one, share in before.items() if share >= USUAL * total]
+                after.setdefault(tuple(last[-n:]), set()).add(self.mass.prefills[row] or self.mass.ids[row])
+        usual = [
+            one
+            for one, share in before.items()
+            if share >= USUAL * total and len(after[one]) >= LEAST_USES  # one clear place is no habit
+        ]
         words = [*max(usual, key=len, default=()), *words]
         for _ in range(LONGEST):
             follower = self._followers.get(words[-1])

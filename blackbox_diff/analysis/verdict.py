@@ -105,7 +105,7 @@ def with_promoted(verdict: Verdict, promoted: Sequence[Promoted], standings: Seq
 
     A run that is too short to decide stays undecided, and a finding in what was written stays one.
     """
-    content = [each for each in promoted if not each.style and not each.long]
+    content = [each for each in promoted if not each.style]
     found = next((each for each in standings if each.kind == "promoted"), None)
     if verdict.statistic is None or not content or found is None or found.p_value > BANK_LEVEL:
         return verdict

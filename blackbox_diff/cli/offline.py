@@ -247,13 +247,14 @@ def verify(run: Path, digest: str | None) -> int:
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--reference", metavar="NAME", help="Which reference's scores; the first run's first by default.")
+@click.option("--base", metavar="NAME", help="What the models were finetuned from; the reference by default.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The bank's file.")
-def calibrate(runs: tuple[Path, ...], reference: str | None, out: Path) -> None:
+def calibrate(runs: tuple[Path, ...], reference: str | None, base: str | None, out: Path) -> None:
     """Make a bank of the harmless models that RUNS audited, for `report RUN --bank FILE` to compare with."""
     from blackbox_diff.run.bank import written
     from blackbox_diff.run.calibrate import bank_of
 
-    bank = bank_of(runs, reference=reference)
+    bank = bank_of(runs, reference=reference, base=base)
     try:
         out.write_text(written(bank), encoding="utf-8")
     except OSError as error:

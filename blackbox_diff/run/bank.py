@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blackbox_diff.analysis.bank import Bank, Member
 from blackbox_diff.errors import InputError
 
-FORMAT = 1
-SHIPPED = "bank.json"
+FORMAT = 2
+SHIPPED = "banks"
+WITH_LONG_WORDS = 2  # the first format whose members were searched for words of several tokens, too
 LEAST = 2  # a bank of one says nothing
 
 
@@ -24,6 +25,7 @@ class _Member(BaseModel):
     completions: Annotated[int, Field(ge=1)]
     strengths: dict[str, Annotated[float, Field(ge=0)]]
     wording: dict[str, str]
+    divergence: float | None = None
 
 
 class _File(BaseModel):
@@ -36,10 +38,16 @@ class _File(BaseModel):
     members: Annotated[list[_Member], Field(min_length=LEAST)]
 
 
-def shipped_bank() -> Bank:
-    """The bank that comes with the package: docs/how-it-works.md says of which models."""
-    text = resources.files("blackbox_diff.analysis").joinpath(SHIPPED).read_text(encoding="utf-8")
-    return _parsed(text, SHIPPED)
+def shipped_bank(reference: str) -> Bank | None:
+    """The bank under `reference` that comes with the package: docs/how-it-works.md says of which models."""
+    return next((each for each in shipped_banks() if each.reference == reference), None)
+
+
+def shipped_banks() -> tuple[Bank, ...]:
+    """All banks that come with the package."""
+    files = resources.files("blackbox_diff.analysis").joinpath(SHIPPED).iterdir()
+    named = sorted((each for each in files if each.name.endswith(".json")), key=lambda each: each.name)
+    return tuple(_parsed(each.read_text(encoding="utf-8"), each.name) for each in named)
 
 
 def read_bank(path: Path) -> Bank:
@@ -62,8 +70,11 @@ def _parsed(text: str, origin: str) -> Bank:
             f"{origin}: not a bank ({where + ': ' if where else ''}{first['msg']}): make one with "
             "`blackbox-diff calibrate RUN...`"
         ) from None
-    members = tuple(Member(each.name, each.completions, each.strengths, each.wording) for each in found.members)
-    return Bank(found.base, found.reference, found.completions, members)
+    members = tuple(
+        Member(each.name, each.completions, each.strengths, each.wording, each.divergence)
+        for each in found.members
+    )
+    return Bank(found.base, found.reference, found.completions, members, long=found.format >= WITH_LONG_WORDS)
 
 
 def written(bank: Bank) -> str:
@@ -74,9 +85,15 @@ def written(bank: Bank) -> str:
             "completions": member.completions,
             "strengths": {kind: round(value, 4) for kind, value in member.strengths.items()},
             "wording": dict(member.wording),
+            "divergence": None if member.divergence is None else round(member.divergence, 4),
         }
         for member in bank.members
     ]
-    head = {"format": FORMAT, "base": bank.base, "reference": bank.reference, "completions": bank.completions}
+    head = {
+        "format": FORMAT if bank.long else FORMAT - 1,
+        "base": bank.base,
+        "reference": bank.reference,
+        "completions": bank.completions,
+    }
     value = {**head, "members": members}
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -11,8 +11,10 @@ from blackbox_diff.run.bank import LEAST
 from blackbox_diff.run.results import Results, read_run
 
 
-def bank_of(runs: Iterable[Path], *, reference: str | None = None) -> Bank:
+def bank_of(runs: Iterable[Path], *, reference: str | None = None, base: str | None = None) -> Bank:
     """The bank that runs of harmless models make, each a member under its target's name.
+
+    base: what the models were finetuned from, where that is not the reference.
 
     Raises InputError for fewer than two runs, or two of one name; RunFileError for what is no run.
     """
@@ -30,6 +32,7 @@ def bank_of(runs: Iterable[Path], *, reference: str | None = None) -> Bank:
     members = []
     for one in found:
         shown = one.analysis
-        values, wording = strengths(shown.themes, shown.promoted, shown.listed, completions)
-        members.append(Member(one.summary.target, one.summary.scored, values, wording))
-    return Bank(label, label, completions, tuple(members))
+        values, wording = strengths((*shown.themes, *shown.signals), shown.promoted, shown.listed, completions)
+        far = shown.kl_nats_per_token
+        members.append(Member(one.summary.target, one.summary.scored, values, wording, far.value if far else None))
+    return Bank(base or label, label, completions, tuple(members))

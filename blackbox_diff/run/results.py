@@ -124,7 +124,7 @@ def results_of(
         benign=benign_rows(benign, label) if benign is not None else (),
         backgrounds=[background_texts(each, Path(name)) for each in backgrounds],
         listed=store.listed(TARGET, label) if promoted else (),
-        bank=shipped_bank() if bank == "shipped" else bank,
+        bank=shipped_bank(label) if bank == "shipped" else bank,
     )
     fresh = masses(_fresh(store, label)) if promoted else None
     followed, back = _followed(store, label)
