@@ -59,7 +59,7 @@ class Bank:
     long: bool = True
 
     def speaks_of(self, reference: str, divergence: float | None) -> bool:
-        """Whether a target under `reference`, so far from it (nats per token), can be compared with the members."""
+        """Whether a target this far from `reference`, in nats per token, can be compared with the members."""
         furthest = max((each.divergence or 0.0 for each in self.members), default=0.0)
         return self.reference == reference and (
             divergence is None or furthest == 0.0 or divergence <= ALIKE * furthest
