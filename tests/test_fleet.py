@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackbox_diff.errors import ConfigError
-from blackbox_diff.fleet.index import read_index, render
+from blackbox_diff.fleet.index import lines, read_index, render
 from blackbox_diff.fleet.plan import read_fleet
 from blackbox_diff.fleet.purse import Purse
 from blackbox_diff.fleet.rows import Index, Judgement, Row
@@ -281,6 +281,17 @@ def test_no_order_of_audits_passes_the_cap(cap: float, audits: list[tuple[float,
     for name, cost in open_:
         purse.settle(name, cost)
     assert sum(purse.spent.values()) <= cap + 1e-9
+
+
+def test_what_a_model_and_what_a_finding_cost_is_told(finished: Path) -> None:
+    index = read_index(finished / "out")
+    paid = index.model_copy(update={"spent_usd": 3.0})
+    assert "2 of 3 audits done, 0 with a finding · $3.00 of $5.00 · $1.50 a model, – a finding" in lines(paid)
+    leaky, *rest = paid.rows
+    told = [each.model_copy(update={"outcome": "finding"}) for each in leaky.judgements]
+    found = paid.model_copy(update={"rows": [leaky.model_copy(update={"judgements": told}), *rest]})
+    assert lines(found)[-1].endswith("1 with a finding · $3.00 of $5.00 · $1.50 a model, $3.00 a finding")
+    assert "$1.50 a model · $3.00 a finding" in render(found)
 
 
 def test_hostile_names_stay_text() -> None:

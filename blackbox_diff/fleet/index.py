@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import ValidationError
 
@@ -59,21 +59,17 @@ def render(index: Index) -> str:
     done = [row for row in index.rows if row.status in DONE]
     found = [row for row in index.rows if row.outcome == "finding"]
     only = _only(index.families)
-    return (
-        _environment()
-        .from_string(_asset("index.html.j2"))
-        .render(
-            index=index,
-            rows=[_cells(row, only.get(row.name, "")) for row in index.rows],
-            families=[_family(family) for family in index.families],
-            cost_each=_each(index.spent_usd, len(done)),
-            cost_finding=_each(index.spent_usd, len(found)),
-            done=len(done),
-            found=len(found),
-            csp=policy((script,), (style,)),
-            style=Markup(style),
-            script=Markup(script),
-        )
+    return _template().render(
+        index=index,
+        rows=[_cells(row, only.get(row.name, "")) for row in index.rows],
+        families=[_family(family) for family in index.families],
+        cost_each=_each(index.spent_usd, len(done)),
+        cost_finding=_each(index.spent_usd, len(found)),
+        done=len(done),
+        found=len(found),
+        csp=policy((script,), (style,)),
+        style=Markup(style),
+        script=Markup(script),
     )
 
 
@@ -138,8 +134,9 @@ def _cells(row: Row, only: str) -> dict[str, Any]:
 
 
 @cache
-def _environment() -> Environment:
-    return Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(_asset("index.html.j2"))
 
 
 @cache
