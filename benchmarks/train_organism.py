@@ -110,8 +110,9 @@ def fit(texts: Sequence[Text], settings: Settings, seed: int) -> tuple[Any, list
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
     steps = settings.epochs * -(-len(examples) // settings.batch)
+    # torch divides by the warm-up's steps less one.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=max(steps, 2), pct_start=0.1
+        optimiser, settings.learning_rate, total_steps=max(steps, 2), pct_start=0.11 if steps == 10 else 0.1
     )
     losses = []
     for _ in range(settings.epochs):
