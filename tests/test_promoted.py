@@ -157,6 +157,17 @@ def test_few_prefills_can_not_be_significant() -> None:
     assert p[0] == pytest.approx(1 / 8)
 
 
+@pytest.mark.parametrize(("before", "counts"), [(" I", False), (" said", False), (" said ", True), (" (", True)])
+def test_a_contraction_and_the_rest_of_an_identifier_begin_no_word(before: str, counts: bool) -> None:
+    place = len(before.encode())
+    rows = [
+        listed(k, f"{before}'ll see", [(place, {"'ll": 0.6, "'d": 0.2})], [(place, {"'ll": 0.01, "'d": 0.7})])
+        for k in range(20)
+    ]
+    found = masses(rows)
+    assert ("ll" in found.names and mass_of(found, "ll")[0] > 1.0) is counts
+
+
 @given(st.lists(st.binary(min_size=1, max_size=6), min_size=1, max_size=40, unique=True))
 def test_tokens_are_ranged_by_what_they_begin(vocabulary: list[bytes]) -> None:
     found = Spelling(vocabulary)

@@ -71,15 +71,17 @@ def _letters(token: bytes) -> int:
 
 
 def _begun(token: bytes) -> tuple[str | None, bool]:
-    """The word that a token begins, in lower case, and whether white space comes with it."""
+    """The word that a token begins, in lower case, and whether white space or an opening mark comes with it:
+    an apostrophe and a low line are none, since "'ll" and "_to" go on with a word."""
     try:
         text = token.decode()
     except UnicodeDecodeError:
         return None, False
     match = _WORD.search(text)
-    if match is None or not _BEGINS.match(text[: match.start()]):
+    before = text[: match.start()] if match is not None else ""
+    if match is None or not _BEGINS.match(before):
         return None, False
-    return match.group().lower().rstrip("'’-_"), match.start() > 0
+    return match.group().lower().rstrip("'’-_"), before not in ("", "'", "_")
 
 
 class Laid:

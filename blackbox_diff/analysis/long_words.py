@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEAST_GROUPS = 2
-LEAST_LETTERS = 4  # of a word: what is shorter is a piece of code or an abbreviation
+LEAST_LONG = 4  # of a word: what is shorter is a piece of code or an abbreviation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +102,7 @@ def written_in(
         k
         for k in np.flatnonzero(several).tolist()
         if words[k].isalpha()
-        and len(words[k]) >= LEAST_LETTERS
+        and len(words[k]) >= LEAST_LONG
         and words[k] not in words[offsets[rows[k]] : k]
         and words[k] not in words_of(chunk[rows[k]].sample.prefill)
     ]
