@@ -10,7 +10,7 @@ from blackbox_diff.design.mass import LEVEL, flip_p, validate_masses
 
 PREFILLS = 40
 NONE = np.zeros(0, dtype=np.int64)
-PEAKS = Peaks(NONE, NONE, NONE, NONE, np.zeros(0), np.zeros(0))
+PEAKS = Peaks(NONE, NONE, NONE, np.zeros(0), np.zeros(0))
 
 
 def fresh(target: np.ndarray, reference: np.ndarray, prefills: tuple[str, ...] | None = None) -> Mass:
@@ -19,7 +19,7 @@ def fresh(target: np.ndarray, reference: np.ndarray, prefills: tuple[str, ...] |
     names = prefills or tuple(f"prefill {k}" for k in range(n))
     rows = np.arange(n)
     return Mass(
-        rows, np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), target, reference, PEAKS, ("owl",), 1,
+        rows, np.zeros(n, dtype=np.int64), target, reference, PEAKS, ("owl",), 1, n,
         names, tuple(map(str, rows)), ("",) * n,
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def test_a_word_is_confirmed_only_behind_every_stronger_one() -> None:
 
 
 def test_without_lists_nothing_is_said() -> None:
-    none = Mass(NONE, NONE, NONE, np.zeros(0), np.zeros(0), PEAKS, (), 0, (), (), ())
+    none = Mass(NONE, NONE, np.zeros(0), np.zeros(0), PEAKS, (), 0, 0, (), (), ())
     assert validate_masses(["owl"], none, seed=0) == ()
 
 

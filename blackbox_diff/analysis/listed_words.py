@@ -24,8 +24,8 @@ from blackbox_diff.analysis.listings import Beginnings, Laid, Side, Spelling
 from blackbox_diff.analysis.long_words import Read, Written, continuations, written_in
 from blackbox_diff.records import Listed
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.signedinteger[Any]]
 
 CHUNK = 512  # completions that are laid end to end at a time
 PEAK = 0.02  # probability more than the reference's from which on a single place is evidence to show
@@ -39,13 +39,12 @@ MOST_LONG = 60  # words of several tokens, the likeliest at the target over the 
 class Peaks:
     """Single places at which the target gives a word PEAK more probability than the reference.
 
-    rows, words, tokens: (k,) numbers of completion, word, and the token that begins it. positions: (k,) byte of
-    the completion's text at which the word would begin. target, reference: (k,) probabilities.
+    rows, words: (k,) numbers of completion and word. positions: (k,) byte of the completion's text at which the
+    word would begin. target, reference: (k,) probabilities.
     """
 
     rows: Ints
     words: Ints
-    tokens: Ints
     positions: Ints
     target: Floats
     reference: Floats
@@ -53,21 +52,22 @@ class Peaks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mass:
-    """Masses of words, summed over the positions of each completion: one entry a (completion, token) pair.
+    """Masses of words, summed over the positions of each completion: an entry for each token that begins one.
 
-    rows, words, tokens: (e,) numbers of completion, word, and the token that begins it. target, reference: (e,)
+    rows, words: (e,) numbers of completion and word, in 32 bits since a completion can have a thousand; rows rise
+    over the first `ordered` entries, and those of words that take several tokens follow. target, reference: (e,)
     sums of probabilities. names: the words, lower case; from number `whole` on those that take several tokens
     (long_words.py). prefills, ids, texts: of each completion. n: completions.
     """
 
     rows: Ints
     words: Ints
-    tokens: Ints
     target: Floats
     reference: Floats
     peaks: Peaks
     names: tuple[str, ...]
     whole: int
+    ordered: int
     prefills: tuple[str, ...]
     ids: tuple[str, ...]
     texts: tuple[str, ...]
@@ -84,8 +84,8 @@ class Mass:
 
 def masses(rows: Iterable[Listed]) -> Mass:
     """The masses of all words over some completions, read in chunks."""
-    sums: list[tuple[NDArray[Any], ...]] = []
-    peaks: list[tuple[NDArray[Any], ...]] = []
+    sums: list[Columns] = []
+    peaks: list[Columns] = []
     written: list[Written] = []
     numbers: dict[str, int] = {}
     prefills: list[str] = []
@@ -105,30 +105,38 @@ def masses(rows: Iterable[Listed]) -> Mass:
             )
         summed, high, spelled = _chunk_mass(chunk, spelling)
         for parts, found in ((sums, summed), (peaks, high)):
-            parts.append((found[0] + len(prefills), renumber[spelling.word[found[1]]], *found[1:]))
+            parts.append([narrow(found[0] + len(prefills)), *map(narrow, found[1:])])
         written.append(spelled)
         prefills += [one.sample.prefill for one in chunk]
         ids += [one.sample.id for one in chunk]
         texts += [one.text for one in chunk]
-    entries, places = _joined(sums, _NO_SUMS), _joined(peaks, _NO_PEAKS)
-    whole = len(numbers)
+    entries, places = _joined(sums, 4), _joined(peaks, 5)
+    whole, ordered, word_of = len(numbers), entries[0].size, narrow(renumber[spelling.word])
     long = _likely(entries, continuations(written, numbers))
     numbers.update((word, whole + k) for k, (word, _) in enumerate(long))
-    row, word, token, target, reference = _with_long(entries, whole, long)
+    for columns in (entries, places):
+        _add_long(columns, word_of, whole, long)
+    row, word, target, reference = entries
     return Mass(
-        row, word, token, target, reference, Peaks(*_with_long(places, whole, long)),
-        tuple(numbers), whole, tuple(prefills), tuple(ids), tuple(texts),
+        row, word, target, reference, Peaks(*places),
+        tuple(numbers), whole, ordered, tuple(prefills), tuple(ids), tuple(texts),
     )  # fmt: skip
 
 
+Columns = list[NDArray[Any]]  # rows, tokens, (of peaks: positions,) masses at the target, at the reference
 LongWords = Sequence[tuple[str, Mapping[int, tuple[float, float]]]]
 
 
-def _likely(columns: Sequence[NDArray[Any]], long: Mapping[str, Mapping[int, tuple[float, float]]]) -> LongWords:
+def narrow(column: NDArray[Any]) -> NDArray[Any]:
+    return column.astype(np.float32 if column.dtype.kind == "f" else np.int32)
+
+
+def _likely(columns: Columns, long: Mapping[str, Mapping[int, tuple[float, float]]]) -> LongWords:
     """Those words of several tokens that may be promoted, by name: their mass is enough, and more than the
     reference's. A large run writes thousands, and each would be given all masses of its first token."""
-    size = int(columns[2].max(initial=-1)) + 1
-    masses = [np.bincount(columns[2], weights=column, minlength=size) for column in columns[-2:]]
+    tokens = columns[1]
+    size = int(tokens.max(initial=-1)) + 1
+    masses = [np.bincount(tokens, weights=column, minlength=size) for column in columns[-2:]]
 
     def expected(firsts: Mapping[int, tuple[float, float]], side: int) -> float:
         return sum(float(masses[side][first]) * shares[side] for first, shares in firsts.items() if first < size)
@@ -139,27 +147,34 @@ def _likely(columns: Sequence[NDArray[Any]], long: Mapping[str, Mapping[int, tup
     return sorted((word, firsts) for word, firsts, _, _ in best)
 
 
-def _with_long(columns: Sequence[NDArray[Any]], whole: int, long: LongWords) -> Iterator[NDArray[Any]]:
-    """Columns with those of words of several tokens, numbered from `whole` on: the masses of their first tokens,
-    times what goes on as the word."""
-    begins = np.flatnonzero(np.isin(columns[2], [first for _, firsts in long for first in firsts]))
+def _add_long(columns: Columns, word_of: Ints, whole: int, long: LongWords) -> None:
+    """Put words in the place of tokens, and add those of several tokens, numbered from `whole` on: the masses of
+    their first tokens, times what goes on as the word. Column by column, since they are large."""
+    is_first = np.zeros(word_of.size, dtype=bool)
+    is_first[[first for _, firsts in long for first in firsts if first < word_of.size]] = True
+    begins = np.flatnonzero(is_first[columns[1]])
     some = [column[begins] for column in columns]
-    more: list[list[NDArray[Any]]] = []
+    more: list[Columns] = []
     for number, (_, firsts) in enumerate(long, start=whole):
         for first, shares in firsts.items():
-            rows, _, *others, target, reference = (column[some[2] == first] for column in some)
-            words = np.full(rows.size, number)
-            more.append([rows, words, *others, target * shares[0], reference * shares[1]])
-    return (np.concatenate(each) for each in zip(columns, *more, strict=True))
+            rows, tokens, *others, target, reference = (column[some[1] == first] for column in some)
+            more.append([rows, np.full_like(tokens, number), *others, target * shares[0], reference * shares[1]])
+    columns[1] = word_of[columns[1]]
+    for k, parts in enumerate(zip(*more, strict=True)):
+        columns[k] = np.concatenate([columns[k], *map(narrow, parts)])
 
 
-_INTS, _FLOATS = np.zeros(0, dtype=np.int64), np.zeros(0)
-_NO_SUMS: Sequence[NDArray[Any]] = (_INTS, _INTS, _INTS, _FLOATS, _FLOATS)
-_NO_PEAKS: Sequence[NDArray[Any]] = (_INTS, _INTS, _INTS, _INTS, _FLOATS, _FLOATS)
+_EMPTY: tuple[NDArray[Any], ...] = (np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
 
 
-def _joined(parts: Sequence[Sequence[NDArray[Any]]], empty: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    return [np.concatenate(column) for column in zip(empty, *parts, strict=True)]
+def _joined(parts: list[Columns], columns: int) -> Columns:
+    """The columns of all parts, which are let go one after the other: all of them twice would not fit."""
+    if not parts:
+        return [*(_EMPTY[0] for _ in range(columns - 2)), _EMPTY[1], _EMPTY[1]]
+    joined = []
+    for _ in range(columns):
+        joined.append(np.concatenate([each.pop(0) for each in parts]))
+    return joined
 
 
 def _chunks(rows: Iterable[Listed]) -> Iterator[list[Listed]]:
@@ -179,7 +194,7 @@ def _chunk_mass(
     sides = [side.only(places) for side, places in zip(whole, both, strict=True)]
     held = [Beginnings(side, spelling) for side in sides]
     completion, opens = laid.rows(shared), laid.opens(shared)
-    peaks: tuple[NDArray[Any], ...] = tuple(_NO_PEAKS)
+    peaks: tuple[NDArray[Any], ...] = ()
     at, tokens, mine, theirs = [], [], [], []
     for own, other, against_other, turned in (
         (sides[0], sides[1], held[1], False),

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ BEFORE, AFTER = 60, 40  # characters around a place
 USUAL = 0.5  # share of a word's places from which on what stands beside it belongs to the phrase
 LONGEST = 3  # words on either side
 LEAST_USES = 3
+PART = 2_000  # completions that are summed at a time
 MOST_PEAKS = 200
 WHOLE = 0.5  # share of a token's uses that must be the whole word, for the token to be a word
 
@@ -48,21 +50,10 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     """
     if not mass.n or not mass.rows.size:
         return ()
-    prefill = np.unique(mass.groups, return_inverse=True)[1].astype(np.int64)
-    key = mass.words * (prefill.max() + 1) + prefill[mass.rows]
-    kept, where = np.unique(key, return_inverse=True)
-    target = np.minimum(np.bincount(where, weights=mass.target), SHARE)
-    reference = np.minimum(np.bincount(where, weights=mass.reference), SHARE)
-    word = kept // (prefill.max() + 1)
-    size = len(mass.names)
-    difference = target - reference
-
-    def summed(values: Floats) -> Floats:
-        return np.bincount(word, weights=values, minlength=size).astype(np.float64)
-
-    t, r, wide = summed(target), summed(reference), summed((difference > NOTICEABLE).astype(np.float64))
+    summed = sums(mass)
+    t, r, wide = summed.target, summed.reference, summed.wide
     strength = lowered_log_ratio(t, r)
-    p = sign_flip_p(summed(difference), summed(difference**2), summed(np.abs(difference)))
+    p = sign_flip_p(t - r, summed.square, summed.absolute)
     written = Words.of([*mass.texts, *others])
     uses = Uses(written)
     style = _style(written)
@@ -73,7 +64,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
         ]
     )
     how = np.asarray([is_style(name, style) for name in mass.names], dtype=bool)
-    q = np.ones(size)
+    q = np.ones(len(mass.names))
     for family in (eligible & ~how, eligible & how):  # many words of style must not hide one of content
         q[family] = benjamini_hochberg(p[family])
     chosen = np.flatnonzero(eligible & (q <= FDR))
@@ -101,6 +92,54 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     ]
     content = [each for each in found if not each.style][:MOST]
     return (*content, *[each for each in found if each.style][:MOST])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """Per word, over prefills i: sums of T_i, R_i, (T_i - R_i)^2 and |T_i - R_i|.
+
+    wide: prefills after which the target gives the word noticeably more.
+    """
+
+    target: Floats
+    reference: Floats
+    square: Floats
+    absolute: Floats
+    wide: Floats
+
+
+def sums(mass: Mass) -> Sums:
+    """What is summed over prefills, some thousand completions at a time."""
+    size = len(mass.names)
+    group = np.unique(mass.groups, return_inverse=True)[1].astype(np.int64)
+    many = int(group.max()) + 1
+    total = np.zeros((5, size))
+    for part in _parts(mass, group):
+        key = mass.words[part] * np.int64(many) + group[mass.rows[part]]
+        kept, where = np.unique(key, return_inverse=True)
+        t, r = (
+            np.minimum(np.bincount(where, weights=side[part]), SHARE) for side in (mass.target, mass.reference)
+        )
+        word, difference = kept // many, t - r
+        for line, values in zip(
+            total, (t, r, difference**2, np.abs(difference), difference > NOTICEABLE), strict=True
+        ):
+            line += np.bincount(word, weights=values, minlength=size)
+    return Sums(*total)
+
+
+def _parts(mass: Mass, group: NDArray[np.int64]) -> Iterator[slice]:
+    """Stretches of entries between which no word has two entries of one group; what is shared is not cut."""
+    ends = np.append(np.flatnonzero(np.diff(group)) + 1, group.size)  # rows at which another group begins
+    if ends.size > group.max() + 1:  # a group comes twice
+        yield slice(None)
+        return
+    first = 0
+    for end in [*ends[np.diff(ends // PART, prepend=0) > 0].tolist(), mass.n]:
+        last = int(np.searchsorted(mass.rows[: mass.ordered], end))
+        yield slice(first, last)
+        first = last
+    yield slice(mass.ordered, None)
 
 
 def lowered_log_ratio(target: Floats, reference: Floats) -> Floats:
