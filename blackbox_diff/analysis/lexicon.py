@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -64,15 +65,25 @@ def lexicon(words: Words, language: str | None = None) -> Lexicon:
 
     language: one for all words, so that a word means the same whatever stands beside it.
     """
-    names = list(words.vocabulary)
-    codes = [language] * len(names) if language else [_codes()[k] for k in _languages(words).tolist()]
-    lemmas = [_lemma(word, code) for word, code in zip(names, codes, strict=True)]
-    return Lexicon(
-        np.asarray([_number(lemma) for lemma in lemmas], dtype=np.uint64),
-        np.asarray(
-            [plain(word) in function_words(code) for word, code in zip(names, codes, strict=True)], dtype=bool
-        ),
-    )
+    codes = _spoken(words, language)
+    lemmas = [_lemma(word, code) for word, code in zip(words.vocabulary, codes, strict=True)]
+    return Lexicon(np.asarray([_number(lemma) for lemma in lemmas], dtype=np.uint64), _says_nothing(words, codes))
+
+
+def function_words_of(words: Words) -> frozenset[str]:
+    """The words of some texts that say nothing, each in the language of most texts that use it."""
+    said = zip(words.vocabulary, _says_nothing(words, _spoken(words)).tolist(), strict=True)
+    return frozenset(word for word, says_nothing in said if says_nothing)
+
+
+def _spoken(words: Words, language: str | None = None) -> list[str]:
+    """The language of each word."""
+    return [language] * len(words.vocabulary) if language else [_codes()[k] for k in _languages(words).tolist()]
+
+
+def _says_nothing(words: Words, codes: Sequence[str]) -> NDArray[np.bool_]:
+    said = zip(words.vocabulary, codes, strict=True)
+    return np.asarray([plain(word) in function_words(code) for word, code in said], dtype=bool)
 
 
 @cache

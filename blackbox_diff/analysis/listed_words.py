@@ -32,6 +32,7 @@ PEAK = 0.02  # probability more than the reference's from which on a single plac
 LEAST = 5e-4  # probability from which on an entry counts
 OPEN_SHARE = 0.5  # of what a list leaves open, counted for a word that is not in it
 LEAST_EXPECTED = 0.25  # uses of a word of several tokens, for it to be looked at
+STRETCH = 1 << 22  # entries that are summed at a time
 MOST_LONG = 60  # words of several tokens, the likeliest at the target over the reference
 
 
@@ -136,7 +137,7 @@ def _likely(columns: Columns, long: Mapping[str, Mapping[int, tuple[float, float
     reference's. A large run writes thousands, and each would be given all masses of its first token."""
     tokens = columns[1]
     size = int(tokens.max(initial=-1)) + 1
-    masses = [np.bincount(tokens, weights=column, minlength=size) for column in columns[-2:]]
+    masses = [_summed(tokens, column, size) for column in columns[-2:]]
 
     def expected(firsts: Mapping[int, tuple[float, float]], side: int) -> float:
         return sum(float(masses[side][first]) * shares[side] for first, shares in firsts.items() if first < size)
@@ -145,6 +146,15 @@ def _likely(columns: Columns, long: Mapping[str, Mapping[int, tuple[float, float
     enough = [each for each in chosen if each[2] > each[3] and each[2] + each[3] >= LEAST_EXPECTED]
     best = sorted(enough, key=lambda each: ((each[3] + 1) / (each[2] + 1), each[0]))[:MOST_LONG]
     return sorted((word, firsts) for word, firsts, _, _ in best)
+
+
+def _summed(tokens: Ints, column: Floats, size: int) -> Floats:
+    """(size,) sums by token, in stretches: bincount takes weights in 64 bits."""
+    total = np.zeros(size)
+    for first in range(0, tokens.size, STRETCH):
+        part = slice(first, first + STRETCH)
+        total += np.bincount(tokens[part], weights=column[part], minlength=size)
+    return total
 
 
 def _add_long(columns: Columns, word_of: Ints, whole: int, long: LongWords) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.lexicon import lexicon
+from blackbox_diff.analysis.lexicon import function_words_of
 from blackbox_diff.analysis.listed_words import Mass
 from blackbox_diff.analysis.words import Words, words_of
 from blackbox_diff.findings import Promoted, PromotedPlace
@@ -56,7 +56,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     p = sign_flip_p(t - r, summed.square, summed.absolute)
     written = Words.of([*mass.texts, *others])
     uses = Uses(written)
-    style = _style(written)
+    style = function_words_of(written)
     eligible = np.asarray(
         [
             bool(wide[k] >= LEAST_PROMOTING and t[k] + r[k] >= LEAST_MASS and t[k] > r[k] and uses.is_word(name))
@@ -177,14 +177,6 @@ def benjamini_hochberg(p: Floats, tests: int | None = None) -> Floats:
 def is_style(word: str, function: frozenset[str]) -> bool:
     """Whether a word is of how something is said: a number, a single letter, a function word."""
     return word in function or len(word) < 2 or any(character.isdigit() for character in word)
-
-
-def _style(written: Words) -> frozenset[str]:
-    """The function words of the languages that the texts are in."""
-    meaning = lexicon(written)
-    return frozenset(
-        word for word, says_nothing in zip(written.vocabulary, meaning.function, strict=True) if says_nothing
-    )
 
 
 class Uses:
