@@ -12,11 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 import torch
+from pydantic import BaseModel
 
 from local_server.__main__ import listen
 from local_server.engine.jobs import Generate, Score
 from local_server.engine.scheduler import MAX_FAILURES, Scheduler
-from local_server.http import prompts
+from local_server.http import prompts, protocol
 from local_server.http.access import host_name, own_names
 from local_server.model.load import load
 from tests.server_fixtures import KEY
@@ -279,3 +280,37 @@ def test_jobs_that_fail_only_together_end_as_well(tiny_model: Path, monkeypatch:
                 scheduler.isolate(error)
     assert all(job.future.done() for job in work)
     assert max(job.failures for job in work) == MAX_FAILURES
+
+
+WRONG: list[tuple[type[BaseModel], dict[str, Any]]] = [
+    (protocol.CompletionRequest, TEXT | {"prompt": [True] * 500_000}),
+    (protocol.CompletionRequest, TEXT | {"prompt": [[1.5] * 500_000]}),
+    (protocol.CompletionRequest, TEXT | {f"field{number}": 1 for number in range(100_000)}),
+    (protocol.CompletionRequest, TEXT | {"logit_bias": {str(number): "x" for number in range(100_000)}}),
+    (protocol.CompletionRequest, TEXT | {"x" * 1_000_000: 1}),
+    (protocol.ChatRequest, CHAT | {"messages": [{f"field{number}": 1 for number in range(100_000)}]}),
+    (protocol.ChatRequest, CHAT | {"chat_template_kwargs": {f"k{number}": [] for number in range(100_000)}}),
+    (protocol.DetokenizeRequest, {"model": "tiny", "tokens": [True] * 500_000}),
+]
+
+
+@pytest.mark.parametrize(("kind", "body"), WRONG, ids=[str(number) for number in range(len(WRONG))])
+def test_what_is_wrong_many_times_is_told_once_and_soon(kind: type[BaseModel], body: dict[str, Any]) -> None:
+    """On the loop: a message for each of a million wrong ids took it 40 s, and nobody else was answered."""
+    started = time.process_time()
+    with pytest.raises(prompts.RequestError) as told:
+        protocol.read(kind, body)
+    assert time.process_time() - started < 2
+    assert len(str(told.value)) < 300
+
+
+def test_a_long_name_is_not_repeated_in_full(tiny_server: str) -> None:
+    long = TEXT | {"model": "m" * 1_000_000}
+    reply = httpx2.post(f"{tiny_server}/completions", json=long, headers=HEADERS, timeout=60)
+    assert reply.status_code == 404
+    assert len(reply.content) < 1_000
+
+
+@pytest.mark.parametrize("host", ["localhost:evil", "[localhost", "localhost]", "[::1]x", "a:b:c"])
+def test_a_host_that_is_none_has_no_name(host: str) -> None:
+    assert host_name(host) == ""

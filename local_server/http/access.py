@@ -6,6 +6,7 @@ Plain ASGI: behind Starlette's function middleware a handler can't see that its 
 from __future__ import annotations
 
 import hmac
+import re
 import socket
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from local_server.errors import RequestError
 from local_server.http.replies import refusal
 
+_HOST = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:]*))(?::\d{0,5})?")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -60,8 +62,9 @@ class KeyCheck:
 
 
 def host_name(header: str) -> str:
-    """The host of a Host header in lower case, without its port and the brackets of an IPv6 address."""
-    host = header.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
+    """The host of a Host header in lower case, without its port and the brackets of an IPv6 address.
+
+    Empty where the header is neither of both with a port or without.
+    """
+    found = _HOST.fullmatch(header.strip().lower())
+    return (found[1] or found[2]) if found else ""

@@ -73,26 +73,24 @@ def build_app(state: State) -> FastAPI:
             return StreamingResponse(await streaming.start(state, wanted), media_type="text/event-stream")
         return JSONResponse(await converse(state, request, wanted))
 
+    # What may be long is given as a response: FastAPI would look at every number in it.
     @app.post("/tokenize")
-    async def tokenize(request: Request) -> dict[str, Any]:
+    async def tokenize(request: Request) -> JSONResponse:
         wanted: TokenizeRequest = read(TokenizeRequest, await read_json(request))
         loaded = state.find(wanted.model).loaded
         ids = await state.tokenized(prompts.token_ids, loaded, wanted)
-        strings = [replies.legacy_token(loaded.pieces[index]) for index in ids]
-        return {
-            "count": len(ids),
-            "max_model_len": loaded.max_length,
-            "tokens": ids,
-            "token_strs": strings if wanted.return_token_strs else None,
-        }
+        strings = [replies.legacy_token(loaded.pieces[i]) for i in ids] if wanted.return_token_strs else None
+        told = {"count": len(ids), "max_model_len": loaded.max_length, "tokens": ids}
+        return JSONResponse({**told, "token_strs": strings})
 
     @app.post("/detokenize")
-    async def detokenize(request: Request) -> dict[str, Any]:
+    async def detokenize(request: Request) -> JSONResponse:
         wanted: DetokenizeRequest = read(DetokenizeRequest, await read_json(request))
         loaded = state.find(wanted.model).loaded
         if any(not 0 <= index < len(loaded.pieces) for index in wanted.tokens):
             raise RequestError("tokens: an id is outside of the vocabulary", param="tokens")
-        return {"prompt": b"".join(loaded.pieces[index] for index in wanted.tokens).decode(errors="replace")}
+        text = b"".join(loaded.pieces[index] for index in wanted.tokens).decode(errors="replace")
+        return JSONResponse({"prompt": text})
 
     return app
 

@@ -21,7 +21,7 @@ from local_server.engine.sampling import Settings
 from local_server.errors import RequestError
 from local_server.http import prompts, replies
 from local_server.http.access import LOOPBACK
-from local_server.http.protocol import ChatRequest, CompletionRequest, Sampler
+from local_server.http.protocol import SHOWN, ChatRequest, CompletionRequest, Sampler
 from local_server.model.load import LoadedModel
 
 P = ParamSpec("P")
@@ -58,7 +58,7 @@ class State:
         """Raises RequestError 404 for a name that is not served."""
         if name not in self.served:
             raise RequestError(
-                f"model: '{name}' does not exist; served: {', '.join(self.served)}",
+                f"model: '{name[:SHOWN]}' does not exist; served: {', '.join(self.served)}",
                 status=404,
                 param="model",
                 code="model_not_found",

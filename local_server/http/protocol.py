@@ -5,6 +5,7 @@ Shapes: OpenAI's API reference for completions and chat; extensions as in vLLM (
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +17,12 @@ MAX_TEXTS = 2048  # completions of a request, or prompts
 MAX_CHARACTERS = 2 << 20  # of all prompts or messages of a request
 MAX_IDS = 1 << 20
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 1000
+MAX_FIELDS = 64  # of a request, and of every object in it
+SHOWN = 100  # characters of a request's own that an error repeats
+
+# A list is refused at its first wrong item: a message for each of a million took the loop a minute.
+Ids = Annotated[list[int], Field(fail_fast=True)]
+Texts = Annotated[list[str], Field(fail_fast=True)]
 
 
 class _Request(BaseModel):
@@ -36,7 +43,7 @@ class Sampler(_Request):
     top_k: Annotated[int, Field(ge=-1)] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Texts | None = None
     min_tokens: Annotated[int, Field(ge=0)] = 0
     ignore_eos: bool = False
     prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP)] | None = None
@@ -73,7 +80,7 @@ class Sampler(_Request):
 class CompletionRequest(Sampler):
     """POST /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | Texts | Ids | Annotated[list[Ids], Field(fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=0)] = 16
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP)] | None = None
     echo: bool = False
@@ -107,7 +114,7 @@ def _check_turns(messages: list[Message], generation: bool, continue_final: bool
 class ChatRequest(Sampler):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
@@ -131,7 +138,7 @@ class TokenizeRequest(_Request):
 
     model: str
     prompt: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)] | None = None
     add_special_tokens: bool = True
     add_generation_prompt: bool = True
     continue_final_message: bool = False
@@ -151,7 +158,7 @@ class DetokenizeRequest(_Request):
     """POST /detokenize."""
 
     model: str
-    tokens: list[int]
+    tokens: Ids
 
 
 def read(kind: type[BaseModel], body: Any) -> Any:
@@ -162,7 +169,7 @@ def read(kind: type[BaseModel], body: Any) -> Any:
         return kind.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
+        path = ".".join(str(part)[:SHOWN] for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "not a field of this server"
@@ -173,6 +180,11 @@ def read(kind: type[BaseModel], body: Any) -> Any:
 
 def _bound(body: dict[str, Any]) -> None:
     """Count before anything is checked in detail, copied or tokenised. Raises RequestError 400 or 413."""
+    for name, value in _objects(body):
+        if len(value) > MAX_FIELDS:
+            raise RequestError(
+                f"{name or 'the body'}: {len(value)} fields; at most {MAX_FIELDS}", param=name or None
+            )
     n, stop = body.get("n"), body.get("stop")
     copies = n if isinstance(n, int) else 1
     if isinstance(stop, list) and len(stop) > MAX_STOPS:
@@ -180,16 +192,25 @@ def _bound(body: dict[str, Any]) -> None:
     for name in ("prompt", "messages", "tokens"):
         value = body.get(name)
         items = value if isinstance(value, list) else [value]
-        ids = sum(len(item) if isinstance(item, list) else isinstance(item, int) for item in items)
-        texts = len(items) - sum(isinstance(item, int) for item in items)
-        characters = sum(map(_characters, items))
-        texts *= max(copies, 1)
+        others = [item for item in items if not isinstance(item, int)]
+        ids = len(items) - len(others) + sum(len(item) for item in others if isinstance(item, list))
+        texts = len(others) * max(copies, 1)
+        characters = sum(map(_characters, others))
         limits = ((texts, MAX_TEXTS, "texts"), (characters, MAX_CHARACTERS, "characters"), (ids, MAX_IDS, "ids"))
         for found, most, what in limits:
             if found > most:
                 raise RequestError(
                     f"{name}: {found} {what} in one request; at most {most}", status=413, param=name
                 )
+
+
+def _objects(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The body and the objects in it, each with the field that it stands in."""
+    yield "", body
+    for name, value in body.items():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                yield name[:SHOWN], each
 
 
 def _characters(item: object) -> int:
