@@ -180,11 +180,10 @@ def read(kind: type[BaseModel], body: Any) -> Any:
 
 def _bound(body: dict[str, Any]) -> None:
     """Count before anything is checked in detail, copied or tokenised. Raises RequestError 400 or 413."""
-    for name, value in _objects(body):
-        if len(value) > MAX_FIELDS:
-            raise RequestError(
-                f"{name or 'the body'}: {len(value)} fields; at most {MAX_FIELDS}", param=name or None
-            )
+    for where, given in _objects(body):
+        if len(given) > MAX_FIELDS:
+            told = f"{where or 'the body'}: {len(given)} fields; at most {MAX_FIELDS}"
+            raise RequestError(told, param=where or None)
     n, stop = body.get("n"), body.get("stop")
     copies = n if isinstance(n, int) else 1
     if isinstance(stop, list) and len(stop) > MAX_STOPS:
