@@ -150,6 +150,19 @@ def test_an_empty_completion_has_no_segments() -> None:
     assert align(Tokens.of([], []), Tokens.of([], [])) == ()
 
 
+def test_no_texts_have_no_segments() -> None:
+    found = align_many([], [])
+    assert [len(found.starts), len(found.lengths), found.offsets.tolist()] == [0, 0, [0]]
+    assert found.ends.dtype == found.starts.dtype == np.int64
+
+
+def test_an_empty_text_keeps_what_stands_on_one_side_only() -> None:
+    """Such as an end-of-sequence token, which has a logprob and no bytes."""
+    side, nothing = Tokens.of([0], [-1]), Tokens.of([], [])
+    assert align(side, nothing) == (Segment(0, 0, -1.0, 0.0),)
+    assert align(nothing, side) == (Segment(0, 0, 0.0, -1.0),)
+
+
 @pytest.mark.parametrize("reference", [[4], [6], []])
 def test_texts_of_different_length_are_refused(reference: list[int]) -> None:
     with pytest.raises(ValueError, match="text 0: the target covers 5 bytes"):
@@ -157,7 +170,7 @@ def test_texts_of_different_length_are_refused(reference: list[int]) -> None:
 
 
 def test_ends_that_go_back_are_refused() -> None:
-    good, bad = Tokens.of([5], [-1]), Tokens.of([3, 2, 5], [-1, -1, -1])
+    good, bad = Tokens.of([5, 5], [-1, -1]), Tokens.of([3, 2, 5], [-1, -1, -1])  # an empty unit does not go back
     with pytest.raises(ValueError, match="text 1: unit ends must not decrease"):
         align_many([good, bad], [good, good])
 

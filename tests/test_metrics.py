@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from blackbox_diff.analysis import metrics
 from blackbox_diff.analysis.alignment import align_many
 from blackbox_diff.analysis.metrics import Measures, measure
+from blackbox_diff.findings import Span
 from blackbox_diff.records import Tokens
 
 
@@ -88,6 +89,22 @@ def test_a_peak_never_crosses_a_missing_segment() -> None:
     span = one(text, words(text, [-1, -1, None, -1, -1]), words(text, [-1, -9, -1, -9, -1])).peak(0)
     assert span is not None
     assert span.end <= len("aa bb") or span.start >= len("aa bb cc")
+
+
+def test_of_peaks_alike_the_earliest_counts_and_then_the_shortest() -> None:
+    """All gaps are 0, so that every window scores 0."""
+    letters = Tokens.of([2, 4, 6], [-1, -1, -1])
+    assert one("abcdef", letters, letters).peak(0) == Span(0, 2)
+    text = "one two three"
+    assert one(text, words(text, [-1] * 3), words(text, [-1] * 3)).peak(0) == Span(0, len("one two"))
+
+
+def test_two_words_that_no_window_reaches_have_no_peak() -> None:
+    """A window has at most 64 segments: the second word begins with the 64th, or with the 65th."""
+    for before, expected in ((63, Span(0, 64)), (64, None)):
+        text = "x" * (before - 1) + " y"
+        side = Tokens.of(list(range(1, len(text) + 1)), [-1.0] * len(text))
+        assert one(text, side, side).peak(0) == expected
 
 
 def peak_by_hand(text: str, ends: list[int], gaps: list[float]) -> float:

@@ -110,7 +110,7 @@ def _peaks(
 ) -> tuple[Floats, Ints]:
     m = len(segments.lengths)
     scores, spans = np.full(m, np.nan), np.full((m, 2), -1, dtype=np.int64)
-    gaps = np.where(there, segments.target - segments.reference, 0.0)
+    gaps = segments.target - segments.reference
     words = _words(segments, rows, texts)
     low = 0
     while low < m:
