@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from blackbox_diff.records import (
     SideToken,
     Tokens,
 )
+from blackbox_diff.runfile import chain
+from blackbox_diff.runfile.schema import FORMAT
 from blackbox_diff.runfile.state import State
 from blackbox_diff.runfile.store import Store
 
@@ -231,7 +234,9 @@ async def test_a_run_of_the_first_format_is_read_and_can_go_on(tmp_path: Path) -
     with Store.create(tmp_path, {}) as store:
         await store.put_completion(SAMPLE, "target", COMPLETION, await buy(store))
     database = sqlite3.connect(tmp_path / "run.sqlite")
-    for statement in ("DROP TABLE alternatives", "DROP TABLE tokens", "PRAGMA user_version = 1"):
+    for statement in (
+        *(f"DROP TABLE {name}" for name in ("alternatives", "tokens", "chain")), "PRAGMA user_version = 1",
+    ):  # fmt: skip
         database.execute(statement)
     database.close()
     with Store.open(tmp_path, read_only=True) as store:
@@ -244,6 +249,29 @@ async def test_a_run_of_the_first_format_is_read_and_can_go_on(tmp_path: Path) -
         store.set_state(replace(store.state, begun_in_format=None))
         assert store.alternatives(SAMPLE.id, "target") == LISTS
         assert store.keeps_all_lists()
+
+
+async def test_a_run_of_the_format_before_is_read_and_can_go_on(tmp_path: Path) -> None:
+    """It has lists and no chain, which begins when the run goes on and tells the format of the rows before it."""
+    listed, other = replace(COMPLETION, alternatives=LISTS), replace(SAMPLE, id="prose.raw.00008")
+    with Store.create(tmp_path, {}) as store:
+        await store.put_completion(SAMPLE, "target", listed, await buy(store))
+    database = sqlite3.connect(tmp_path / "run.sqlite")
+    database.execute("DROP TABLE chain")
+    database.execute("DELETE FROM meta WHERE key = ?", (chain.HEAD,))
+    database.execute("PRAGMA user_version = 2")
+    database.commit()
+    database.close()
+    with Store.open(tmp_path, read_only=True) as store:
+        assert store.outcome(SAMPLE.id, "target") == COMPLETION
+        assert store.alternatives(SAMPLE.id, "target") == LISTS
+    with Store.open(tmp_path) as store:
+        await store.put_completion(other, "target", listed, await buy(store, other.id))
+    with Store.open(tmp_path, read_only=True) as store:
+        assert [store.alternatives(name, "target") for name in (SAMPLE.id, other.id)] == [LISTS, LISTS]
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (FORMAT,)
+        assert chain.begun_in(database) == 2
 
 
 async def test_lists_whose_numbers_are_no_tokens_are_damage(tmp_path: Path) -> None:

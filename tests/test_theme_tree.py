@@ -15,6 +15,7 @@ from blackbox_diff.analysis.themes import (
     _Grouping,
     _likelihood_ratio,
     _Node,
+    _shared,
     _together,
     _told_of,
     find_themes,
@@ -98,6 +99,16 @@ def test_a_phrase_is_told_of_what_four_in_five_of_its_sentences_name() -> None:
     own = units(range(10), 1000)
     others = np.stack([units(range(8), 1000), units(range(7), 1000), units(range(1000), 1000)])
     assert _told_of(own, others).tolist() == pytest.approx([0.8, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "same"),
+    [({1, 2, 3}, {2, 3, 4}, True), ({1, 2, 3, 4}, {3, 4, 5}, False), ({1}, {1}, False), ({1, 2}, {1, 2}, True)],
+)
+def test_two_phrases_are_alike_that_share_two_in_three_words_and_two_at_least(
+    own: set[int], other: set[int], same: bool
+) -> None:
+    assert _shared(frozenset(own), frozenset(other)) == same
 
 
 def test_phrases_of_the_same_completions_are_one_theme_in_several_wordings() -> None:
