@@ -5,7 +5,6 @@ Exit codes: exit_codes.py.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from blackbox_diff.errors import BlackboxDiffError
 
 # what it is for -> its commands, as --help lists them
@@ -63,7 +64,7 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            near = _near(args[0], COMMANDS, n=2)
             meant = f": did you mean {' or '.join(near)}?" if near else ""
             raise click.UsageError(f"there is no command '{args[0]}'{meant}", ctx)
         return super().resolve_command(ctx, args)
@@ -132,8 +133,14 @@ def _told(error: click.ClickException) -> str:
     """The message of an error, with the one nearest option where there is no such option."""
     if not isinstance(error, click.NoSuchOption):
         return error.format_message()
-    near = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
+    near = _near(error.option_name, error.possibilities or (), n=1)
     return f"there is no option '{error.option_name}'" + (f": did you mean {near[0]}?" if near else "")
+
+
+def _near(name: str, known: Iterable[str], *, n: int) -> list[str]:
+    import difflib  # for mistakes alone: `--help` is not to wait for it
+
+    return difflib.get_close_matches(name, list(known), n=n)
 
 
 def _fail(

@@ -7,8 +7,6 @@ failed: what --fail-on names, a change that `watch` sees, a record that `verify`
 
 from __future__ import annotations
 
-import json
-
 from blackbox_diff.errors import (
     BlackboxDiffError,
     BudgetError,
@@ -54,5 +52,7 @@ def error_json(message: str, code: int, error: BlackboxDiffError | None = None) 
 
     error: what was raised, where something of ours was; its class says the kind, else the code does.
     """
+    import json  # every command imports this module, and `--help` needs no JSON
+
     kind = next((kind for known, kind, _ in _KINDS if isinstance(error, known)), _OF_CODES.get(code, "unexpected"))
     return json.dumps({"schema": 1, "error": {"kind": kind, "message": message, "exit_code": code}})
