@@ -17,7 +17,8 @@ from blackbox_diff.run.watch import one_token
 from blackbox_diff.wire import DIALECTS, Dialect, ScoreItem, dialect
 from blackbox_diff.wire.asked import output_tokens
 
-FIXTURES = Path(__file__).parent.parent / "fixtures" / "wire"
+ROOT = Path(__file__).parent.parent
+FIXTURES = ROOT / "fixtures" / "wire"
 BASE_URLS = {
     "openai": "https://api.openai.com/v1",
     "azure": "https://x.openai.azure.com/openai/deployments/d",
@@ -183,6 +184,11 @@ def test_the_prefill_is_the_users_turn_in_user_framing() -> None:
 def test_scoring_a_chat_on_a_model_without_template_sends_plain_text() -> None:
     profile = able(DIALECTS["vllm"], scores_template=False)
     assert DIALECTS["vllm"].score(profile, ITEMS["score chat"]).body["prompt"] == "A wet day"
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_every_dialect_has_a_line_in_the_table_of_endpoints(name: str) -> None:
+    assert f"| `{name}`" in (ROOT / "docs" / "endpoints.md").read_text(encoding="utf-8")
 
 
 def test_an_unknown_dialect_is_one_line_that_lists_the_names() -> None:

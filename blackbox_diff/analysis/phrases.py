@@ -204,6 +204,18 @@ def log_ratio(counts: Floats, n: int, behind: Ints, sizes: Ints) -> Floats:
     return np.asarray(ratio.min(axis=-1))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    """A phrase of n words that may be one of the strongest; the rest as in Phrases, for this phrase alone."""
+
+    score: float
+    n: int
+    at: Ints
+    rows: Ints
+    nats: Floats
+    behind: Ints
+
+
 def recurring(
     corpus: Corpus, gaps: Floats, prefills: Ints, blocked: NDArray[np.bool_], backgrounds: Sequence[Background]
 ) -> Phrases:
@@ -215,7 +227,7 @@ def recurring(
     running = np.concatenate([[0.0], np.cumsum(gaps)])
     barred = np.concatenate([[0], np.cumsum(blocked)])
     sizes = np.asarray([each.n for each in backgrounds], dtype=np.int64)
-    found: list[tuple[float, int, Ints, Ints, Floats, Ints]] = []
+    found: list[_Candidate] = []
     for n in range(1, LONGEST + 1):
         at, hashes = corpus.phrases(n)
         free = barred[at + n] == barred[at]
@@ -242,15 +254,15 @@ def recurring(
             line = np.full(n_prefills, np.nan)
             line[prefills[rows[at[first]]]] = nats[first]
             own = np.sort(at[by[mine]])
-            found.append((float(score[k]), n, own, np.unique(rows[own]), line, behind[k]))
-    found.sort(key=lambda each: (-each[0], each[1], corpus.written(int(each[2][0]), each[1])))
+            found.append(_Candidate(float(score[k]), n, own, np.unique(rows[own]), line, behind[k]))
+    found.sort(key=lambda each: (-each.score, each.n, corpus.written(int(each.at[0]), each.n)))
     found = found[:MOST]
     return Phrases(
         corpus,
-        [each[1] for each in found],
-        [each[2] for each in found],
-        [each[3] for each in found],
-        np.asarray([each[4] for each in found]).reshape(len(found), n_prefills),
-        np.asarray([each[5] for each in found], dtype=np.int64).reshape(len(found), len(sizes)),
+        [each.n for each in found],
+        [each.at for each in found],
+        [each.rows for each in found],
+        np.asarray([each.nats for each in found]).reshape(len(found), n_prefills),
+        np.asarray([each.behind for each in found], dtype=np.int64).reshape(len(found), len(sizes)),
         sizes,
     )
