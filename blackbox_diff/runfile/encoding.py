@@ -54,7 +54,9 @@ def decoder(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 return decode(*args, **kwargs)
             except _UNREADABLE as error:
-                reason = " ".join(str(error).split())[:200]  # pydantic's are several lines long
+                told = isinstance(error, ValueError | zlib.error)  # the others' words are about this program
+                reason = str(error) if told else "a field is missing, or of another name or kind"
+                reason = " ".join(reason.split())[:200]  # pydantic's are several lines long
                 raise DamagedError(f"a {what} can't be read ({reason})") from None
 
         return read

@@ -206,6 +206,20 @@ def test_damaged_run_files_are_one_line(finished: Path, tmp_path: Path, capfd: p
     fuzz(finished, tmp_path, range(len(DAMAGE)), capfd, QUICK)
 
 
+def test_a_field_of_another_name_is_told_in_plain_words(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One flipped bit of 200 made a name that only this program's own code could complain of."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(finished, damaged)
+    execute(damaged, "UPDATE completions SET extra = replace(extra, 'output_tokens', 'output^tokens')")
+    capfd.readouterr()
+    assert run_cli(["report", str(damaged)]) == 2
+    line = capfd.readouterr().err
+    assert "a completion can't be read (a field is missing, or of another name or kind): restore it" in line
+    assert told(damaged, finished, tmp_path, capfd) == []
+
+
 @pytest.mark.slow
 def test_two_hundred_damaged_run_files_are_one_line(
     finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
