@@ -86,14 +86,6 @@ def litellm(local_endpoint: str, logs: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def litellm_before_vllm(vllm_target: str, logs: Path) -> Iterator[str]:
-    """LiteLLM's proxy in front of vLLM, which is what most of its users have it for."""
-    models = {"by-openai": f"openai/{ORGANISM}", "by-vllm": f"hosted_vllm/{ORGANISM}"}
-    with foreign.litellm(vllm_target, models, logs) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def llamacpp(gguf: Path, logs: Path) -> Iterator[str]:
     with foreign.llamacpp(gguf, logs / "llamacpp.log") as url:
         yield url
@@ -312,33 +304,3 @@ def test_litellms_text_route_is_raw_only(litellm: str) -> None:
 def test_twenty_draws_of_every_text_join_through_litellms_proxy(litellm: str, framing: Framing) -> None:
     refused = draws_join(litellm, "by-openai", framing)
     assert set().union(*refused.values()) <= {"replacement_character"}
-
-
-@pytest.mark.parametrize("name", ["by-openai", "by-vllm"])
-def test_litellms_proxy_before_vllm_passes_on_what_vllm_can(litellm_before_vllm: str, name: str) -> None:
-    found = probed(litellm_before_vllm, name, "reference")
-    print(found.model_dump_json(indent=1))
-    assert found.framings() == ("raw", "chat")
-    assert (found.logprobs, found.max_top_logprobs) == ("raw", 20)
-    assert found.token_ids
-    assert found.can_score
-    assert found.id_prompts == (name == "by-openai")
-    assert found.self_consistency_nats is not None
-    assert found.self_consistency_nats < 0.01
-
-
-@pytest.mark.parametrize("framing", ["raw", "chat"])
-def test_twenty_draws_of_every_text_join_through_litellms_proxy_before_vllm(
-    litellm_before_vllm: str, framing: Framing
-) -> None:
-    refused = draws_join(litellm_before_vllm, "by-openai", framing)
-    assert set().union(*refused.values()) <= {"replacement_character"}
-
-
-def test_an_audit_through_litellms_proxy_before_vllm(
-    litellm_before_vllm: str, local_endpoint: str, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    audit(litellm_before_vllm, "by-openai", local_endpoint, run, 20, "--max-tokens", "16", "--concurrency", "4")
-    assert read_run(run).summary.scored >= 18
-    assert verify_run(run).problems == ()
