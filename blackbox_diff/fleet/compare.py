@@ -26,7 +26,7 @@ from blackbox_diff.analysis.words import spans
 from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Interval, Ranked, Theme
 from blackbox_diff.probing.sameness import FLOOR, Listed, distance
-from blackbox_diff.records import Completion, ScoredCompletion
+from blackbox_diff.records import Completion, Sample, ScoredCompletion
 from blackbox_diff.report import wording
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.results import Results, read_run
@@ -99,13 +99,20 @@ class Comparison(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One run, read for a comparison. first: prefill and framing -> the alternatives of the first token."""
+    """One run, read for a comparison; samples and texts in one order.
+
+    first: prefill and framing -> the alternatives of the first token.
+    """
 
     results: Results
     rows: tuple[ScoredCompletion, ...]
+    samples: tuple[Sample, ...]
     texts: tuple[str, ...]
-    arms: tuple[str, ...]
     first: dict[tuple[str, str], Listed]
+
+    @property
+    def arms(self) -> list[str]:
+        return [sample.arm.name for sample in self.samples]
 
 
 def read_for_comparison(run: Path, reference: str | None = None) -> Read:
@@ -113,25 +120,31 @@ def read_for_comparison(run: Path, reference: str | None = None) -> Read:
     results = read_run(run, reference=reference)
     with Store.open(run, read_only=True) as store:
         rows = tuple(store.scored(TARGET))
-        texts, arms = [], []
+        samples, texts = [], []
         first: dict[tuple[str, str], Listed] = {}
         for sample, outcome, number in store.decided(TARGET):
             if not isinstance(outcome, Completion):
                 continue
+            samples.append(sample)
             texts.append(outcome.text)
-            arms.append(sample.arm.name)
             call = None if number is None else store.call(number)
             found = listed(call.reply) if call is not None else {}
             if found:
                 first[sample.prefill, sample.arm.framing] = found
-    return Read(results, rows, tuple(texts), tuple(arms), first)
+    return Read(results, rows, tuple(samples), tuple(texts), first)
 
 
 def compare_runs(old: Path, new: Path, *, reference: str | None = None, seed: int = 0) -> Comparison:
     """What changed between two runs. Raises InputError where they have no arm in common."""
     before, after = read_for_comparison(old, reference), read_for_comparison(new, reference)
+    return compare_reads(before, after, reference=reference, seed=seed)
+
+
+def compare_reads(before: Read, after: Read, *, reference: str | None = None, seed: int = 0) -> Comparison:
+    """The same of two runs that are read already."""
     common = set(before.arms) & set(after.arms)
     if not common:
+        old, new = (each.results.summary.run for each in (before, after))
         raise InputError(
             f"{old} and {new} have no arm in common ({', '.join(sorted(set(before.arms)))} against "
             f"{', '.join(sorted(set(after.arms)))}): compare runs of one design"
