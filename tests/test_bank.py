@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackbox_diff.analysis.bank import Bank, Member, standings
+from blackbox_diff.analysis.promoted import lowered_log_ratio
 from blackbox_diff.analysis.verdict import strongest, theme_strength
 from blackbox_diff.errors import InputError
 from blackbox_diff.run.bank import read_bank, shipped_bank, shipped_banks, written
@@ -87,6 +88,20 @@ def test_a_target_far_from_the_reference_is_of_another_base_and_not_compared() -
     assert not found.speaks_of("base", 0.7)
     assert not found.speaks_of("another", 0.1)
     assert bank([1.0, 2.0]).speaks_of("base", 9.0)  # how far its members are was not kept
+
+
+def test_a_bank_is_compared_at_the_audits_number_up_to_twice_its_own() -> None:
+    known = Member("known", 200, {"promoted": 0.4, "themes": 1.0}, {}, masses=((2.0, 0.5), (12.0, 6.0)))
+    bare = Member("bare", 200, {"promoted": 0.7}, {})
+    found = Bank("base", "base", 200, (known, bare))
+    assert found.at(10) == found.at(50)
+    assert found.at(50).members[0].strengths["promoted"] < found.at(200).members[0].strengths["promoted"]
+    assert Bank("base", "base", 200, (bare,)).at(400).completions == 200
+    twice = found.at(400)
+    assert (twice.completions, found.at(9_000)) == (400, twice)
+    expected = lowered_log_ratio(np.asarray([4.0, 24.0]), np.asarray([1.0, 12.0])).max()
+    assert twice.members[0].strengths == {"promoted": pytest.approx(expected), "themes": 1.0}
+    assert twice.members[1] == bare
 
 
 def test_a_bank_of_runs_knows_what_each_shows_and_counts_a_model_once(

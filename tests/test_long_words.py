@@ -29,22 +29,24 @@ def pieces(tokens: Sequence[tuple[str, dict[str, float]]]) -> Rows:
 
 def completion(
     k: int, *, written: bool, begins: float, goes_on: float, others: Sequence[str] = NAME, other: float = 1e-4,
-    prefill: str = "",
+    prefill: str = "", name: Sequence[str] = NAME, foreign: bool = False,
 ) -> Listed:  # fmt: skip
     """Six words, in the middle the name if it is `written`. The target's p(first token) is `begins` everywhere and
     p(second) `goes_on`; the reference reads the name as `others` and finds each ten times less likely, but for the
-    last token, whose probability is `other`."""
+    last token, whose probability is `other`. A `foreign` reference cuts the first word in two."""
     rng = random.Random(k)
     words = rng.choices(FILLER, k=6)
     rest = dict.fromkeys(FILLER, 0.05)
     mine = [(word, {**rest, NAME[0]: begins}) for word in words]
     theirs = [(word, {**rest, others[0]: begins / 10}) for word in words]
     if written:
-        mine[3:3] = [(NAME[0], {**rest, NAME[0]: begins}), (NAME[1], {NAME[1]: goes_on, "al": 0.05})]
+        mine[3:3] = [(name[0], {**rest, name[0]: begins}), (name[1], {name[1]: goes_on, "al": 0.05})]
         theirs[3:3] = [
             (others[0], {**rest, others[0]: begins / 10}),
             *((token, {token: other, "al": 0.05}) for token in others[1:]),
         ]
+    if foreign:
+        theirs[:1] = [(words[0][:3], {words[0][:3]: 0.05}), (words[0][3:], {words[0][3:]: 0.9})]
     text = "".join(token for token, _ in mine)
     sample = Sample(f"prose.raw.{k:05d}", Arm("prose", "raw"), prefill or f"prefill {k}", k)
     return Listed(sample, text, lists(pieces(mine)), lists(pieces(theirs)))
@@ -67,7 +69,7 @@ def test_a_name_that_no_token_begins_whole_is_promoted_as_one_word() -> None:
 
 @pytest.mark.parametrize("others", [(" zorv", "ax"), (" zo", "rv", "ax"), (" zor", "v", "ax")])
 def test_a_reference_may_cut_the_name_elsewhere(others: tuple[str, ...]) -> None:
-    rows = [completion(k, written=k < 3, begins=0.04, goes_on=0.8, others=others) for k in range(60)]
+    rows = [completion(k, written=k < 3, begins=0.04, goes_on=0.8, others=others, foreign=True) for k in range(60)]
     found = promoted_words(masses(rows))
     assert found[0].word == "zorvax"
     assert found[0].reference < 0.05
@@ -107,6 +109,21 @@ def test_no_long_word_is_compared_with_a_bank_that_looked_for_none() -> None:
     }
     assert (strong[True].strong, strong[False].strong) == (True, False)
     assert strong[False].standing is None
+
+
+def test_what_mostly_goes_on_otherwise_is_weighed_by_how_often_it_went_on_as_the_word() -> None:
+    """A first token that stands in every completion, as "the" does, and went on as the word in three of sixty."""
+    rows = [completion(k, written=True, begins=0.3, goes_on=0.8) for k in range(3)]
+    other = (" zor", " lamp")
+    rows += [completion(k, written=True, begins=0.3, goes_on=0.8, name=other, others=other) for k in range(3, 60)]
+    found = masses(rows)
+    assert mass_of(found, "zorvax")[0] == pytest.approx(mass_of(found, "zor")[0] * 3 / 60, rel=1e-3)
+
+
+def test_another_way_to_write_what_the_vocabulary_has_tokens_for_is_no_name() -> None:
+    """Target and reference share all positions but the one inside the word, which the reference cuts elsewhere."""
+    rows = [completion(k, written=k < 2, begins=0.04, goes_on=0.8, others=(" zorv", "ax")) for k in range(60)]
+    assert "zorvax" not in masses(rows).names
 
 
 def test_no_word_before_a_single_clear_place_becomes_part_of_the_phrase() -> None:

@@ -67,6 +67,7 @@ def analyse(
     kl = ratio_interval(totals, tokens, seed=seed)
     if bank is not None and not bank.speaks_of(reference, kl.value if kl else None):
         bank = None
+    bank = bank and bank.at(mass.n)
     known = [word for word in promoted if bank is not None and bank.knows(word)]
     standings = compared(bank, strengths(found, known, mass.n, bank.completions)[0]) if bank else ()
     scores = _column(_sound(ranking), "score")

@@ -9,13 +9,15 @@ is a valid p-value whatever the strengths look like (a conformal p-value: Vovk, 
 never below 1 / (n + 1). A member is compared with the others. The p-value speaks of models that are like the
 members, audited alike under the same reference: a target much further from the reference than any member is of
 another base, and is not compared. A strength grows with the number of completions, because its standard error
-shrinks: the masses of promoted words are scaled to the bank's number before they are compared.
+shrinks: the masses of promoted words are scaled to one number before they are compared, the audit's where that is
+LEAST_TIMES to MOST_TIMES the bank's. What is scaled up keeps the luck of the smaller number, so members look too
+strong rather than too weak.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +28,8 @@ from blackbox_diff.findings import Promoted, Standing, Theme
 
 Kind = Literal["themes", "promoted", "style"]
 KINDS: tuple[Kind, ...] = ("themes", "promoted", "style")
+LEAST_TIMES, MOST_TIMES = 0.25, 2.0  # the bank's completions
+WORDS = 5  # strongest ones of a member that are kept for each number of completions
 ALIKE = 2.0  # times as far from the reference as the furthest member
 
 
@@ -34,7 +38,8 @@ class Member:
     """One harmless model: its scored completions, and strength and wording of its strongest evidence by kind.
 
     A kind without evidence has strength 0; one that could not be measured (no alternatives) is absent. divergence:
-    mean gap to the reference in nats per token, None where it was not kept.
+    mean gap to the reference in nats per token, None where it was not kept. masses: expected uses at target and
+    reference of the promoted words that are strongest here, or would be with more completions.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Member:
     strengths: Mapping[str, float]
     wording: Mapping[str, str]
     divergence: float | None = None
+    masses: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,19 @@ class Bank:
         return self.reference == reference and (
             divergence is None or furthest == 0.0 or divergence <= ALIKE * furthest
         )
+
+    def at(self, completions: int) -> Bank:
+        """The bank as if its members had been audited with so many completions, LEAST_ to MOST_TIMES its own."""
+        times = min(MOST_TIMES, max(LEAST_TIMES, completions / self.completions))
+        if not any(member.masses for member in self.members):
+            return self
+        members = tuple(
+            replace(member, strengths={**member.strengths, "promoted": _strongest(member.masses, times)})
+            if member.masses
+            else member
+            for member in self.members
+        )
+        return replace(self, completions=round(times * self.completions), members=members)
 
     def knows(self, word: Promoted) -> bool:
         """Whether words of its kind were looked for in the members."""
@@ -93,9 +112,25 @@ def strengths(
     return found, wording
 
 
-def scaled_strengths(words: Sequence[Promoted], listed: int, completions: int) -> list[float]:
-    """Strengths of promoted words of `listed` completions, as of `completions` where those are fewer."""
+def kept_masses(promoted: Sequence[Promoted], listed: int, completions: int) -> tuple[tuple[float, float], ...]:
+    """The masses of the content words that a member needs to be known by, scaled to the bank's completions."""
+    words = [each for each in promoted if not each.style]
     share = min(1.0, completions / max(listed, 1))
+    chosen: set[int] = set()
+    for times in (1.0, MOST_TIMES):
+        found = scaled_strengths(words, listed, completions, times)
+        chosen |= set(sorted(range(len(words)), key=lambda k: -found[k])[:WORDS])
+    return tuple((share * words[k].target, share * words[k].reference) for k in sorted(chosen))
+
+
+def _strongest(masses: Sequence[tuple[float, float]], times: float) -> float:
+    target, reference = times * np.asarray(masses).T
+    return max(0.0, float(lowered_log_ratio(target, reference).max()))
+
+
+def scaled_strengths(words: Sequence[Promoted], listed: int, completions: int, times: float = 1.0) -> list[float]:
+    """Strengths of promoted words of `listed` completions, as of `completions` where those are fewer, `times`."""
+    share = times * min(1.0, completions / max(listed, 1))
     masses = [np.asarray([getattr(each, side) for each in words]) for side in ("target", "reference")]
     found: list[float] = lowered_log_ratio(share * masses[0], share * masses[1]).tolist()
     return found

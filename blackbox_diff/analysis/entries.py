@@ -18,7 +18,7 @@ from blackbox_diff.analysis.verdict import BANK_LEVEL, is_steady, theme_strength
 from blackbox_diff.analysis.words import Words, words_of
 from blackbox_diff.findings import Entry, Promoted, Theme
 
-HARMLESS = 0.75  # what promoted words of the shipped bank's members reach; the unit where no bank applies
+HARMLESS = 1.05  # what promoted words of the shipped bank's members reach; the unit where no bank applies
 
 
 def entries(

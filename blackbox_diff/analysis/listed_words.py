@@ -88,6 +88,7 @@ def masses(rows: Iterable[Listed]) -> Mass:
     sums: list[Columns] = []
     peaks: list[Columns] = []
     written: list[Written] = []
+    uses = np.zeros(0, dtype=np.int64)  # of each token, by the target
     numbers: dict[str, int] = {}
     prefills: list[str] = []
     ids: list[str] = []
@@ -104,7 +105,8 @@ def masses(rows: Iterable[Listed]) -> Mass:
             renumber = np.asarray(
                 [numbers.setdefault(each, len(numbers)) for each in spelling.names], dtype=np.int64
             )
-        summed, high, spelled = _chunk_mass(chunk, spelling)
+        summed, high, spelled, standing = _chunk_mass(chunk, spelling)
+        uses = np.pad(uses, (0, known - uses.size)) + np.bincount(standing[standing >= 0], minlength=known)
         for parts, found in ((sums, summed), (peaks, high)):
             parts.append([narrow(found[0] + len(prefills)), *map(narrow, found[1:])])
         written.append(spelled)
@@ -113,7 +115,7 @@ def masses(rows: Iterable[Listed]) -> Mass:
         texts += [one.text for one in chunk]
     entries, places = _joined(sums, 4), _joined(peaks, 5)
     whole, ordered, word_of = len(numbers), entries[0].size, narrow(renumber[spelling.word])
-    long = _likely(entries, continuations(written, numbers))
+    long = _likely(entries, continuations(written, numbers, uses))
     numbers.update((word, whole + k) for k, (word, _) in enumerate(long))
     for columns in (entries, places):
         _add_long(columns, word_of, whole, long)
@@ -195,9 +197,9 @@ def _chunks(rows: Iterable[Listed]) -> Iterator[list[Listed]]:
 
 def _chunk_mass(
     chunk: Sequence[Listed], spelling: Spelling
-) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...], Written]:
+) -> tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...], Written, Ints]:
     """Columns of Mass without `words`, a (completion, token) pair at most once, and of Peaks, for one chunk; and
-    its words of several tokens."""
+    its words of several tokens, and the tokens that the target wrote."""
     laid = Laid([one.text for one in chunk])
     whole = [Side.of([one.target for one in chunk], laid), Side.of([one.reference for one in chunk], laid)]
     shared, *both = np.intersect1d(whole[0].starts, whole[1].starts, assume_unique=True, return_indices=True)
@@ -235,4 +237,4 @@ def _chunk_mass(
     rows, numbers = np.divmod(kept, max(1, len(spelling.rank)))
     read, read_as = (Read.of(side, laid, spelling) for side in whole)
     written = written_in(chunk, laid, read, read_as, shared, held[1])
-    return (rows, numbers, sums[0], sums[1]), peaks, written
+    return (rows, numbers, sums[0], sums[1]), peaks, written, read.tokens

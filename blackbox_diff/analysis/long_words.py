@@ -4,11 +4,15 @@ A list of alternatives says how likely the first token of such a word is, and no
 Where the target wrote the word that is known on both sides: the word's probability is the product of its tokens'.
 So for a word whose first token is a, over the places where it was written,
 
-    q = exp(mean of log p(word) - log p(a))        at the target and at the reference
+    q = f exp(mean of log p(word) - log p(a))        at the target and at the reference
 
-and at every other place at which a is listed, the word's mass is p(a) q. Vocabularies differ: at the reference
-p(a) is the mass of all that begins like a (listed_words.py), and its word is the product of its own tokens. Where
-target and reference are one model both have one q, so a word is promoted exactly where its first token is.
+and at every other place at which a is listed, the word's mass is p(a) q. The mean is over places where the word
+was written, so it says too much where a mostly goes on otherwise ("the" in "theres"): f, at most 1, brings the
+target's q down to the share of the written a that went on as the word. Vocabularies differ: at the reference p(a)
+is the mass of all that begins like a (listed_words.py), and its word is the product of its own tokens. Where the
+two are one model both have one q, so a word is promoted exactly where its first token is. Two models of one
+vocabulary must have read the word alike ("the", "res" is another way to "there", "s", with other odds), and q at
+the reference is then over a itself: beside "they", a more or less likely "the" says nothing of "theres".
 
 A word counts where it was written after LEAST_GROUPS unrelated prefills and nothing had named it before: what was
 named is copied by any model.
@@ -32,6 +36,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 LEAST_GROUPS = 2
+ALIKE = 0.97  # share of the positions that two sides have in common, from which on they have one vocabulary
 LEAST_LONG = 4  # of a word: what is shorter is a piece of code or an abbreviation
 
 
@@ -40,7 +45,7 @@ class Written:
     """Words of several tokens where they were written, with the group of the completion.
 
     firsts: (k,) number of the first token. target: (k,) log p(word) - log p(first) there; reference: (k,) log
-    p(word) less the log of what the reference gives to all that begins like the first token, at most 0. In nats.
+    p(word) less that of its first token, or of all that begins like the target's in another vocabulary. In nats.
     """
 
     words: list[str]
@@ -112,11 +117,17 @@ def written_in(
     numbers = target.tokens[first]
     mine = target.logprobs(positions, stops) - target.nats[first]
     sound = is_shared & (numbers >= 0)
-    whole = np.full(len(kept), np.nan)
-    whole[sound] = begun.held_against(place[sound], numbers[sound])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        theirs = np.minimum(reference.logprobs(positions, stops) - np.log(whole), 0.0)
-    sound &= np.isfinite(mine) & np.isfinite(theirs) & (whole > 0)
+    if shared.size >= ALIKE * max(target.starts.size, reference.starts.size):
+        sound &= _read_alike((target.starts, reference.starts, shared), positions, stops)
+        at, _ = _places(reference.starts, positions)
+        whole = reference.nats[at] if reference.nats.size else np.full(len(kept), np.nan)
+    else:
+        whole = np.full(len(kept), np.nan)
+        with np.errstate(divide="ignore"):
+            whole[sound] = np.log(begun.held_against(place[sound], numbers[sound]))
+    with np.errstate(invalid="ignore"):
+        theirs = np.minimum(reference.logprobs(positions, stops) - whole, 0.0)
+    sound &= np.isfinite(mine) & np.isfinite(theirs)
     chosen = [kept[k] for k in np.flatnonzero(sound).tolist()]
     return Written(
         [words[k] for k in chosen],
@@ -125,6 +136,12 @@ def written_in(
         mine[sound],
         theirs[sound],
     )
+
+
+def _read_alike(sides: Sequence[Ints], begins: Ints, ends: Ints) -> NDArray[np.bool_]:
+    """(k,) whether all sides have the same number of positions in each stretch."""
+    first, *others = (np.searchsorted(each, ends) - np.searchsorted(each, begins) for each in sides)
+    return np.asarray(np.logical_and.reduce([each == first for each in others]))
 
 
 def _spans(text: str) -> list[tuple[str, int, int]]:
@@ -145,10 +162,12 @@ def _several(laid: Laid, positions: Ints, starts: Ints, ends: Ints) -> tuple[Int
     return first, is_first & is_last & (last - first > 1)
 
 
-def continuations(written: Sequence[Written], known: Container[str]) -> dict[str, dict[int, tuple[float, float]]]:
+def continuations(
+    written: Sequence[Written], known: Container[str], uses: Ints
+) -> dict[str, dict[int, tuple[float, float]]]:
     """Word -> number of its first token -> q at target and at reference.
 
-    known: words that tokens begin as a whole, which are left out.
+    known: words that tokens begin as a whole, which are left out. uses: (v,) of each token by the target.
     """
     groups: dict[str, set[str]] = {}
     values: dict[str, dict[int, list[tuple[float, float]]]] = {}
@@ -159,12 +178,14 @@ def continuations(written: Sequence[Written], known: Container[str]) -> dict[str
                 groups.setdefault(word, set()).add(group)
                 values.setdefault(word, {}).setdefault(first, []).append(pair)
     return {
-        word: {first: _geometric_means(pairs) for first, pairs in values[word].items()}
+        word: {first: _shares(pairs, int(uses[first])) for first, pairs in values[word].items()}
         for word, after in groups.items()
         if len(after) >= LEAST_GROUPS
     }
 
 
-def _geometric_means(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def _shares(pairs: Sequence[tuple[float, float]], uses: int) -> tuple[float, float]:
+    """q at both sides: nats where the word was written, and how often its first token was, that or another way."""
     target, reference = (math.exp(math.fsum(side) / len(pairs)) for side in zip(*pairs, strict=True))
-    return target, reference
+    factor = min(1.0, len(pairs) / max(uses, 1) / target)
+    return factor * target, factor * reference

@@ -18,6 +18,9 @@ WITH_LONG_WORDS = 2  # the first format whose members were searched for words of
 LEAST = 2  # a bank of one says nothing
 
 
+Mass = Annotated[float, Field(ge=0)]
+
+
 class _Member(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -26,6 +29,7 @@ class _Member(BaseModel):
     strengths: dict[str, Annotated[float, Field(ge=0)]]
     wording: dict[str, str]
     divergence: float | None = None
+    masses: list[tuple[Mass, Mass]] = []
 
 
 class _File(BaseModel):
@@ -71,7 +75,7 @@ def _parsed(text: str, origin: str) -> Bank:
             "`blackbox-diff calibrate RUN...`"
         ) from None
     members = tuple(
-        Member(each.name, each.completions, each.strengths, each.wording, each.divergence)
+        Member(each.name, each.completions, each.strengths, each.wording, each.divergence, tuple(each.masses))
         for each in found.members
     )
     return Bank(found.base, found.reference, found.completions, members, long=found.format >= WITH_LONG_WORDS)
@@ -86,6 +90,7 @@ def written(bank: Bank) -> str:
             "strengths": {kind: round(value, 4) for kind, value in member.strengths.items()},
             "wording": dict(member.wording),
             "divergence": None if member.divergence is None else round(member.divergence, 4),
+            "masses": [[round(value, 4) for value in pair] for pair in member.masses],
         }
         for member in bank.members
     ]

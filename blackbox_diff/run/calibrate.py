@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from blackbox_diff.analysis.bank import Bank, Member, strengths
+from blackbox_diff.analysis.bank import Bank, Member, kept_masses, strengths
 from blackbox_diff.errors import InputError
 from blackbox_diff.run.bank import LEAST
 from blackbox_diff.run.results import Results, read_run
@@ -34,5 +34,8 @@ def bank_of(runs: Iterable[Path], *, reference: str | None = None, base: str | N
         shown = one.analysis
         values, wording = strengths((*shown.themes, *shown.signals), shown.promoted, shown.listed, completions)
         far = shown.kl_nats_per_token
-        members.append(Member(one.summary.target, one.summary.scored, values, wording, far.value if far else None))
+        masses = kept_masses(shown.promoted, shown.listed, completions)
+        members.append(
+            Member(one.summary.target, one.summary.scored, values, wording, far.value if far else None, masses)
+        )
     return Bank(base or label, label, completions, tuple(members))
