@@ -25,8 +25,10 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case."""
-    found = _ASCII_WORD.findall(text) if text.isascii() else WORD.findall(text)
-    return [word.lower() for word in found]
+    if text.isascii():  # then a lower-case text has the same words
+        found: list[str] = _ASCII_WORD.findall(text.lower())
+        return found
+    return [word.lower() for word in WORD.findall(text)]
 
 
 def places(text: str) -> Iterator[tuple[int, int]]:
@@ -86,7 +88,7 @@ class Words:
 def spans(text: str) -> list[tuple[str, int, int]]:
     """The words of a text in lower case, with their bytes in the text as it was written."""
     if text.isascii():  # then characters are bytes
-        return [(match.group().lower(), *match.span()) for match in _ASCII_WORD.finditer(text)]
+        return [(match.group(), *match.span()) for match in _ASCII_WORD.finditer(text.lower())]
     found: list[tuple[str, int, int]] = []
     low, byte = 0, 0
     for start, end in places(text):
