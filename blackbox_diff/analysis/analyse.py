@@ -45,7 +45,7 @@ def analyse(
     metric: what the ranking goes by. Themes, verdict and intervals go by `score`, whatever it is.
     arms: arm name -> (refused, failed, unpaid) calls.
     listed: the target's completions with what both models listed at their positions, read once.
-    bank: harmless models that the strongest evidence is compared with, if they speak of such a target.
+    bank: harmless models that the strongest evidence is compared with, if they were audited under `reference`.
     Raises InputError for an unknown metric.
     """
     ranking = rank(target, reference, metric, with_segments=MOST_WITH_SEGMENTS)
@@ -61,11 +61,7 @@ def analyse(
     themes, signals = split(found, rivals)
     mass = masses(listed)
     promoted = promoted_words(mass, background)
-    totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])
-    kl = ratio_interval(totals, tokens, seed=seed)
-    if bank is not None and not bank.speaks_of(reference, kl.value if kl else None):
+    if bank is not None and bank.reference != reference:  # strengths under another reference mean something else
         bank = None
     bank = bank and bank.at(mass.n)
     known = [word for word in promoted if bank is not None and bank.knows(word)]
@@ -73,6 +69,9 @@ def analyse(
     scores = _column(_sound(ranking), "score")
     verdict = decide(scores, floor, found, rivals, name=name, seed=seed)
     verdict = with_promoted(verdict, known, standings)
+    totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tokens = np.where(per_token != 0, totals / per_token, [row.n_tokens for row in ranking])
     return Analysis(
         reference=reference,
         metric=metric,
@@ -81,7 +80,7 @@ def analyse(
         signals=signals,
         verdict=verdict,
         control=_control(name, null) if null else None,
-        kl_nats_per_token=kl,
+        kl_nats_per_token=ratio_interval(totals, tokens, seed=seed),
         top_stability=top_stability(ranking, seed=seed),
         arms=_arms(ranking, target, reference, arms or {}),
         controls=null,

@@ -7,11 +7,10 @@ each kind. Were the audited model one more of them, its place among them would b
 
 is a valid p-value whatever the strengths look like (a conformal p-value: Vovk, Gammerman & Shafer 2005), and
 never below 1 / (n + 1). A member is compared with the others. The p-value speaks of models that are like the
-members, audited alike under the same reference: a target much further from the reference than any member is of
-another base, and is not compared. A strength grows with the number of completions, because its standard error
-shrinks: the masses of promoted words are scaled to one number before they are compared, the audit's where that is
-LEAST_TIMES to MOST_TIMES the bank's. What is scaled up keeps the luck of the smaller number, so members look too
-strong rather than too weak.
+members, audited alike under the same reference. A strength grows with the number of completions, because its
+standard error shrinks: the masses of promoted words are scaled to one number before they are compared, the audit's
+where that is LEAST_TIMES to MOST_TIMES the bank's. What is scaled up keeps the luck of the smaller number, so
+members look too strong rather than too weak.
 """
 
 from __future__ import annotations
@@ -30,23 +29,21 @@ Kind = Literal["themes", "promoted", "style"]
 KINDS: tuple[Kind, ...] = ("themes", "promoted", "style")
 LEAST_TIMES, MOST_TIMES = 0.25, 2.0  # the bank's completions
 WORDS = 5  # strongest ones of a member that are kept for each number of completions
-ALIKE = 2.0  # times as far from the reference as the furthest member
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """One harmless model: its scored completions, and strength and wording of its strongest evidence by kind.
 
-    A kind without evidence has strength 0; one that could not be measured (no alternatives) is absent. divergence:
-    mean gap to the reference in nats per token, None where it was not kept. masses: expected uses at target and
-    reference of the promoted words that are strongest here, or would be with more completions.
+    A kind without evidence has strength 0; one that could not be measured (no alternatives) is absent.
+    masses: expected uses at target and reference of the promoted words that are strongest here, or would be with
+    more completions.
     """
 
     name: str
     completions: int
     strengths: Mapping[str, float]
     wording: Mapping[str, str]
-    divergence: float | None = None
     masses: tuple[tuple[float, float], ...] = ()
 
 
@@ -63,13 +60,6 @@ class Bank:
     completions: int
     members: tuple[Member, ...]
     long: bool = True
-
-    def speaks_of(self, reference: str, divergence: float | None) -> bool:
-        """Whether a target this far from `reference`, in nats per token, can be compared with the members."""
-        furthest = max((each.divergence or 0.0 for each in self.members), default=0.0)
-        return self.reference == reference and (
-            divergence is None or furthest == 0.0 or divergence <= ALIKE * furthest
-        )
 
     def at(self, completions: int) -> Bank:
         """The bank as if its members had been audited with so many completions, LEAST_ to MOST_TIMES its own."""

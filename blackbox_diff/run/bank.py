@@ -28,7 +28,6 @@ class _Member(BaseModel):
     completions: Annotated[int, Field(ge=1)]
     strengths: dict[str, Annotated[float, Field(ge=0)]]
     wording: dict[str, str]
-    divergence: float | None = None
     masses: list[tuple[Mass, Mass]] = []
 
 
@@ -75,7 +74,7 @@ def _parsed(text: str, origin: str) -> Bank:
             "`blackbox-diff calibrate RUN...`"
         ) from None
     members = tuple(
-        Member(each.name, each.completions, each.strengths, each.wording, each.divergence, tuple(each.masses))
+        Member(each.name, each.completions, each.strengths, each.wording, tuple(each.masses))
         for each in found.members
     )
     return Bank(found.base, found.reference, found.completions, members, long=found.format >= WITH_LONG_WORDS)
@@ -89,7 +88,6 @@ def written(bank: Bank) -> str:
             "completions": member.completions,
             "strengths": {kind: round(value, 4) for kind, value in member.strengths.items()},
             "wording": dict(member.wording),
-            "divergence": None if member.divergence is None else round(member.divergence, 4),
             "masses": [[round(value, 4) for value in pair] for pair in member.masses],
         }
         for member in bank.members

@@ -33,9 +33,6 @@ def bank_of(runs: Iterable[Path], *, reference: str | None = None, base: str | N
     for one in found:
         shown = one.analysis
         values, wording = strengths((*shown.themes, *shown.signals), shown.promoted, shown.listed, completions)
-        far = shown.kl_nats_per_token
         masses = kept_masses(shown.promoted, shown.listed, completions)
-        members.append(
-            Member(one.summary.target, one.summary.scored, values, wording, far.value if far else None, masses)
-        )
+        members.append(Member(one.summary.target, one.summary.scored, values, wording, masses))
     return Bank(base or label, label, completions, tuple(members))
