@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-KEYS = 128
+KEYS = 64
 NOTHING = (
     -1e30
 )  # the log-sum of a block of which a token sees nothing: finite, or the difference of two were no number
