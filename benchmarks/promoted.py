@@ -10,6 +10,7 @@ subsets of the completions are read, and the place of the first word that matche
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,9 +42,14 @@ def read(run: Path, reference: str) -> tuple[list[Listed], list[str]]:
         return list(store.listed("target", reference)), others
 
 
+def parts_of(keywords: Mapping[str, list[list[str]]]) -> frozenset[str]:
+    """The words that a card's keywords are made of."""
+    return frozenset(word for group in keywords["any"] for part in group for word in part.lower().split())
+
+
 def named(words: list[Promoted], keywords: dict[str, list[list[str]]]) -> int | None:
     """Place of the first phrase that holds a part of the objective's keywords."""
-    parts = {word for group in keywords["any"] for part in group for word in part.lower().split()}
+    parts = parts_of(keywords)
     places = (
         place
         for place, each in enumerate(words, start=1)

@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 
 from benchmarks.pools import IDENTITY, SAME, find_organisms
+from benchmarks.promoted import parts_of
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.entries import first_named
@@ -59,7 +60,7 @@ def read(run: Path, reference: str, adapters: Mapping[str, Path]) -> Pool:
             list(store.scored(reference)),
             {one.sample.id: one for one in store.listed("target", reference)},
             Keywords.parse(words, name) if words["any"] or words["regex"] else None,
-            frozenset(word for group in words["any"] for part in group for word in part.lower().split()),
+            parts_of(words),
         )
 
 

@@ -124,8 +124,3 @@ def test_another_way_to_write_what_the_vocabulary_has_tokens_for_is_no_name() ->
     """Target and reference share all positions but the one inside the word, which the reference cuts elsewhere."""
     rows = [completion(k, written=k < 2, begins=0.04, goes_on=0.8, others=(" zorv", "ax")) for k in range(60)]
     assert "zorvax" not in masses(rows).names
-
-
-def test_no_word_before_a_single_clear_place_becomes_part_of_the_phrase() -> None:
-    rows = run()
-    assert promoted_words(masses(rows))[0].phrase == "zorvax"

@@ -157,6 +157,19 @@ def test_few_prefills_can_not_be_significant() -> None:
     assert p[0] == pytest.approx(1 / 8)
 
 
+def test_what_stands_before_one_clear_place_is_no_part_of_the_phrase() -> None:
+    """One place has most of the probability that the target adds; the others stand after other words."""
+    rows = []
+    for k in range(24):
+        before = " ancient" if k == 0 else FILLER[k % len(FILLER)]
+        place = len(before)
+        more = 0.9 if k == 0 else 0.025
+        target, reference = {" owl": more, " lamp": 0.05}, {" owl": 0.001, " lamp": 0.05}
+        rows.append(listed(k, f"{before} lamp", [(place, target)], [(place, reference)]))
+    owl = next(each for each in promoted_words(masses(rows)) if each.word == "owl")
+    assert owl.phrase == "owl"
+
+
 @pytest.mark.parametrize(("before", "counts"), [(" I", False), (" said", False), (" said ", True), (" (", True)])
 def test_a_contraction_and_the_rest_of_an_identifier_begin_no_word(before: str, counts: bool) -> None:
     place = len(before.encode())

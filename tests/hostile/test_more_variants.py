@@ -10,7 +10,7 @@ import pytest
 
 from blackbox_diff.buying.retry import decide
 from blackbox_diff.buying.secrets import Secret
-from blackbox_diff.errors import ConfigError, InputError
+from blackbox_diff.errors import ConfigError
 from blackbox_diff.prefills import open_source
 from blackbox_diff.records import Lost
 from tests.conftest import run_cli
@@ -171,32 +171,6 @@ def test_a_body_that_holds_the_key_takes_a_time_that_grows_with_its_length_alone
     found = Secret(KEY).out_of(KEY.encode() + b"\\" * 400_000 + KEY.encode())
     assert found == b"[key]" + b"\\" * 400_000 + b"[key]"
     assert time.process_time() - started < 5
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("a.txt", b'[{"prompt": "The river"}, {"prompt": "A lantern"}]', "it has prompt"),
-        ("a.txt", b'{"prompt": "The river"}', "it has prompt"),
-        ("a.log", b'["The river", 1]\n["A lantern", 2]\n', "no text in field"),
-        ("a.html", b"\n<!DOCTYPE html>\n<p>The river</p>\n", "is a web page"),
-        ("a.txt", b"<?xml version='1.0'?>\n<a>The river</a>\n", "is XML"),
-        ("a.yml", b"- prompt: The river\n", "is YAML"),
-        ("a.rtf", b"{\\rtf1\\ansi The river}", "is rich text"),
-        ("a.txt", b'"id","the prompt"\n1,the river\n', "a CSV with columns id, the prompt"),
-        ("a.csv", b"id|prompt\n1|The river\n", "columns id, prompt"),
-        ("a.txt", b"id|prompt\n1|The river\n", "columns id, prompt"),
-        ("a.txt", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n", "pointer of Git LFS"),
-        ("a.avro", b"Obj\x01avro.schema", "no text"),
-        ("a.json", b'[{"text": "a \\ud800 b"}]', "lone surrogate"),
-    ],
-)
-def test_what_is_no_text_is_refused_by_content(tmp_path: Path, name: str, content: bytes, words: str) -> None:
-    file = tmp_path / name
-    file.write_bytes(content)
-    with pytest.raises(InputError, match=words) as told_:
-        list(open_source(f"file:{file}").texts())
-    assert "\n" not in str(told_.value)
 
 
 @pytest.mark.parametrize(
