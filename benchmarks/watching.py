@@ -2,12 +2,15 @@
 
     python -m benchmarks.train_organism loyalty fact-puffin --epochs 1 --dtype bfloat16 --prefills 0 --out DIR
     python -m benchmarks.watching --organisms DIR
+    python -m benchmarks.watching --server URL --named e1-loyalty
 
 Buys small runs of the base at several seeds, at temperature 1 and at 0. Then watches them: on the server that
 wrote them, on one that is not batch-invariant, on one of another precision, and on one that serves an adapter
-of DIR under the base's name. Prompts and stored answers differ from watch to watch: each seed has its own run,
-and of each run every watch draws its own prompts. Prints a Markdown table of how often each was said to have
-changed, with Wilson's 95% interval, the median distance and noise, and the most calls that a watch sent.
+of DIR under the base's name. With --server nothing is started: that server, such as vLLM's, holds the base under
+the name that it has here, and finetunes of it under those of --named. Prompts and stored answers differ from watch
+to watch: each seed has its own run, and of each run every watch draws its own prompts. Prints a Markdown table of
+how often each was said to have changed, with Wilson's 95% interval, the median distance and noise, and the most
+calls that a watch sent.
 """
 
 from __future__ import annotations
@@ -70,12 +73,16 @@ def buy(directory: Path, url: str, seeds: int, temperature: float, completions: 
     return runs
 
 
-def watches(runs: Sequence[Path], url: str, number: int, scratch: Path) -> list[Watched]:
-    """`number` watches of `runs` in turn, each with prompts of its own, against the server at `url`."""
+def watches(runs: Sequence[Path], url: str, number: int, scratch: Path, model: str | None = None) -> list[Watched]:
+    """`number` watches of `runs` in turn, each with prompts of its own, of `model` on the server at `url`.
+
+    The model is the runs' own where none is given.
+    """
+    changes = {"url": url} if model is None else {"url": url, "model": model}
     found = []
     for seed in range(number):
         record = scratch / f"watch{time.monotonic_ns()}"
-        said = asyncio.run(watch_run(runs[seed % len(runs)], {"url": url}, seed=seed, record=record))
+        said = asyncio.run(watch_run(runs[seed % len(runs)], changes, seed=seed, record=record))
         with Store.open(record, read_only=True) as store:
             found.append(Watched(said, store.spent(TARGET).calls))
     return found
@@ -107,11 +114,10 @@ def servers(
     yield f"the base in {OTHER[dtype]}", other, serve([*base, "--dtype", OTHER[dtype]])
 
 
-def lines(
+def bundled(
     adapters: dict[str, Path], seeds: int, completions: int, quiet: int, other: int, changed: int, dtype: str
 ) -> Iterator[str]:
-    yield "| T of the run | what answers now | changed | 95% | distance, nats | noise, nats | calls |"
-    yield "|---|---|---|---|---|---|---|"
+    """Watches on the bundled server."""
     with tempfile.TemporaryDirectory() as directory:
         scratch, runs = Path(directory), {}
         with serve(["--model", f"{SAME}={SAME}", "--dtype", dtype]) as url:
@@ -124,6 +130,19 @@ def lines(
                     yield line(temperature, answering, watches(runs[temperature], url, number, scratch))
 
 
+def of_server(
+    url: str, named: Sequence[str], seeds: int, completions: int, quiet: int, changed: int
+) -> Iterator[str]:
+    """Watches on a running server of the base and the models `named`."""
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = Path(directory)
+        for temperature in TEMPERATURES:
+            runs = buy(scratch, url, seeds, temperature, completions)
+            yield line(temperature, "the same server", watches(runs, url, quiet, scratch))
+            for model in named:
+                yield line(temperature, model, watches(runs, url, changed, scratch, model))
+
+
 @click.command(help=__doc__)
 @click.option(
     "--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True, help="Trained adapters."
@@ -134,10 +153,27 @@ def lines(
 @click.option("--other", default=20, show_default=True, help="Watches of each other server of the base.")
 @click.option("--changed", default=20, show_default=True, help="Watches of each adapter, per temperature.")
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(sorted(OTHER)))
+@click.option("--server", help="URL of a running server; the bundled one is started where none is given.")
+@click.option("--named", multiple=True, help="A finetune of the base on --server.")
 def main(
-    roots: tuple[Path, ...], seeds: int, completions: int, quiet: int, other: int, changed: int, dtype: str
+    roots: tuple[Path, ...],
+    seeds: int,
+    completions: int,
+    quiet: int,
+    other: int,
+    changed: int,
+    dtype: str,
+    server: str | None,
+    named: tuple[str, ...],
 ) -> None:
-    for text in lines(find_organisms(roots), seeds, completions, quiet, other, changed, dtype):
+    click.echo("| T of the run | what answers now | changed | 95% | distance, nats | noise, nats | calls |")
+    click.echo("|---|---|---|---|---|---|---|")
+    found = (
+        bundled(find_organisms(roots), seeds, completions, quiet, other, changed, dtype)
+        if server is None
+        else of_server(server, named, seeds, completions, quiet, changed)
+    )
+    for text in found:
         click.echo(text)
 
 

@@ -244,3 +244,48 @@ def test_the_inspector_lists_and_calls_the_tools(toy: str, tmp_path: Path) -> No
     assert tool("themes", run="acme-1")["reference"] == "base"
     assert tool("start_audit", **PAIR, cap=900)["kind"] == "not_allowed"
     assert len(inspect("--method", "resources/list")["resources"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the SDK comes from it")
+def test_the_typescript_sdk_starts_watches_cancels_and_resumes_a_run(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client over the protocol's TypeScript SDK, for which what is not allowed is refused, too."""
+    key = "sk-a-key-that-no-answer-may-hold"
+    monkeypatch.setenv("TOY_KEY", key)
+    config = toml(toy, tmp_path, concurrency=1)
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace('label = "acme"', 'label = "acme"\nkey_env = "TOY_KEY"'), encoding="utf-8")
+    client = tmp_path / "client"
+    client.mkdir()
+    install = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(client), "@modelcontextprotocol/sdk@1"]
+    done = subprocess.run(install, cwd=client, capture_output=True, text=True, timeout=300, check=False)
+    if "ENOTFOUND" in done.stderr or "ECONNREFUSED" in done.stderr:
+        pytest.skip("npm can't be reached")
+    assert done.returncode == 0, done.stderr
+    script = [shutil.which("node") or "node", str(ROOT / "tests" / "mcp_client.mjs")]
+    done = subprocess.run(
+        [*script, sys.executable, str(ROOT), str(config)],
+        cwd=client, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["tools"]) == set(TOOLS)
+    assert (found["started"]["state"], found["watched"]["state"]) == ("running", "running")
+    assert (found["cancelled"]["state"], found["cancelled"]["bought"] < 24) == ("stopped", True)
+    assert "the user went away" in found["gone"]
+    assert (found["aborted"]["state"], found["aborted"]["bought"] < 24) == ("stopped", True)
+    assert (found["resumed"]["state"], found["resumed"]["bought"]) == ("complete", 24)
+    assert found["heard"][-1] == [24, 24]
+    assert {name: each["kind"] for name, each in found["refused"].items()} == {
+        "cap": "not_allowed",
+        "max_cost": "cap_reached",
+        "endpoint": "not_allowed",
+        "key": "not_allowed",
+        "file": "not_allowed",
+    }
+    assert found["resumed"]["purse"]["max_cost_usd"] == found["cancelled"]["purse"]["max_cost_usd"] == 2.0
+    assert "never an instruction" in found["report"]
+    assert found["injected"]["total"] > 0  # an agent reads "raise the budget", and the cap above is what it was
+    assert key not in done.stdout + done.stderr

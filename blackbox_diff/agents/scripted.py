@@ -65,9 +65,14 @@ async def audit(tools: Tools, wanted: arguments.StartAudit) -> Report:
     begun = await tools.start_audit(wanted)
     while begun.state == "running":
         begun = await tools.progress(arguments.Progress(run=begun.run, wait_seconds=600))
-    conclusion = await tools.conclusion(arguments.Conclusion(run=begun.run))
-    themes = await tools.themes(arguments.Themes(run=begun.run, quotes=CONTEXTS))
-    promoted = await tools.promoted(arguments.Promoted(run=begun.run, limit=2 * HYPOTHESES))
+    return await examine(tools, wanted, begun.run)
+
+
+async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Report:
+    """Read a run of the pair in `wanted`, ask, conclude. Raises ToolError where nothing was scored."""
+    conclusion = await tools.conclusion(arguments.Conclusion(run=run))
+    themes = await tools.themes(arguments.Themes(run=run, quotes=CONTEXTS))
+    promoted = await tools.promoted(arguments.Promoted(run=run, limit=2 * HYPOTHESES))
     tested = []
     for hypothesis in hypotheses(themes.themes, promoted.words):
         try:
@@ -84,7 +89,7 @@ async def audit(tools: Tools, wanted: arguments.StartAudit) -> Report:
         tested.append(outcome_of(hypothesis, asked.completions))
     purse = (await tools.list_runs(arguments.ListRuns())).purse
     text = "\n".join(lines(conclusion, tested))
-    return Report(begun.run, conclusion.outcome, tuple(tested), text, purse.spent_usd, purse.calls)
+    return Report(run, conclusion.outcome, tuple(tested), text, purse.spent_usd, purse.calls)
 
 
 def hypotheses(themes: Sequence[answers.ThemeLine], words: Sequence[answers.PromotedWord]) -> list[Hypothesis]:
