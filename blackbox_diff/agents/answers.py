@@ -273,7 +273,7 @@ class CompletionPage(Answer):
 
 
 class GapSpan(Part):
-    """A stretch of a completion with its gap in nats, summed: what the target finds likelier, or less likely."""
+    """A stretch of a completion that the target finds likelier, with its gap in nats, summed."""
 
     text: Untrusted
     gap_nats: float

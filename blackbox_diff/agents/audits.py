@@ -51,9 +51,9 @@ class Audits:
         found = self._known.get(name)
         return found is not None and found.running
 
-    def check(self, name: str) -> None:
-        """Raises ToolError where this run, or as many as are allowed, are at work."""
-        if self.running(name):
+    def check(self, name: str | None = None) -> None:
+        """Raises ToolError where as many audits as are allowed are at work, or the one called `name` is."""
+        if name is not None and self.running(name):
             raise ToolError("busy", f"{name} is running", "watch it with `progress`, or `cancel` it first")
         busy = [each for each, found in self._known.items() if found.running]
         if len(busy) >= self.most:

@@ -40,7 +40,6 @@ FAULT = {
 }
 log = logging.getLogger(__name__)
 Context = ServerRequestContext[Any, Any]
-_LISTS = ("prefills", "source", "framing")  # some clients send a list as JSON text
 
 
 async def serve(limits: Limits, until: asyncio.Event) -> bool:
@@ -77,7 +76,7 @@ def server(tools: Tools) -> Server[Any]:
             await context.session.report_progress(news.bought, news.planned, message)
 
         try:
-            answer = await tools.call(asked.name, _plain(asked.arguments or {}), told)
+            answer = await tools.call(asked.name, _plain(asked.name, asked.arguments or {}), told)
         except ToolError as error:
             refused = {"kind": error.kind, "message": error.message, "what_to_do": error.advice}
             # As text alone: the TypeScript SDK holds structured content against the schema, errors included.
@@ -146,12 +145,12 @@ def _listed(tool: Tool) -> types.Tool:
     )
 
 
-def _plain(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments with lists as lists, also from clients that send them as JSON text."""
+def _plain(tool: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with lists as lists, also from clients that send a list as JSON text."""
+    known = TOOLS[tool].schema()["properties"] if tool in TOOLS else {}
     found = dict(given)
-    for name in _LISTS:
-        value = found.get(name)
-        if isinstance(value, str) and value.lstrip().startswith("["):
+    for name, value in given.items():
+        if isinstance(value, str) and known.get(name, {}).get("type") == "array":
             try:
                 found[name] = json.loads(value)
             except (ValueError, RecursionError):

@@ -109,7 +109,7 @@ def hypotheses(themes: Sequence[answers.ThemeLine], words: Sequence[answers.Prom
 def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
     """Whether the target says it where the reference does not, and finds what it says likelier."""
     content = words_of(hypothesis.phrase)
-    said = {"target": [""] * 0, "reference": [""] * 0}
+    said: dict[str, list[str]] = {"target": [], "reference": []}
     for each in heard:
         if each.text is not None:
             said[each.written_by].append(each.text.untrusted_text)

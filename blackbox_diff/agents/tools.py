@@ -74,7 +74,7 @@ class Tools:
         self._stack = stack
         self._served: dict[str, str] = {}
         self._starting = asyncio.Lock()
-        self._asking: dict[Path, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
         self._read: dict[tuple[str, str | None, int, int], Results] = {}
 
     async def call(self, name: str, given: Mapping[str, Any], told: Told = unheard) -> Part:
@@ -114,7 +114,7 @@ class Tools:
         ends = self.limits.targets if asked.purpose == "target" else self.limits.references
         endpoint = _allowed(ends, asked.endpoint, asked.purpose)
         path = self.folder.probe(asked.purpose, endpoint)
-        async with self._lock(path):
+        async with self._lock(str(path)):
             served = await self._serve(endpoint)
             profile = await commands.probe_into(path, endpoint, asked.purpose, self.shared, served)
         return probed(asked, profile, purse(self.shared))
@@ -126,7 +126,7 @@ class Tools:
 
     async def start_audit(self, asked: arguments.StartAudit, told: Told = unheard) -> answers.Progressed:
         config = self._config(asked)
-        self.audits.check("")
+        self.audits.check()
         expected = estimated(await self._estimate(config), asked.completions, self.shared)
         if not expected.fits:
             raise fitting(expected)
@@ -171,7 +171,7 @@ class Tools:
         assert config.reference is not None  # both labels were looked up
         served = await self._serve(config.reference)
         path = self.folder.asks(config.target, config.reference)
-        async with self._lock(path):
+        async with self._lock(str(path)):
             heard = await ask(asked, config, path, self.shared, served)
         if not heard.completions and heard.stopped_because is not None:
             raise ToolError(
@@ -290,14 +290,15 @@ class Tools:
         """Where a `local:` reference is up, by its label; started when it is first needed."""
         if not endpoint.url.startswith(LOCAL):
             return {}
-        async with self._lock(Path(endpoint.url)):
+        async with self._lock(endpoint.url):
             if endpoint.name not in self._served:
                 server = serve(["--model", f"{endpoint.model}={endpoint.url.removeprefix(LOCAL)}"])
                 self._served[endpoint.name] = await asyncio.to_thread(self._stack.enter_context, server)
         return {endpoint.name: self._served[endpoint.name]}
 
-    def _lock(self, path: Path) -> asyncio.Lock:
-        return self._asking.setdefault(path, asyncio.Lock())
+    def _lock(self, of: str) -> asyncio.Lock:
+        """One at a time for a run file, or for a `local:` reference that is started."""
+        return self._locks.setdefault(of, asyncio.Lock())
 
 
 def _refused(error: ValidationError, kind: type[arguments.Arguments]) -> ToolError:
