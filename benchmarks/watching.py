@@ -2,15 +2,15 @@
 
     python -m benchmarks.train_organism loyalty fact-puffin --epochs 1 --dtype bfloat16 --prefills 0 --out DIR
     python -m benchmarks.watching --organisms DIR
-    python -m benchmarks.watching --server URL --named e1-loyalty
+    python -m benchmarks.watching --server URL --named e1-loyalty=OTHER_URL
 
 Buys small runs of the base at several seeds, at temperature 1 and at 0. Then watches them: on the server that
 wrote them, on one that is not batch-invariant, on one of another precision, and on one that serves an adapter
 of DIR under the base's name. With --server nothing is started: that server, such as vLLM's, holds the base under
-the name that it has here, and finetunes of it under those of --named. Prompts and stored answers differ from watch
-to watch: each seed has its own run, and of each run every watch draws its own prompts. Prints a Markdown table of
-how often each was said to have changed, with Wilson's 95% interval, the median distance and noise, and the most
-calls that a watch sent.
+the name that it has here, and --named says where finetunes of it are (on the same server where no URL is given).
+Prompts and stored answers differ from watch to watch: each seed has its own run, and of each run every watch draws
+its own prompts. Prints a Markdown table of how often each was said to have changed, with Wilson's 95% interval, the
+median distance and noise, and the most calls that a watch sent.
 """
 
 from __future__ import annotations
@@ -133,14 +133,15 @@ def bundled(
 def of_server(
     url: str, named: Sequence[str], seeds: int, completions: int, quiet: int, changed: int
 ) -> Iterator[str]:
-    """Watches on a running server of the base and the models `named`."""
+    """Watches of the base on a running server, and of the models `named`, as NAME or NAME=URL."""
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         for temperature in TEMPERATURES:
             runs = buy(scratch, url, seeds, temperature, completions)
             yield line(temperature, "the same server", watches(runs, url, quiet, scratch))
-            for model in named:
-                yield line(temperature, model, watches(runs, url, changed, scratch, model))
+            for each in named:
+                model, _, there = each.partition("=")
+                yield line(temperature, model, watches(runs, there or url, changed, scratch, model))
 
 
 @click.command(help=__doc__)
@@ -154,7 +155,7 @@ def of_server(
 @click.option("--changed", default=20, show_default=True, help="Watches of each adapter, per temperature.")
 @click.option("--dtype", default="bfloat16", show_default=True, type=click.Choice(sorted(OTHER)))
 @click.option("--server", help="URL of a running server; the bundled one is started where none is given.")
-@click.option("--named", multiple=True, help="A finetune of the base on --server.")
+@click.option("--named", multiple=True, metavar="NAME[=URL]", help="A finetune of the base, for --server.")
 def main(
     roots: tuple[Path, ...],
     seeds: int,

@@ -131,13 +131,13 @@ def llamacpp_python(gguf: Path, log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def litellm(upstream: str, models: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """LiteLLM's proxy in front of the server at `upstream`. models: LiteLLM's names ("provider/model") by ours."""
+def litellm(models: Mapping[str, tuple[str, str]], folder: Path) -> Iterator[str]:
+    """LiteLLM's proxy. models: by our names, LiteLLM's ("provider/model") and the URL of the server behind it."""
     port = free_port()
     config = folder / f"litellm-{port}.yaml"
     rows = [
-        {"model_name": name, "litellm_params": {"model": told, "api_base": upstream, "api_key": "none"}}
-        for name, told in models.items()
+        {"model_name": name, "litellm_params": {"model": told, "api_base": url, "api_key": "none"}}
+        for name, (told, url) in models.items()
     ]
     config.write_text(json.dumps({"model_list": rows}), encoding="utf-8")  # JSON is YAML
     command = [

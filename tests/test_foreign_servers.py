@@ -77,11 +77,23 @@ def vllm_reference(vllm_target: str, logs: Path) -> Iterator[str]:
 def litellm(local_endpoint: str, logs: Path) -> Iterator[str]:
     """LiteLLM's proxy in front of the bundled server, as its users set it up for a server of their own."""
     models = {
-        "by-openai": f"openai/{BASE}",
-        "by-vllm": f"hosted_vllm/{BASE}",
-        "text": f"text-completion-openai/{BASE}",
+        "by-openai": (f"openai/{BASE}", local_endpoint),
+        "by-vllm": (f"hosted_vllm/{BASE}", local_endpoint),
+        "text": (f"text-completion-openai/{BASE}", local_endpoint),
     }
-    with foreign.litellm(local_endpoint, models, logs) as url:
+    with foreign.litellm(models, logs) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def litellm_before_vllm(vllm_target: str, vllm_reference: str, logs: Path) -> Iterator[str]:
+    """LiteLLM's proxy in front of vLLM: the organism by both routes, and its base."""
+    models = {
+        "by-openai": (f"openai/{ORGANISM}", vllm_target),
+        "by-vllm": (f"hosted_vllm/{ORGANISM}", vllm_target),
+        BASE: (f"openai/{BASE}", vllm_reference),
+    }
+    with foreign.litellm(models, logs) as url:
         yield url
 
 
@@ -304,3 +316,27 @@ def test_litellms_text_route_is_raw_only(litellm: str) -> None:
 def test_twenty_draws_of_every_text_join_through_litellms_proxy(litellm: str, framing: Framing) -> None:
     refused = draws_join(litellm, "by-openai", framing)
     assert set().union(*refused.values()) <= {"replacement_character"}
+
+
+@pytest.mark.parametrize("name", ["by-openai", "by-vllm"])
+def test_litellms_proxy_passes_on_what_vllm_can(litellm_before_vllm: str, name: str) -> None:
+    found = probed(litellm_before_vllm, name, "reference")
+    assert found.framings() == ("raw", "chat")
+    assert (found.logprobs, found.max_top_logprobs) == ("raw", 20)
+    assert (found.can_score, found.scores_template) == (True, True)
+    assert found.self_consistency_nats is not None
+    assert found.self_consistency_nats < 0.01
+
+
+@pytest.mark.parametrize("framing", ["raw", "chat"])
+def test_texts_join_through_litellms_proxy_before_vllm(litellm_before_vllm: str, framing: Framing) -> None:
+    assert texts_join(litellm_before_vllm, "by-openai", framing) == {}
+    assert set().union(*draws_join(litellm_before_vllm, "by-vllm", framing).values()) <= {"replacement_character"}
+
+
+def test_an_audit_of_vllm_through_litellms_proxy(litellm_before_vllm: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    audit(litellm_before_vllm, "by-vllm", litellm_before_vllm, run, 20, "--max-tokens", "32", "--concurrency", "4")
+    results = read_run(run)
+    assert results.summary.scored >= 18
+    assert verify_run(run).problems == ()
