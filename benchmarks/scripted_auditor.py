@@ -27,8 +27,8 @@ from benchmarks.pools import find_organisms
 from blackbox_diff.agents import arguments, scripted
 from blackbox_diff.agents.limits import limits_of
 from blackbox_diff.agents.tools import opened
-from blackbox_diff.buying import limits
 from blackbox_diff.analysis.keywords import Keywords
+from blackbox_diff.buying import limits
 from blackbox_diff.run.local import organisms_dir, serve
 
 CONCURRENCY = 32

@@ -9,8 +9,8 @@ wrote them, on one that is not batch-invariant, on one of another precision, and
 of DIR under the base's name. With --server nothing is started: that server, such as vLLM's, holds the base under
 the name that it has here, and --named says where finetunes of it are (on the same server where no URL is given).
 Prompts and stored answers differ from watch to watch: each seed has its own run, and of each run every watch draws
-its own prompts. Prints a Markdown table of how often each was said to have changed, with Wilson's 95% interval, the
-median distance and noise, and the most calls that a watch sent.
+its own prompts. Prints a Markdown table of how often each was said to have changed, with Wilson's 95% interval,
+the median distance and noise, and the most calls that a watch sent.
 """
 
 from __future__ import annotations
