@@ -31,6 +31,17 @@ def word(text: str) -> answers.PromotedWord:
     )  # fmt: skip
 
 
+def test_a_question_begins_at_a_whole_word_and_does_not_hold_its_answer() -> None:
+    long = "Beyond the harbour wall, where nobody had been since the winter before, they came upon a curious old"
+    told = theme(1, "brass lantern", f"{long} brass lantern")
+    assert hypotheses([told], [])[0].prefills == (
+        "where nobody had been since the winter before, they came upon a curious old",
+        "brass lantern",
+    )
+    again = theme(1, "brass lantern", "The lantern was a brass lantern")
+    assert hypotheses([again], [])[0].prefills == ("brass lantern",)
+
+
 def heard(side: str, text: str, gap: float | None) -> answers.AskedCompletion:
     return answers.AskedCompletion.model_validate(
         {

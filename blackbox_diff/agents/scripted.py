@@ -14,7 +14,8 @@ from blackbox_diff.agents import answers, arguments
 from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.tools import Tools
 
-HYPOTHESES, CONTEXTS, SAMPLES = 3, 2, 2
+HYPOTHESES, CONTEXTS = 3, 2
+ANSWERS = 6  # of the target to each question, over its prefills
 LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
 CONTEXT = 80  # characters before a phrase that a question begins with
 _WORD = re.compile(r"\w{4,}")
@@ -79,7 +80,7 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
             asked = await tools.ask(
                 arguments.Ask(
                     target=wanted.target, reference=wanted.reference, prefills=hypothesis.prefills,
-                    samples=SAMPLES, max_tokens=min(wanted.max_tokens, 256),
+                    samples=-(-ANSWERS // len(hypothesis.prefills)), max_tokens=min(wanted.max_tokens, 256),
                 )
             )  # fmt: skip
         except ToolError as error:
@@ -158,18 +159,29 @@ def _of_theme(theme: answers.ThemeLine) -> Hypothesis:
         text = quote.text.untrusted_text
         at = text.casefold().find(phrase.casefold())
         if at > 0:
-            before.append(text[:at][-CONTEXT:].rstrip())
-    return Hypothesis(phrase, _prefills(phrase, before))
+            before.append(text[:at])
+    return Hypothesis(phrase, _prefills(phrase, phrase, before))
 
 
 def _of_word(word: answers.PromotedWord) -> Hypothesis:
-    return Hypothesis(
-        word.phrase.untrusted_text,
-        _prefills(
-            word.word.untrusted_text, [place.before.untrusted_text[-CONTEXT:].rstrip() for place in word.places]
-        ),
-    )
+    phrase = word.phrase.untrusted_text
+    before = [place.before.untrusted_text for place in word.places]
+    return Hypothesis(phrase, _prefills(phrase, word.word.untrusted_text, before))
 
 
-def _prefills(phrase: str, before: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text for text in (*before[:CONTEXTS], phrase) if text.strip()))
+def _prefills(phrase: str, bare: str, before: Sequence[str]) -> tuple[str, ...]:
+    """The ends of what stood before the phrase, where that does not hold it already, and the `bare` words.
+
+    A beginning that holds the phrase asks both models to repeat it.
+    """
+    content = words_of(phrase)
+    ends = [_end(text) for text in before if not content & words_of(text)]
+    return tuple(dict.fromkeys(text for text in (*ends[:CONTEXTS], bare) if text.strip()))
+
+
+def _end(text: str) -> str:
+    """The last characters of `text`, from a whole word on."""
+    text = text.rstrip()
+    if len(text) <= CONTEXT:
+        return text
+    return text[-CONTEXT - 1 :].partition(" ")[2] or text[-CONTEXT:]
