@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackbox_diff.errors import ConfigError
-from blackbox_diff.fleet.index import lines, read_index, render
+from blackbox_diff.fleet.engines import DaskEngine
+from blackbox_diff.fleet.index import lines, read_index, render, write_index
+from blackbox_diff.fleet.job import Job
 from blackbox_diff.fleet.plan import read_fleet
 from blackbox_diff.fleet.purse import Purse
 from blackbox_diff.fleet.rows import Index, Judgement, Row
@@ -114,6 +118,44 @@ def test_a_second_time_buys_nothing(finished: Path, capsys: pytest.CaptureFixtur
     assert spent(finished / "out") == before
     printed = json.loads(capsys.readouterr().out)
     assert [row["status"] for row in printed["rows"]] == ["done", "done", "failed"]
+
+
+def test_a_failure_is_told_to_whoever_asks(finished: Path) -> None:
+    line = ["fleet", str(finished / "fleet.toml"), "--out", str(finished / "out"), "--fail-on"]
+    assert [run_cli([*line, said]) for said in ("changed", "failed")] == [0, 5]
+
+
+def test_an_index_that_is_being_written_can_be_read(tmp_path: Path) -> None:
+    """A driver may be killed at any moment, and the next one reads what it left."""
+    row = Row(name="a" * 2000, target="a", url="u", run="r", status="failed")
+    index = Index(created="now", max_cost_usd=None, spent_usd=None, rows=[row] * 100)
+    write_index(index, tmp_path)
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(lambda: [write_index(index, tmp_path) for _ in range(12)])
+        reads = 0
+        while not written.done():
+            assert len(read_index(tmp_path).rows) == 100
+            reads += 1
+        written.result()
+    assert reads
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fleet.json", "fleet.parquet", "index.html"]
+
+
+@pytest.mark.slow
+async def test_two_fleets_on_one_scheduler_keep_their_audits_apart(tmp_path: Path) -> None:
+    """Both have an audit of one name, which nobody answers, at the same moment."""
+    config = {"target": {"url": "http://127.0.0.1:9/v1", "model": "nobody"}}
+    jobs = [Job(name="acme", run=str(tmp_path / fleet / "acme"), config=config) for fleet in ("may", "june")]
+    distributed = pytest.importorskip("distributed", reason="the optional extra 'dask' is not installed")
+    async with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, asynchronous=True, dashboard_address=None
+        ) as cluster,
+        DaskEngine(cluster.scheduler_address, 1) as may,
+        DaskEngine(cluster.scheduler_address, 1) as june,
+    ):
+        rows = await asyncio.gather(may.run(jobs[0]), june.run(jobs[1]))
+    assert [row.run for row in rows] == [job.run for job in jobs]
 
 
 def test_the_cap_holds_over_all_and_is_resumable(toy: str, tmp_path: Path) -> None:

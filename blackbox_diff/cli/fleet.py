@@ -34,8 +34,8 @@ from blackbox_diff.cli.options import JSON, failure
 @click.option(
     "--fail-on",
     multiple=True,
-    type=click.Choice(["finding", "changed"]),
-    help=f"End with exit code {exit_codes.FAIL_ON} where a model has it; may be given twice.",
+    type=click.Choice(["finding", "changed", "failed"]),
+    help=f"End with exit code {exit_codes.FAIL_ON} where a model has it; may be given more than once.",
 )
 @JSON
 def fleet(
@@ -83,7 +83,8 @@ def fleet(
     unfinished = any(row.status in ("stopped", "not bought") for row in index.rows)
     if unfinished:
         return exit_codes.STOPPED
-    told_of = {"changed" for row in index.rows if row.changed} | {row.outcome for row in index.rows}
+    told_of = {"changed" for row in index.rows if row.changed}
+    told_of |= {said for row in index.rows for said in (row.outcome, row.status)}
     return exit_codes.FAIL_ON if told_of & set(fail_on) else exit_codes.DONE
 
 

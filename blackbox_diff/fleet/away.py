@@ -34,7 +34,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blackbox_diff.errors import BlackboxDiffError, ConfigError, RunFileError, StorageError
-from blackbox_diff.fleet.costs import spent
+from blackbox_diff.fleet.costs import RUNS, spent
 from blackbox_diff.fleet.index import DATA, read_index, write_index
 from blackbox_diff.fleet.job import Job, audit_one
 from blackbox_diff.fleet.phrases import PHRASES
@@ -127,7 +127,7 @@ class Away:
 
     def themes(self, rows: Sequence[Row]) -> list[Family]:
         with self._said():
-            names = [f"{self._root}/runs/{row.name}/{PHRASES}" for row in rows if row.judgements]
+            names = [f"{self._root}/{RUNS}/{row.name}/{PHRASES}" for row in rows if row.judgements]
             there = [name for name in names if self._files.exists(name)]
         return families(there, self._files) if len(there) > 1 else []
 
@@ -135,7 +135,7 @@ class Away:
 
     def take(self, job: Job) -> Taken:
         """Claim an audit and lay its run where it can be worked on."""
-        run = self.out / "runs" / job.name
+        run = self.out / RUNS / job.name
         if in_use(run):
             raise RunFileError(f"{run}: in use by another process of this machine: wait for it or end it")
         before, here = self._claim(job.name), _read(run / CLAIM)
@@ -149,7 +149,7 @@ class Away:
             if run.exists():
                 run.rename(run.with_name(f"{run.name}.left-{uuid.uuid4().hex[:8]}"))
             run.mkdir(parents=True)
-            self._fetch(f"runs/{job.name}/{FILE}", run / FILE)
+            self._fetch(f"{RUNS}/{job.name}/{FILE}", run / FILE)
             if before is not None and before.committed is not None:
                 lost = max(0.0, before.committed - (spent(run) or 0.0))
             (run / CLAIM).write_text(claim.model_dump_json(), encoding="utf-8")
@@ -157,12 +157,12 @@ class Away:
         control = None
         if job.control_from is not None:
             fetched = Path(tempfile.mkdtemp(prefix="control-", dir=self.out))
-            control = fetched if self._fetch(f"runs/{job.control_from}/{FILE}", fetched / FILE) else None
+            control = fetched if self._fetch(f"{RUNS}/{job.control_from}/{FILE}", fetched / FILE) else None
         return Taken(run, claim, lost, control)
 
     def give_back(self, job: Job, taken: Taken, row: Row) -> Row:
         """Move the run to the store. Where that fails the row says so, and the copy stays where it is."""
-        place = f"runs/{job.name}"
+        place = f"{RUNS}/{job.name}"
         if taken.control is not None:
             shutil.rmtree(taken.control, ignore_errors=True)
         try:
@@ -192,13 +192,13 @@ class Away:
     def _claim(self, name: str) -> Claim | None:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / CLAIM
-            return _read(file) if self._fetch(f"runs/{name}/{CLAIM}", file) else None
+            return _read(file) if self._fetch(f"{RUNS}/{name}/{CLAIM}", file) else None
 
     def _write(self, name: str, claim: Claim) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / CLAIM
             file.write_text(claim.model_dump_json(), encoding="utf-8")
-            self._put(file, f"runs/{name}/{CLAIM}")
+            self._put(file, f"{RUNS}/{name}/{CLAIM}")
 
     def _put(self, file: Path, name: str) -> None:
         target = f"{self._root}/{name}"
@@ -252,7 +252,7 @@ def nothing_of(job: Job, status: Status, error: str) -> Row:
         name=job.name,
         target=target["model"],
         url=target["url"],
-        run=f"runs/{job.name}",
+        run=f"{RUNS}/{job.name}",
         status=status,
         error=error,
     )

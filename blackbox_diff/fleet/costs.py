@@ -1,4 +1,7 @@
-"""What a fleet's audit has cost its target's owner, read from its files: the run, and the watch before it."""
+"""What a fleet's audit has cost its target's owner, read from its files: the run, and the watch before it.
+
+FLEET/runs/NAME, FLEET/watched/NAME
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from blackbox_diff.runfile.files import FILE, in_use
 from blackbox_diff.runfile.rows import Spent
 from blackbox_diff.runfile.store import Store
 
-WATCHED = "watched"
+RUNS, WATCHED = "runs", "watched"
 
 
 def watch_record(run: Path) -> Path:

@@ -7,6 +7,8 @@ so that both engines buy the same.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from hashlib import sha256
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -15,7 +17,6 @@ from blackbox_diff.fleet.job import Job, audit_one
 from blackbox_diff.fleet.rows import Row
 
 DASK_HINT = "pip install 'blackbox-diff[dask]'"
-RETRIES = 3  # times that a job is given to another worker when one dies with it
 
 
 class Engine(Protocol):
@@ -58,40 +59,46 @@ class LocalEngine:
 class DaskEngine:
     """Audits as tasks of Dask's workers: of a cluster of this machine's own, or of a scheduler's.
 
-    A worker that dies costs what was in flight: another opens the run file and goes on. Worker and driver must
-    reach the fleet's directory under the same path, or it is a URL. Raises ConfigError where Dask is missing or
-    nobody answers.
+    A worker that dies costs what was in flight: Dask gives the task to another (at most three times, its
+    `distributed.scheduler.allowed-failures`), which opens the run file and goes on. Worker and driver must reach
+    the fleet's directory under the same path, or it is a URL. Raises ConfigError where Dask is missing or nobody
+    answers.
     """
 
     def __init__(self, scheduler: str | None, workers: int) -> None:
         self._scheduler, self._workers = scheduler, workers
+        self._opened = AsyncExitStack()
         self._client: Any = None
-        self._cluster: Any = None
 
     async def __aenter__(self) -> DaskEngine:
         try:
             from distributed import Client, LocalCluster
         except ImportError:
             raise ConfigError(f"--engine dask: Dask is not installed: {DASK_HINT}") from None
-        if self._scheduler is None:
-            self._cluster = await LocalCluster(
-                n_workers=self._workers, threads_per_worker=1, asynchronous=True, dashboard_address=None
-            )
-        try:
-            self._client = await Client(
-                self._cluster or self._scheduler, asynchronous=True, timeout=10, set_as_default=False
-            )
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ConfigError(f"--scheduler: {self._scheduler}: can't connect: {error}") from None
+        async with AsyncExitStack() as opened:
+            address: Any = self._scheduler
+            if address is None:
+                address = await opened.enter_async_context(
+                    LocalCluster(
+                        n_workers=self._workers, threads_per_worker=1, asynchronous=True, dashboard_address=None
+                    )
+                )
+            try:
+                client = Client(address, asynchronous=True, timeout=10, set_as_default=False)
+                self._client = await opened.enter_async_context(client)
+            except (OSError, TimeoutError, ValueError) as error:
+                raise ConfigError(f"--scheduler: {self._scheduler}: can't connect: {error}") from None
+            self._opened = opened.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._client is not None:
-            await self._client.close()
-        if self._cluster is not None:
-            await self._cluster.close()
+        await self._opened.aclose()
 
     async def run(self, job: Job) -> Row:
-        future = self._client.submit(work, job, key=f"audit-{job.name}", pure=False, retries=RETRIES)
-        row: Row = await future
+        row: Row = await self._client.submit(work, job, key=key_of(job), pure=False)
         return row
+
+
+def key_of(job: Job) -> str:
+    """A task's name in Dask, which takes two tasks of one name for one: also those of two fleets' drivers."""
+    return f"audit-{job.name}-{sha256(job.run.encode()).hexdigest()[:16]}"

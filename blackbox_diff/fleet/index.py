@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,13 @@ def write_index(index: Index, out: Path) -> list[Path]:
     written = [out / PAGE, out / DATA]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / PAGE).write_text(render(index), encoding="utf-8")
-        (out / DATA).write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        if _write_parquet(index, out / TABLE):
+        with _whole(out / PAGE) as part:
+            part.write_text(render(index), encoding="utf-8")
+        with _whole(out / DATA) as part:
+            part.write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        if (table := _table(index)) is not None:
+            with _whole(out / TABLE) as part:
+                table(part)
             written.append(out / TABLE)
     except OSError as error:
         raise InputError(f"{out}: the index can't be written: {error.strerror or error}") from None
@@ -144,15 +149,23 @@ def _asset(name: str) -> str:
     return resources.files("blackbox_diff.fleet").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _write_parquet(index: Index, path: Path) -> bool:
-    """One row an audit, lists as JSON text; False where pyarrow is not installed."""
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """Where to write `file`; it takes its name when it is whole, so that a killed driver leaves no half of one."""
+    part = file.with_name(f".{file.name}.part")
+    yield part
+    part.replace(file)
+
+
+def _table(index: Index) -> Callable[[Path], None] | None:
+    """Writes one row an audit, lists as JSON text; None without a row, and where pyarrow is not installed."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        return False
+        return None
     if not index.rows:
-        return False
+        return None
     records = [
         row.model_dump(exclude={"judgements"})
         | {
@@ -162,8 +175,7 @@ def _write_parquet(index: Index, path: Path) -> bool:
         for row in index.rows
     ]
     columns = {name: [_plain(record[name]) for record in records] for name in records[0]}
-    pq.write_table(pa.table(columns), path)
-    return True
+    return partial(pq.write_table, pa.table(columns))
 
 
 def _plain(value: Any) -> Any:

@@ -65,7 +65,7 @@ class OnDisk:
         return themes.themes_of(self.out, rows)
 
     def _run(self, name: str) -> Path:
-        return self.out / "runs" / name
+        return self.out / costs.RUNS / name
 
 
 def place_of(out: str) -> Place:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from blackbox_diff.errors import BlackboxDiffError
+from blackbox_diff.fleet.costs import RUNS
 from blackbox_diff.fleet.engines import Engine
 from blackbox_diff.fleet.index import read_index
 from blackbox_diff.fleet.job import Job, row_of
@@ -26,7 +27,6 @@ from blackbox_diff.fleet.rows import Index, Row
 from blackbox_diff.run.lanes import LOCAL
 from blackbox_diff.run.local import serve
 
-RUNS = "runs"
 Told = Callable[[Index], None]
 
 
