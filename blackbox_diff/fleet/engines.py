@@ -17,6 +17,13 @@ from blackbox_diff.fleet.job import Job, audit_one
 from blackbox_diff.fleet.rows import Row
 
 DASK_HINT = "pip install 'blackbox-diff[dask]'"
+SELDOM = {  # Dask looks after tasks of milliseconds; ours take minutes, and its rhythm is 15% of a processor
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+ANY_PORT = {"dashboard_address": "127.0.0.1:0"}  # of the scheduler's pages, which it warns of where 8787 is taken
 
 
 class Engine(Protocol):
@@ -72,15 +79,21 @@ class DaskEngine:
 
     async def __aenter__(self) -> DaskEngine:
         try:
+            import dask
             from distributed import Client, LocalCluster
         except ImportError:
             raise ConfigError(f"--engine dask: Dask is not installed: {DASK_HINT}") from None
         async with AsyncExitStack() as opened:
             address: Any = self._scheduler
             if address is None:
+                opened.enter_context(dask.config.set(SELDOM))
                 address = await opened.enter_async_context(
                     LocalCluster(
-                        n_workers=self._workers, threads_per_worker=1, asynchronous=True, dashboard_address=None
+                        n_workers=self._workers,
+                        threads_per_worker=1,
+                        asynchronous=True,
+                        dashboard_address=None,
+                        scheduler_kwargs=ANY_PORT,
                     )
                 )
             try:
