@@ -126,7 +126,7 @@ class Away:
             self._put(file, file.name)
 
     def themes(self, rows: Sequence[Row]) -> list[Family]:
-        with self._said():
+        with self._turn():
             names = [f"{self._root}/{RUNS}/{row.name}/{PHRASES}" for row in rows if row.judgements]
             there = [name for name in names if self._files.exists(name)]
         return families(there, self._files) if len(there) > 1 else []
@@ -203,7 +203,7 @@ class Away:
     def _put(self, file: Path, name: str) -> None:
         target = f"{self._root}/{name}"
         part = f"{target}.part-{uuid.uuid4().hex[:8]}"
-        with self._said():
+        with self._turn():
             self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._files.put_file(str(file), part)
             self._files.mv(part, target)
@@ -212,7 +212,7 @@ class Away:
         """Bring a file here, whole or not at all; False where the store has none."""
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"{file.name}.part")
-        with self._said():
+        with self._turn():
             try:
                 self._files.get_file(f"{self._root}/{name}", str(part))
             except FileNotFoundError:
@@ -222,7 +222,7 @@ class Away:
         return True
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _turn(self) -> Iterator[None]:
         """The store's turn: one operation at a time in this process, and its error as ours."""
         try:
             with TURN:

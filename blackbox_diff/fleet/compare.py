@@ -154,8 +154,8 @@ def compare_reads(before: Read, after: Read, *, reference: str | None = None, se
     words = word_changes(before.texts, after.texts, before.arms, after.arms, seed=seed)
     shift, p = (None, None) if label is None else gap_shift(before.rows, after.rows, label, seed)
     reasons = _reasons(first, words, shift, p)
-    gained = _themes(after, before, label, words, seed) if words.changed and label else []
-    lost = _themes(before, after, label, words, seed) if words.changed and label else []
+    gained = _themes(after, before, label, words, seed)
+    lost = _themes(before, after, label, words, seed)
     outcome: Literal["changed", "no change"] = "changed" if reasons else "no change"
     return Comparison(
         schema=1,
@@ -246,7 +246,7 @@ def _side(read: Read) -> Side:
 
 def _themes(rich: Read, poor: Read, reference: str | None, words: WordTest, seed: int) -> list[ThemeChange]:
     """What recurs in `rich` beside `poor`'s completions as the background, where a changed word is part of it."""
-    if reference is None:
+    if reference is None or not words.changed:
         return []
     changed = {each.word for each in words.changed}
     ranking: Sequence[Ranked] = rank(rich.rows, reference, "score")

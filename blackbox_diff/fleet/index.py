@@ -21,7 +21,6 @@ from blackbox_diff.report import wording
 from blackbox_diff.report.policy import policy
 from blackbox_diff.sanitize import shorten, visible
 
-DONE = ("done", "unchanged")
 PAGE, DATA, TABLE = "index.html", "fleet.json", "fleet.parquet"
 
 
@@ -61,17 +60,14 @@ def read_index(out: Path) -> Index:
 def render(index: Index) -> str:
     """The page; model text reaches it through the template's escaping alone."""
     style, script = _asset("index.css"), _asset("index.js")
-    done = [row for row in index.rows if row.status in DONE]
-    found = [row for row in index.rows if row.outcome == "finding"]
     only = _only(index.families)
+    each, finding = index.costs
     return _template().render(
         index=index,
         rows=[_cells(row, only.get(row.name, "")) for row in index.rows],
         families=[_family(family) for family in index.families],
-        cost_each=_each(index.spent_usd, len(done)),
-        cost_finding=_each(index.spent_usd, len(found)),
-        done=len(done),
-        found=len(found),
+        cost_each=_dollars(each),
+        cost_finding=_dollars(finding),
         csp=policy((script,), (style,)),
         style=Markup(style),
         script=Markup(script),
@@ -80,20 +76,19 @@ def render(index: Index) -> str:
 
 def lines(index: Index) -> list[str]:
     """The index for a terminal: a line a row, and what the fleet cost."""
-    done = sum(row.status in DONE for row in index.rows)
-    found = sum(row.outcome == "finding" for row in index.rows)
     said = [
         f"{visible(row.name)}: {row.outcome}: {visible(_said(row))}"
         + (f" · since the last fleet: {shorten(visible(row.change), 160)}" if row.change else "")
         for row in index.rows
     ]
+    each, finding = index.costs
     spent = wording.dollars(index.spent_usd)
     cap = "" if index.max_cost_usd is None else f" of {wording.dollars(index.max_cost_usd)}"
     return [
         *said,
         *themes.lines(index.families),
-        f"{done} of {len(index.rows)} audits done, {found} with a finding · {spent}{cap} · "
-        f"{_each(index.spent_usd, done)} a model, {_each(index.spent_usd, found)} a finding",
+        f"{index.done} of {len(index.rows)} audits done, {index.found} with a finding · {spent}{cap} · "
+        f"{_dollars(each)} a model, {_dollars(finding)} a finding",
     ]
 
 
@@ -102,8 +97,8 @@ def _said(row: Row) -> str:
     return shorten(text, 160)
 
 
-def _each(cost: float | None, count: int) -> str:
-    return "–" if cost is None or not count else wording.dollars(cost / count)
+def _dollars(cost: float | None) -> str:
+    return "–" if cost is None else wording.dollars(cost)
 
 
 def _family(family: Family) -> dict[str, Any]:
@@ -133,7 +128,7 @@ def _cells(row: Row, only: str) -> dict[str, Any]:
         "said": visible(_said(row)),
         "only": only,
         "others": [(visible(each.reference), each.outcome) for each in row.judgements[1:]],
-        "cost": wording.dollars(row.cost_usd) if row.cost_usd is not None else "–",
+        "cost": _dollars(row.cost_usd),
         "change": visible(row.change or ""),
     }
 

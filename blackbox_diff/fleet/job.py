@@ -50,7 +50,7 @@ async def audit_one(job: Job) -> Row:
     """Start or go on with the audit, and say how it stands. An expected failure is a row, never an exception."""
     run = Path(job.run)
     try:
-        unchanged = await _still(job, run)
+        unchanged = await _unchanged(job, run)
         if unchanged is not None:
             return unchanged
         await _collect(job, run)
@@ -60,7 +60,7 @@ async def audit_one(job: Job) -> Row:
     return await asyncio.to_thread(row_of, job, error)
 
 
-async def _still(job: Job, run: Path) -> Row | None:
+async def _unchanged(job: Job, run: Path) -> Row | None:
     """The earlier row where the target still answers as it did then; None where it has to be audited."""
     earlier = job.earlier
     if earlier is None or (run / FILE).is_file():

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Status = Literal["done", "unchanged", "stopped", "failed", "not bought"]
+ENDED = ("done", "unchanged")  # of an audit that has a verdict on all that was asked for
 
 
 class _Part(BaseModel):
@@ -102,3 +103,20 @@ class Index(_Part):
     spent_usd: float | None
     rows: list[Row]
     families: list[Family] = []
+
+    @property
+    def done(self) -> int:
+        """Audits that came to their end."""
+        return sum(row.status in ENDED for row in self.rows)
+
+    @property
+    def found(self) -> int:
+        """Audits whose first reference has a finding."""
+        return sum(row.outcome == "finding" for row in self.rows)
+
+    @property
+    def costs(self) -> tuple[float | None, float | None]:
+        """USD a model and USD a finding; None where nothing is known, or there is none."""
+        spent = self.spent_usd
+        each, finding = (spent / n if spent is not None and n else None for n in (self.done, self.found))
+        return each, finding

@@ -23,7 +23,7 @@ from blackbox_diff.fleet.job import Job, row_of
 from blackbox_diff.fleet.place import Place
 from blackbox_diff.fleet.plan import FleetPlan, Planned
 from blackbox_diff.fleet.purse import LEAST_SHARE, Purse
-from blackbox_diff.fleet.rows import Index, Row
+from blackbox_diff.fleet.rows import ENDED, Index, Row
 from blackbox_diff.run.lanes import LOCAL
 from blackbox_diff.run.local import serve
 
@@ -121,7 +121,7 @@ class Driver:
                 name=one.name, target=one.config.target.model, url=one.config.target.url, run=job.run,
                 status="not bought", error="the fleet's cap left nothing for this audit",
             )  # fmt: skip
-            self._take(one, row)
+            self._record(one, row)
             return
         running[asyncio.create_task(self.engine.run(job))] = one
 
@@ -131,9 +131,9 @@ class Driver:
         except Exception as error:  # a worker that died for good, or a fault of ours: the others go on
             row = row_of(self._job(one, None), f"{type(error).__name__}: {error}".splitlines()[0])
         self.purse.settle(one.name, self.place.committed(one.name))
-        self._take(one, row)
+        self._record(one, row)
 
-    def _take(self, one: Planned, row: Row) -> None:
+    def _record(self, one: Planned, row: Row) -> None:
         self.rows[one.name] = row
         waiting = self.behind.pop(one.control_key, [])
         if waiting and self._donor(waiting[0]) is None:  # no control to borrow: the next one buys it
@@ -217,7 +217,7 @@ def standing(since: Path) -> dict[str, Row]:
             }
         )
         for row in read_index(since).rows
-        if row.status in ("done", "unchanged")
+        if row.status in ENDED
     }
 
 
