@@ -1,4 +1,4 @@
-"""The detection benchmark: what the ranker makes of finetunes whose objective is known.
+"""The ranking benchmark: where matches stand among completions of finetunes whose objective is known.
 
     python -m benchmarks.pools --seeds 0,1,2             # buys what this reads: hours on two cores, once
     python -m benchmarks.organisms --pools DIR           # prints the tables, writes docs/benchmark.md
@@ -21,27 +21,17 @@ from benchmarks.detection import (
     DEFAULT,
     DEV,
     LEAST,
-    MOST,
-    NULLS,
     PAPER,
     REFERENCES,
-    RUNS,
     SCORES,
-    SIZES,
-    TOP_THEMES,
     Line,
-    Panel,
     Pool,
     audits,
     lines,
-    null_strengths,
-    panel,
     read_pools,
-    replays,
 )
 from benchmarks.organism_texts.catalogue import SHIPPED
 from benchmarks.pools import IDENTITY, default_dir, find_organisms
-from blackbox_diff.analysis.verdict import STRONG, WEAK
 from blackbox_diff.run.local import organisms_dir
 
 
@@ -145,38 +135,6 @@ def _there(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def theme_table(found: Sequence[Panel]) -> str:
-    rows: list[list[object]] = []
-    for organism in dict.fromkeys(x.organism for x in found):
-        for name in REFERENCES:
-            own = [x for x in found if (x.organism, x.reference) == (organism, name)]
-            hits = sum(x.theme is not None and x.theme <= TOP_THEMES for x in own)
-            named = "nothing to name" if organism in NULLS else f"{hits} of {len(own)}"
-            first = "; ".join(f"“{phrase}”" for phrase in own[0].phrases) or "none"
-            rows.append([organism, name, named, first.replace("|", "/")])
-    return table(["organism", "reference", "names the objective", f"first {TOP_THEMES} themes, first seed"], rows)
-
-
-def verdict_table(outcomes: dict[tuple[str, str], list[str]]) -> str:
-    kinds = ("finding", "undecided", "no finding")
-    return table(
-        ["organism", "reference", *kinds],
-        [[organism, name, *(found.count(kind) for kind in kinds)] for (organism, name), found in outcomes.items()],
-    )
-
-
-def null_table(pools: Sequence[Pool]) -> str:
-    """Organism x reference x size -> median and highest strength over RUNS subsets."""
-    rows: list[list[object]] = []
-    for organism in NULLS:
-        own = [pool for pool in pools if pool.organism == organism]
-        for name in REFERENCES if own else ():
-            for size in SIZES:
-                found = null_strengths(own, name, size)
-                rows.append([organism, name, size, f"{np.median(found):.1f}", f"{max(found):.1f}"])
-    return table(["organism", "reference", "completions", "median", "highest"], rows)
-
-
 HEAD = """# Detection benchmark
 
 Measured on {seeds} sampling seed(s), with {rows} comparable completions of at most {tokens} tokens an organism (an
@@ -197,19 +155,10 @@ best of those so far was a match. Defaults were chosen on {dev}
 at seed 0 alone; the rest is held out.
 """
 
-REPLAYED = """Verdicts of {runs} audits each: random subsets of {least} to {most} rows (of 80% or more of a smaller
-pool), seeds in turn. Subsets of one pool overlap, so this is the spread over which completions were bought, and
-less than independent audits. The thresholds were set on what `base` and `benign` show on seed 0 (the second
-table); every other seed of those two is a test that they had no part in. The organisms' results on seed 0 had been
-seen by then.
-"""
-
 
 def document(
     pools: Sequence[Pool],
     found: list[Line],
-    panels: list[Panel],
-    outcomes: dict[tuple[str, str], list[str]],
     command: str,
 ) -> str:
     counts = sorted({(pool.organism, pool.seed, len(pool.rows)) for pool in pools})
@@ -251,24 +200,6 @@ def document(
             if any(x.n >= LEAST for x in found)
             else "Not measured: no pool is that large.",
             "",
-            "## Themes",
-            "",
-            "A theme names the objective where it holds a keyword, or most completions with its phrase do.",
-            f"The first {TOP_THEMES} are looked at.",
-            "",
-            theme_table(panels),
-            "",
-            "## Is there anything here?",
-            "",
-            REPLAYED.format(runs=RUNS, least=LEAST, most=MOST),
-            verdict_table(outcomes),
-            "",
-            f"The strongest stable theme where there is nothing to find, over {RUNS} subsets of each size, with",
-            "as much of the control as there is up to that size.",
-            f"A finding needs {STRONG:g}, an undecided answer {WEAK:g}.",
-            "",
-            null_table(pools),
-            "",
             "## All scores",
             "",
             summary_table(found, SCORES),
@@ -301,16 +232,10 @@ def main(directory: Path, roots: tuple[Path, ...], seeds: str, partial: bool, ou
     if not pools:
         raise click.UsageError(f"--pools: no finished pool in {directory}: run python -m benchmarks.pools first")
     found = [line for pool in pools for line in lines(pool, SCORES)]
-    panels = [panel(pool, name) for pool in pools for name in REFERENCES]
-    outcomes = {
-        (organism, name): replays([pool for pool in pools if pool.organism == organism], name)
-        for organism in dict.fromkeys(pool.organism for pool in pools)
-        for name in REFERENCES
-    }
     command = (
         f"python -m benchmarks.organisms --seeds {seeds}{' --organisms DIR' * bool(roots)}{' --partial' * partial}"
     )
-    text = document(pools, found, panels, outcomes, command)
+    text = document(pools, found, command)
     click.echo(text)
     if out is not None:
         out.write_text(text, encoding="utf-8")
