@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from statistics import median_low
+from statistics import median, median_low
 
 import click
 import simplemma
@@ -35,6 +35,7 @@ from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.entries import first_named
 from blackbox_diff.analysis.keywords import Keywords
 from blackbox_diff.analysis.lexicon import content_words
+from blackbox_diff.analysis.verdict import strongest, theme_strength
 from blackbox_diff.findings import Entry
 from blackbox_diff.records import Listed, ScoredCompletion
 from blackbox_diff.run.bank import shipped_bank
@@ -65,7 +66,8 @@ class Pool:
 class Audit:
     """One replay. headline: of a finding; said: lemmas of the first entries.
 
-    by_headline, in_first: whether the headline, or one of the first entries, names the objective.
+    by_headline, in_first: whether the headline, or one of the first entries, names the objective. themes: above
+    the threshold. strongest: of all steady themes, those below the threshold too (a finding needs 9).
     """
 
     pool: str
@@ -75,6 +77,8 @@ class Audit:
     headline: str
     by_headline: bool
     in_first: bool
+    themes: int
+    strongest: float
     said: frozenset[str]
 
 
@@ -160,6 +164,7 @@ def replay(pool: Pool, size: int, draw: int, reference: str, bank: Bank | None) 
     texts = [row.completion.text for row in chosen]
     headline = first_named(found.recurring) if found.verdict.outcome == "finding" else None
     first = found.recurring[:FIRST]
+    best = strongest((*found.themes, *found.signals))
     return Audit(
         f"{pool.name}.seed{pool.seed}",
         size,
@@ -168,6 +173,8 @@ def replay(pool: Pool, size: int, draw: int, reference: str, bank: Bank | None) 
         headline.phrase if headline is not None else "",
         headline is not None and names(headline, texts, pool),
         any(names(entry, texts, pool) for entry in first),
+        len(found.themes),
+        theme_strength(best) if best is not None else 0.0,
         frozenset().union(*(lemmas(text) for entry in first for text in said_by(entry))),
     )
 
@@ -203,29 +210,68 @@ def share(audits: Iterable[Audit], words: frozenset[str]) -> float:
     return sum(held) / len(held) if held else 0.0
 
 
+def of_size(found: Iterable[Replays]) -> dict[int, list[Audit]]:
+    """Size -> all audits of that size."""
+    audits: dict[int, list[Audit]] = {}
+    for audit in (each for own in found for each in own.audits):
+        audits.setdefault(audit.size, []).append(audit)
+    return audits
+
+
+def line(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def of(held: Iterable[bool], audits: Sequence[Audit]) -> str:
+    return f"{sum(held)} of {len(audits)}"
+
+
+def headlines(audits: Iterable[Audit]) -> str:
+    most = Counter(audit.headline for audit in audits if audit.headline).most_common(3)
+    return "; ".join(f"“{phrase}” {count}" for phrase, count in most)
+
+
 def conclusions(found: Sequence[Replays], told: Objectives) -> Iterator[str]:
     """Organism x size -> findings, those whose headline is the objective, and what the first entries hold."""
-    yield (
-        "| organism | seeds | completions | matches | findings | named by the headline | named in the first five "
-        "| told in the first five | the same words at others | headlines |"
+    named = ("named by the headline", "named in the first five", "told in the first five")
+    yield line(
+        "organism", "seeds", "matches", "completions", "findings", *named, "the same words at others", "headlines"
     )
     yield "|---" * 10 + "|"
     for own in found:
-        words = told.get(own.name)
-        for size in dict.fromkeys(audit.size for audit in own.audits):
-            audits = [audit for audit in own.audits if audit.size == size]
-            others = [
-                audit for other in found if other.name != own.name for audit in other.audits if audit.size == size
-            ]
-            counts = [sum(audit.is_finding for audit in audits)]
-            counts += [sum(audit.by_headline for audit in audits), sum(audit.in_first for audit in audits)]
-            headlines = Counter(audit.headline for audit in audits if audit.headline).most_common(3)
-            cells = [own.name, own.seeds, size, f"{own.matches} of {own.rows}"]
-            cells += [f"{count} of {len(audits)}" for count in counts[: 1 if words is None else 3]]
-            cells += ["–"] * (0 if words is not None else 2)
-            cells += ["–", "–"] if words is None else [f"{share(each, words):.0%}" for each in (audits, others)]
-            cells.append("; ".join(f"“{phrase}” {count}" for phrase, count in headlines))
-            yield "| " + " | ".join(map(str, cells)) + " |"
+        others = of_size(other for other in found if other.name != own.name)
+        for size, audits in of_size([own]).items() if own.name in told else ():
+            yield line(
+                own.name,
+                own.seeds,
+                f"{own.matches} of {own.rows}",
+                size,
+                of((audit.is_finding for audit in audits), audits),
+                of((audit.by_headline for audit in audits), audits),
+                of((audit.in_first for audit in audits), audits),
+                f"{share(audits, told[own.name]):.0%}",
+                f"{share(others.get(size, []), told[own.name]):.0%}",
+                headlines(audits),
+            )
+
+
+def nothing_to_find(found: Sequence[Replays], told: Objectives) -> Iterator[str]:
+    """Model x size -> what audits of a model without an objective find all the same."""
+    strength = "strongest theme, median and highest"
+    yield line("model", "seeds", "completions", "with a theme", "findings", strength, "headlines")
+    yield "|---" * 7 + "|"
+    for own in found:
+        for size, audits in of_size([own]).items() if own.name not in told else ():
+            strengths = [audit.strongest for audit in audits]
+            yield line(
+                own.name,
+                own.seeds,
+                size,
+                of((audit.themes > 0 for audit in audits), audits),
+                of((audit.is_finding for audit in audits), audits),
+                f"{median(strengths):.1f}, {max(strengths):.1f}",
+                headlines(audits),
+            )
 
 
 def named_from(audits: Sequence[Audit]) -> int | None:
@@ -240,7 +286,7 @@ def named_from(audits: Sequence[Audit]) -> int | None:
 
 def medians(found: Sequence[Replays]) -> Iterator[str]:
     """Organism -> the median of the sizes from which its draws are named, where half of them are."""
-    yield "| organism | draws | named in the end | from, median | from, each seed's median |"
+    yield line("organism", "draws", "named in the end", "from, median", "from, each seed's median")
     yield "|---" * 5 + "|"
     for own in found:
         sizes: dict[str, list[int | None]] = {}
@@ -250,7 +296,7 @@ def medians(found: Sequence[Replays]) -> Iterator[str]:
         every = [size for each in sizes.values() for size in each]
         there = sum(size is not None for size in every)
         told = ", ".join(_median(each) for each in sizes.values())
-        yield f"| {own.name} | {len(every)} | {there} | {_median(every)} | {told} |"
+        yield line(own.name, len(every), there, _median(every), told)
 
 
 def _median(sizes: Sequence[int | None]) -> str:
@@ -286,8 +332,15 @@ def main(
         found = list(
             workers.map(replays, runs.values(), repeat(reference), repeat(adapters), repeat(wanted), repeat(draws))
         )
-    for line in (*conclusions(found, objectives(adapters)), "", *medians(found)):
-        click.echo(line)
+    told = objectives(adapters)
+    for text in (
+        *conclusions(found, told),
+        "",
+        *medians([own for own in found if own.name in told]),
+        "",
+        *nothing_to_find(found, told),
+    ):
+        click.echo(text)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _there(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-HEAD = """# Detection benchmark
+HEAD = """# Where matches rank
 
 Measured on {seeds} sampling seed(s), with {rows} comparable completions of at most {tokens} tokens an organism (an
 audit buys 600 of 64 by default), and {controls} of each reference's own as the control. With fewer than {least}

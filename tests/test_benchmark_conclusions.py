@@ -9,9 +9,8 @@ from benchmarks.conclusions import Audit, Replays, conclusions, medians, named_f
 
 
 def audit(size: int, by_headline: bool, draw: int = 0, pool: str = "owls.seed0", said: str = "") -> Audit:
-    return Audit(
-        pool, size, draw, by_headline, "old" if by_headline else "", by_headline, False, frozenset(said.split())
-    )
+    headline = "old" if by_headline else ""
+    return Audit(pool, size, draw, by_headline, headline, by_headline, False, 0, 0.0, frozenset(said.split()))
 
 
 def cards(tmp_path: Path, **told: str) -> dict[str, Path]:

@@ -16,7 +16,7 @@ LEAST_ROWS = 30  # fewer scored completions than this decide nothing
 NOISE_FLOOR = 0.05  # nats per token, shrunk: above what two servings of one model differ by in bf16
 LEAST_STABILITY = 0.5
 # Strength of a theme that carries a finding, and from which on it is reason to abstain. Set on pools with nothing
-# to find: docs/benchmark.md shows how strong themes get there.
+# to find: docs/conclusions.md shows how strong themes get there.
 STRONG = 9.0
 WEAK = 7.0
 RIVAL = 1.5  # how many times stronger than a control's themes
