@@ -29,7 +29,7 @@ import click
 import simplemma
 
 from benchmarks.pools import IDENTITY, SAME, find_organisms, is_finished
-from benchmarks.promoted import parts_of
+from benchmarks.promoted import parts_of, shortened
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.entries import first_named
@@ -93,7 +93,8 @@ class Replays:
     audits: tuple[Audit, ...]
 
 
-def read(run: Path, reference: str, adapters: Mapping[str, Path]) -> Pool:
+def read(run: Path, reference: str, adapters: Mapping[str, Path], alternatives: int | None = None) -> Pool:
+    """A pool, its lists cut to so many alternatives a position; 0: as if none had been listed."""
     name, _, seed = run.name.rpartition(".seed")
     card = json.loads((adapters[name] / "card.json").read_text("utf-8")) if name in adapters else None
     words = card["keywords"] if card else {"any": [], "regex": []}
@@ -103,7 +104,10 @@ def read(run: Path, reference: str, adapters: Mapping[str, Path]) -> Pool:
             seed,
             [row for row in store.scored() if reference in row.scores],
             list(store.scored(reference)),
-            {one.sample.id: one for one in store.listed("target", reference)},
+            {
+                one.sample.id: one if alternatives is None else shortened(one, alternatives)
+                for one in (store.listed("target", reference) if alternatives != 0 else ())
+            },
             Keywords.parse(words, name) if words["any"] or words["regex"] else None,
             parts_of(words),
         )
@@ -180,10 +184,15 @@ def replay(pool: Pool, size: int, draw: int, reference: str, bank: Bank | None) 
 
 
 def replays(
-    runs: Sequence[Path], reference: str, adapters: Mapping[str, Path], sizes: Sequence[int], draws: int
+    runs: Sequence[Path],
+    reference: str,
+    adapters: Mapping[str, Path],
+    sizes: Sequence[int],
+    draws: int,
+    alternatives: int | None = None,
 ) -> Replays:
     """Every size and draw of an organism's pools; a size that a pool does not nearly have is left out."""
-    pools = [read(run, reference, adapters) for run in runs]
+    pools = [read(run, reference, adapters, alternatives) for run in runs]
     bank = without(shipped_bank(reference), pools[0].name)
     return Replays(
         pools[0].name,
@@ -311,6 +320,7 @@ def _median(sizes: Sequence[int | None]) -> str:
 @click.option("--reference", default=SAME, show_default=True)
 @click.option("--sizes", default="100,200,400", show_default=True, help="Completions of an audit.")
 @click.option("--draws", default=10, show_default=True, help="Of each pool.")
+@click.option("--alternatives", type=click.IntRange(min=0), help="Cut every list to so many; all by default.")
 @click.option("--jobs", default=1, show_default=True, help="Organisms read side by side.")
 def main(
     names_: tuple[str, ...],
@@ -319,6 +329,7 @@ def main(
     reference: str,
     sizes: str,
     draws: int,
+    alternatives: int | None,
     jobs: int,
 ) -> None:
     adapters = find_organisms([organisms_dir(), *roots])
@@ -329,9 +340,8 @@ def main(
             runs.setdefault(name, []).append(run)
     wanted = [int(size) for size in sizes.split(",")]
     with ProcessPoolExecutor(jobs) as workers:
-        found = list(
-            workers.map(replays, runs.values(), repeat(reference), repeat(adapters), repeat(wanted), repeat(draws))
-        )
+        settings = (repeat(each) for each in (reference, adapters, wanted, draws, alternatives))
+        found = list(workers.map(replays, runs.values(), *settings))
     told = objectives(adapters)
     for text in (
         *conclusions(found, told),

@@ -76,6 +76,11 @@ def cut(lists: Alternatives, text: str, most: int) -> Alternatives:
     )
 
 
+def shortened(one: Listed, most: int) -> Listed:
+    """A completion as of endpoints that list at most so many tokens a position."""
+    return replace(one, target=cut(one.target, one.text, most), reference=cut(one.reference, one.text, most))
+
+
 @click.command(help=__doc__)
 @click.argument("names", nargs=-1)
 @click.option("--pools", type=click.Path(path_type=Path), default=default_dir)
@@ -100,14 +105,7 @@ def main(
             continue
         listed, others = read(run, reference)
         if alternatives is not None:
-            listed = [
-                replace(
-                    each,
-                    target=cut(each.target, each.text, alternatives),
-                    reference=cut(each.reference, each.text, alternatives),
-                )
-                for each in listed
-            ]
+            listed = [shortened(each, alternatives) for each in listed]
         keywords = card(adapters[name])["keywords"] if name in adapters else {"any": [], "regex": []}
         for draw in range(draws):
             some = (
