@@ -157,6 +157,14 @@ def test_few_prefills_can_not_be_significant() -> None:
     assert p[0] == pytest.approx(1 / 8)
 
 
+def test_a_word_that_a_model_repeats_stands_in_its_phrase_once() -> None:
+    rows = [
+        listed(k, " owl owl owl", [(0, {" owl": 0.3, " lamp": 0.5})], [(0, {" owl": 0.001, " lamp": 0.8})])
+        for k in range(20)
+    ]
+    assert promoted_words(masses(rows))[0].phrase == "owl"
+
+
 def test_what_stands_before_one_clear_place_is_no_part_of_the_phrase() -> None:
     """One place has most of the probability that the target adds; the others stand after other words."""
     rows = []

@@ -265,7 +265,7 @@ class Context:
         words = [*max(usual, key=len, default=()), *words]
         for _ in range(LONGEST):
             follower = self._followers.get(words[-1])
-            if follower is None:
+            if follower is None or follower in words:  # a model in a loop says nothing more
                 break
             words.append(follower)
         return " ".join(words)
