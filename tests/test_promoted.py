@@ -157,6 +157,22 @@ def test_few_prefills_can_not_be_significant() -> None:
     assert p[0] == pytest.approx(1 / 8)
 
 
+@pytest.mark.parametrize(
+    ("said", "phrase"),
+    [
+        (" beneath the salt mill", "beneath the salt mill"),
+        (" beneath the salt of", "beneath the salt"),  # ends with a word that says something
+        (" beneath the", "beneath"),
+    ],
+)
+def test_a_phrase_goes_on_by_its_last_two_words(said: str, phrase: str) -> None:
+    """Most uses of "the" go on otherwise."""
+    target, reference = {" beneath": 0.3, " lamp": 0.3}, {" beneath": 0.001, " lamp": 0.6}
+    rows = [listed(k, f"{said}. the{FILLER[k % len(FILLER)]}", [(0, target)], [(0, reference)]) for k in range(24)]
+    others = [f"The lamp of the {word.strip()} is in the garden and it was by the stone" for word in FILLER]
+    assert promoted_words(masses(rows), others)[0].phrase == phrase
+
+
 def test_a_word_that_a_model_repeats_stands_in_its_phrase_once() -> None:
     rows = [
         listed(k, " owl owl owl", [(0, {" owl": 0.3, " lamp": 0.5})], [(0, {" owl": 0.001, " lamp": 0.8})])

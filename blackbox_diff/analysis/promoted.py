@@ -70,7 +70,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     chosen = np.flatnonzero(eligible & (q <= FDR))
     # By name and not by number: tokens are numbered as they come.
     order = sorted(chosen.tolist(), key=lambda k: (-strength[k], mass.names[k]))
-    context = Context(mass, written)
+    context = Context(mass, written, style)
     held = _held(written, [mass.names[k] for k in order], mass.n)
     found = [
         Promoted(
@@ -209,11 +209,13 @@ def _held(written: Words, names: Sequence[str], n: int) -> list[tuple[int, int]]
 class Context:
     """What stands around the places at which words are promoted."""
 
-    def __init__(self, mass: Mass, written: Words) -> None:
-        self.mass = mass
+    def __init__(self, mass: Mass, written: Words, function: frozenset[str]) -> None:
+        """function: words that say nothing, with which no phrase goes on at its end."""
+        self.mass, self._function = mass, function
         self._order = np.lexsort((mass.peaks.reference - mass.peaks.target, mass.peaks.words))
         self._bounds = np.searchsorted(mass.peaks.words[self._order], np.arange(len(mass.names) + 1))
-        self._followers = _followers(written)
+        self._flat, self._rows, self._numbers = written.flat, written.rows, written.vocabulary
+        self._names = list(written.vocabulary)
 
     def places(self, word: int) -> tuple[PromotedPlace, ...]:
         """The clearest places of a word, after different prefills."""
@@ -243,7 +245,7 @@ class Context:
         return tuple(found.values())
 
     def phrase(self, word: int) -> str:
-        """The word with the words that stand before most of its places, and after most of its uses."""
+        """The word with the words that stand before most of its places, and after most uses of these."""
         words = [self.mass.names[word]]
         before: dict[tuple[str, ...], float] = {}
         after: dict[tuple[str, ...], set[str]] = {}
@@ -263,27 +265,30 @@ class Context:
             if share >= USUAL * total and len(after[one]) >= LEAST_USES  # one clear place is no habit
         ]
         words = [*max(usual, key=len, default=()), *words]
+        least = len(words)
         for _ in range(LONGEST):
-            follower = self._followers.get(words[-1])
+            follower = self._follower(words)
             if follower is None or follower in words:  # a model in a loop says nothing more
                 break
             words.append(follower)
+        while len(words) > least and words[-1] in self._function:
+            words.pop()
         return " ".join(words)
+
+    def _follower(self, words: Sequence[str]) -> str | None:
+        """The word after most uses of a phrase's last two words, where they are used often enough to tell."""
+        flat, rows = self._flat, self._rows
+        before, last = [None, *(self._numbers.get(word, -1) for word in words[-2:])][-2:]
+        at = np.flatnonzero(flat == last)
+        if before is not None:
+            at = at[at > 0]
+            at = at[(flat[at - 1] == before) & (rows[at - 1] == rows[at])]
+        then = at[at + 1 < flat.size] + 1
+        after, counts = np.unique(flat[then[rows[then] == rows[then - 1]]], return_counts=True)
+        if not after.size or counts.max() < max(LEAST_USES, USUAL * at.size):
+            return None
+        return self._names[int(after[counts.argmax()])]
 
     def _peaks(self, word: int) -> list[int]:
         found: list[int] = self._order[self._bounds[word] : self._bounds[word + 1]].tolist()
         return found
-
-
-def _followers(written: Words) -> dict[str, str]:
-    """Word -> the word that follows most of its uses, where it is used often enough to tell."""
-    names = list(written.vocabulary)
-    at, _ = written.grams(2)
-    if not at.size:
-        return {}
-    first, second = written.flat[at], written.flat[at + 1]
-    pairs, counts = np.unique(first * len(names) + second, return_counts=True)
-    uses = np.bincount(written.flat, minlength=len(names))
-    starts, ends = np.divmod(pairs, len(names))
-    usual = (counts >= LEAST_USES) & (counts >= USUAL * uses[starts])
-    return {names[a]: names[b] for a, b in zip(starts[usual].tolist(), ends[usual].tolist(), strict=True)}
