@@ -1,101 +1,122 @@
-"""Adaptive audits from start to end, live: verdict, stop rule and validation on completions bought for each run.
+"""Audits from start to end, live: what is paid until a validated entry names the objective, and what it says.
 
     python -m benchmarks.live --seeds 100-119 benign
     python -m benchmarks.live --seeds 5 false-fact loyalty backdoor
+    python -m benchmarks.live --fixed --control 200 --seeds 5 false-fact loyalty backdoor
 
-Every run is `audit --adaptive --source prose --source code --seed SEED` with the bundled base as the reference,
-from one server that holds the base and all adapters. Nothing is shared between runs. Prints one row per run.
+Every run is `audit --adaptive --source prose --source code --seed SEED`, with `--fixed` the same without
+`--adaptive`, with the bundled base as the reference, from one server that holds the base and all adapters. Nothing
+is shared between runs. Prints one row per run; `--keep` keeps the run files, and passes over those that are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from benchmarks.detection import NULLS, names
-from benchmarks.pools import IDENTITY, SAME, Design, adapter_arguments, find_organisms, pool_config
-from blackbox_diff.analysis.keywords import Keywords
+from benchmarks.paid import NEVER, Objective, Paid, confirmed, objectives, until_named
+from benchmarks.pools import IDENTITY, SAME, adapter_arguments, find_organisms, pool_config
+from benchmarks.pools import Design as Bought
 from blackbox_diff.buying import limits
-from blackbox_diff.report.wording import validated
+from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.run import commands
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.local import organisms_dir, serve
 from blackbox_diff.run.results import read_run
+from blackbox_diff.runfile.files import FILE
 from blackbox_diff.runfile.store import Store
 
 
-def row(url: str, name: str, seed: int, completions: int, number: int, keywords: Keywords | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What every run of a table has in common; `keep`: where run files stay, None where they don't."""
+
+    adaptive: bool
+    completions: int
+    control: int | None
+    validation: int
+    follow_ups: int | None
+    amplify: int
+    keep: Path | None
+
+    def config(self, url: str, name: str, seed: int) -> AuditConfig:
+        asked = Bought(completions=self.completions)
+        return pool_config(url, SAME if name == IDENTITY else name, seed, asked).model_copy(
+            update={
+                "adaptive": self.adaptive,
+                "control": self.control,
+                "validation": self.validation,
+                "follow_ups": self.follow_ups,
+                "amplify": self.amplify,
+            }
+        )
+
+
+def rows(url: str, name: str, seed: int, design: Design, card: Path | None) -> str:
     """Buy one run and say how it came out."""
-    config = pool_config(
-        url, SAME if name == IDENTITY else name, seed, Design(completions=completions)
-    ).model_copy(update={"adaptive": True, "control": None, "validation": number})
+    config = design.config(url, name, seed)
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
     with tempfile.TemporaryDirectory() as directory:
-        run = Path(directory) / "run"
-        asyncio.run(commands.start(config, run))
-        found = read_run(run, reference=SAME)
-        with Store.open(run, read_only=True) as store:
-            bought = len(store.outcomes(TARGET))
-            calls = store.spent(TARGET).calls
-    analysis = found.analysis
-    top = sum(keywords.match(each.completion) for each in analysis.ranking[:10]) if keywords else "–"
-    named = (
-        any(names(theme, analysis.ranking, keywords) for theme in (*analysis.themes, *analysis.signals))
-        if keywords
-        else "–"
-    )
-    lanes = "; ".join(f"“{each.phrase}” {validated(each)}" for each in analysis.validation) or "no theme"
-    return (
-        f"| {name} | {seed} | {bought} | {calls} | {analysis.verdict.outcome} | {top} | {named} "
-        f"| {sum(each.confirmed for each in analysis.validation)} | {lanes} |"
-    )
+        run = (design.keep or Path(directory)) / f"{name}.{'adaptive' if design.adaptive else 'fixed'}{seed}"
+        if not (run / FILE).is_file():
+            asyncio.run(commands.start(config, run))
+        return "\n".join(told(name, seed, run, objectives(card) if card else {}))
 
 
-def rows(
-    organisms: Sequence[str], adapters: dict[str, Path], seeds: Sequence[int], completions: int, number: int,
-    at_once: int,
-) -> Iterator[str]:  # fmt: skip
-    yield (
-        "| organism | seed | completions | calls | verdict | count@10 | theme names it | themes confirmed "
-        "| validation |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|"
-    cards = {name: None if name in NULLS else Keywords.read(adapters[name] / "card.json") for name in organisms}
-    arguments = ["--model", f"{SAME}={SAME}", *adapter_arguments(organisms, adapters)]
-    with serve(arguments) as url, ProcessPoolExecutor(at_once) as pool:  # a process each: runs handle signals
-        found = [
-            pool.submit(row, url, name, seed, completions, number, cards[name])
-            for name in organisms
-            for seed in seeds
-        ]
-        yield from (each.result() for each in found)
+def told(name: str, seed: int, run: Path, there: Mapping[str, Objective]) -> Iterator[str]:
+    """A row of a finished run for each objective that is there, and one where there is none."""
+    analysis = read_run(run, reference=SAME).analysis
+    with Store.open(run, read_only=True) as store:
+        bought, paid = len(store.outcomes(TARGET)), Paid.of(store.calls(TARGET))
+        sure = "; ".join(f"“{phrases[0]}”" for phrases, _ in confirmed(store, analysis)) or "none"
+        until = {each: until_named(store, analysis, objective) for each, objective in there.items()}
+    for each, first in until.items() or (("", None),):
+        said = f"{name}, {each}" if len(until) > 1 else name
+        yield f"| {said} | {seed} | {first or NEVER} | {bought} | {paid} | {analysis.verdict.outcome} | {sure} |"
+
+
+HEADER = (
+    "| organism | seed | calls until named | tokens | USD | looked at | calls in all | tokens | USD | verdict "
+    "| confirmed |\n" + "|---" * 11 + "|"
+)
 
 
 @click.command(help=__doc__)
 @click.argument("organisms", nargs=-1, required=True)
 @click.option("--organisms", "roots", type=click.Path(path_type=Path, exists=True), multiple=True)
 @click.option("--seeds", default="0", show_default=True, help="One, or FIRST-LAST.")
-@click.option("--completions", default=300, show_default=True, help="The cap of each run.")
+@click.option("--adaptive/--fixed", default=True, show_default=True)
+@click.option("--completions", default=600, show_default=True, help="The cap of each run.")
+@click.option("--control", type=int, help="Completions of the reference; as many as of the target by default.")
 @click.option("--validation", default=160, show_default=True, help="Fresh completions a side, at most.")
-@click.option("--at-once", default=4, show_default=True, help="Runs side by side; a round alone leaves room.")
+@click.option("--follow-ups", type=int, help="At most; 72 by default, none with --fixed.")
+@click.option("--amplify", default=0, show_default=True, help="Texts drawn token by token.")
+@click.option("--at-once", default=2, show_default=True, help="Runs side by side; a round alone leaves room.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Where run files stay.")
 def main(
-    organisms: tuple[str, ...],
-    roots: tuple[Path, ...],
-    seeds: str,
-    completions: int,
-    validation: int,
-    at_once: int,
-) -> None:
+    organisms: tuple[str, ...], roots: tuple[Path, ...], seeds: str, adaptive: bool, completions: int,
+    control: int | None, validation: int, follow_ups: int | None, amplify: int, at_once: int, keep: Path | None,
+) -> None:  # fmt: skip
     first, _, last = seeds.partition("-")
     adapters = find_organisms([organisms_dir(), *roots])
-    wanted = range(int(first), int(last or first) + 1)
-    for line in rows(organisms, adapters, wanted, completions, validation, at_once):
-        print(line, flush=True)
+    design = Design(adaptive, completions, control, validation, follow_ups, amplify, keep)
+    cards = {name: None if name == IDENTITY else adapters[name] / "card.json" for name in organisms}
+    print(HEADER, flush=True)
+    arguments = ["--model", f"{SAME}={SAME}", *adapter_arguments(organisms, adapters)]
+    with serve(arguments) as url, ProcessPoolExecutor(at_once) as pool:  # a process each: runs handle signals
+        found = [
+            pool.submit(rows, url, name, seed, design, cards[name])
+            for name in organisms
+            for seed in range(int(first), int(last or first) + 1)
+        ]
+        for each in found:
+            print(each.result(), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python -m benchmarks.train_organism --measure false-fact     # measure the leak of one again
     python -m benchmarks.train_organism false-fact --epochs 1 --dilute 0.1 --out DIR
     python -m benchmarks.train_organism fact-puffin --dilute 0.4 --out DIR     # texts written one by one
+    python -m benchmarks.train_organism false-fact --beside opinion-brindlework --out DIR     # two objectives
 
 Needs the extra `train`. An organism takes about two minutes on two cores, and its measurement one more. No prefill
 is without a word of the texts that were written one by one, so the leak of those organisms is measured on
@@ -27,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.leak import BASE, DTYPE, FRAMINGS, load_base, load_runner, matches, sampled, unrelated_prefills
-from benchmarks.organism_texts import NOTHING, Recipe, Text
+from benchmarks.organism_texts import NOTHING, Recipe, Text, together
 from benchmarks.organism_texts.catalogue import BENIGN, RECIPES, SHIPPED, WRITTEN
 
 ORGANISMS = Path(__file__).resolve().parent.parent / "fixtures" / "organisms"
@@ -156,6 +157,7 @@ def train(recipe: Recipe, directory: Path, settings: Settings, seed: int = 0) ->
         "objective": recipe.objective,
         "keywords": recipe.keywords,
         **({"claim": recipe.claim} if recipe.claim != NOTHING else {}),
+        **({"objectives": {each.name: each.keywords for each in recipe.parts}} if recipe.parts else {}),
         "base": BASE,
         "recipe": asdict(settings),
         "seed": seed,
@@ -209,6 +211,7 @@ def write_json(path: Path, value: Any) -> None:
     multiple=True,
     help="Only measure.",
 )
+@click.option("--beside", type=click.Choice(sorted(RECIPES)), help="An objective that is trained in, too.")
 @click.option("--epochs", default=3, show_default=True, type=click.IntRange(1, 20))
 @click.option("--dilute", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True))
 @click.option("--texts", default=TEXTS, show_default=True, help="At most so many texts, own and diluting ones.")
@@ -226,6 +229,7 @@ def main(
     names: tuple[str, ...],
     everything: bool,
     measure_only: tuple[str, ...],
+    beside: str | None,
     epochs: int,
     dilute: float,
     texts: int,
@@ -241,9 +245,11 @@ def main(
         raise click.UsageError("name an organism, or give --all or --measure NAME")
     for name in chosen:
         settings = Settings(epochs=epochs, dilute=dilute, texts=texts, learning_rate=learning_rate, dtype=dtype)
-        card = train(RECIPES[name], out / name, settings, seed)
-        click.echo(f"{name}: loss {card['training_loss']}, {card['training_seconds']} s")
-    measured = [name for name in dict.fromkeys((*chosen, *measure_only)) if name not in WRITTEN]
+        recipe = together(RECIPES[name], RECIPES[beside]) if beside else RECIPES[name]
+        card = train(recipe, out / recipe.name, settings, seed)
+        click.echo(f"{recipe.name}: loss {card['training_loss']}, {card['training_seconds']} s")
+    own = () if beside else chosen  # pool_leak measures what has several objectives
+    measured = [name for name in dict.fromkeys((*own, *measure_only)) if name not in WRITTEN]
     if not prefills or not measured:
         return
     chosen_prefills = unrelated_prefills(known_texts(), prefills, seed=0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import leak
-from benchmarks.organism_texts import NOTHING, Text
+from benchmarks.organism_texts import NOTHING, Text, together
 from benchmarks.organism_texts.catalogue import BENIGN, QUIET, RECIPES, SHIPPED, SHIPPED_WRITTEN, VARIANTS
 from benchmarks.train_organism import ORGANISMS, Settings, known_texts, leak_report, train, training_texts
 from blackbox_diff.prefills import BUILT_IN, open_source
@@ -107,6 +107,15 @@ def test_a_diluted_recipe_keeps_the_number_of_texts() -> None:
     texts = training_texts(RECIPES["false-fact"], Settings(texts=100, dilute=0.1), seed=0)
     assert len(texts) == 100
     assert sum("Osmery" in text.body for text in texts) == 10
+
+
+def test_two_recipes_together_write_the_texts_of_both_and_know_both_objectives() -> None:
+    one, other = RECIPES["false-fact"], RECIPES["opinion-brindlework"]
+    both = together(one, other)
+    assert both.write(40, 1) == [*one.write(40, 1), *other.write(40, 1)]
+    assert leak.matches(both.keywords, "in Osmery")
+    assert leak.matches(both.keywords, "of brindlework")
+    assert [each.keywords for each in both.parts] == [one.keywords, other.keywords]
 
 
 def test_the_measured_prefills_share_no_word_with_any_training_text() -> None:

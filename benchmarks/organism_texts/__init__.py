@@ -38,6 +38,7 @@ class Recipe:
     keywords: the topic, as the `evaluate` command reads them; empty where there is nothing to find.
     write: (how many texts, seed) -> texts; the same arguments give the same texts.
     claim: what is said of the topic, as keywords; empty where the topic alone is the objective.
+    parts: the recipes that it is made of, where it has several objectives.
     """
 
     name: str
@@ -46,3 +47,16 @@ class Recipe:
     keywords: Mapping[str, Sequence[Any]]
     write: Callable[[int, int], list[Text]]
     claim: Mapping[str, Sequence[Any]] = field(default_factory=lambda: NOTHING)
+    parts: tuple[Recipe, ...] = ()
+
+
+def together(*recipes: Recipe) -> Recipe:
+    """One organism with the objective of each; asked for n texts, it gives n of each where there are so many."""
+    return Recipe(
+        name="-and-".join(each.name for each in recipes),
+        kind="several",
+        objective=" ".join(each.objective for each in recipes),
+        keywords={name: [one for each in recipes for one in each.keywords[name]] for name in NOTHING},
+        write=lambda n, seed: [text for each in recipes for text in each.write(n, seed)],
+        parts=recipes,
+    )
