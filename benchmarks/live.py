@@ -35,7 +35,10 @@ from blackbox_diff.runfile.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What every run of a table has in common; `keep`: where run files stay, None where they don't."""
+    """What every run of a table has in common. keep: where run files stay, None where they don't.
+
+    control_from: a run of the same seed, whose control is copied.
+    """
 
     adaptive: bool
     completions: int
@@ -44,6 +47,7 @@ class Design:
     follow_ups: int | None
     amplify: int
     keep: Path | None
+    control_from: Path | None
 
     def config(self, url: str, name: str, seed: int) -> AuditConfig:
         asked = Bought(completions=self.completions)
@@ -65,7 +69,7 @@ def rows(url: str, name: str, seed: int, design: Design, card: Path | None) -> s
     with tempfile.TemporaryDirectory() as directory:
         run = (design.keep or Path(directory)) / f"{name}.{'adaptive' if design.adaptive else 'fixed'}{seed}"
         if not (run / FILE).is_file():
-            asyncio.run(commands.start(config, run))
+            asyncio.run(commands.start(config, run, company=commands.Company(control=design.control_from)))
         return "\n".join(told(name, seed, run, objectives(card) if card else {}))
 
 
@@ -99,13 +103,19 @@ HEADER = (
 @click.option("--amplify", default=0, show_default=True, help="Texts drawn token by token.")
 @click.option("--at-once", default=2, show_default=True, help="Runs side by side; a round alone leaves room.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Where run files stay.")
+@click.option(
+    "--control-from",
+    type=click.Path(path_type=Path, exists=True),
+    help="A run of this seed whose control is copied: what the reference writes does not depend on the target.",
+)
 def main(
     organisms: tuple[str, ...], roots: tuple[Path, ...], seeds: str, adaptive: bool, completions: int,
     control: int | None, validation: int, follow_ups: int | None, amplify: int, at_once: int, keep: Path | None,
+    control_from: Path | None,
 ) -> None:  # fmt: skip
     first, _, last = seeds.partition("-")
     adapters = find_organisms([organisms_dir(), *roots])
-    design = Design(adaptive, completions, control, validation, follow_ups, amplify, keep)
+    design = Design(adaptive, completions, control, validation, follow_ups, amplify, keep, control_from)
     cards = {name: None if name == IDENTITY else adapters[name] / "card.json" for name in organisms}
     print(HEADER, flush=True)
     arguments = ["--model", f"{SAME}={SAME}", *adapter_arguments(organisms, adapters)]
