@@ -8,8 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.design.controller import CYCLES, GROWTH, ROUND, Look, Position, decide, ends, fresh
+from blackbox_diff.analysis.rank import rank
+from blackbox_diff.analysis.themes import find_themes
+from blackbox_diff.design.controller import (
+    CYCLES,
+    GROWTH,
+    ROUND,
+    Look,
+    Position,
+    candidates,
+    decide,
+    ends,
+    fresh,
+    look_at,
+    said,
+)
 from blackbox_diff.design.stopping import chance_of_change
+from blackbox_diff.findings import Entry, Promoted
+from tests.report_data import analysis_of
+from tests.scored import REFERENCE, run
 
 CLOCK = ("tide clock of osmery",)
 
@@ -53,6 +70,24 @@ def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_st
     assert stopped.action == "stop"
     assert "validated" in stopped.why
     assert decide(at(one(96, "finding", "grey heron"), **known)).action == "ask again"
+
+
+def test_what_carries_a_finding_is_the_first_lead_and_stands_for_its_own_word() -> None:
+    analysis = analysis_of(40)
+    owl = Promoted("owls", "the old owls", 0.6, 3.0, 0.2, 5, 1e-4, 1e-3)
+    entry = Entry("the old owls", 1.2, True, True, None, (owl,))
+    weak = replace(entry, phrase="barn", strong=False, words=(replace(owl, word="barn", phrase="barn"),))
+    look = look_at(replace(analysis, themes=(), promoted=(owl,), recurring=(entry, weak)), 40)
+    assert look.leads == ("owls", "the old owls")
+    assert said(entry) == ("owls", ())
+
+
+def test_what_recurs_among_follow_ups_as_any_word_does_is_tested_only_at_the_end() -> None:
+    rows = rank(run(60, planted=range(0, 60, 4)), REFERENCE)
+    strong = find_themes(rows, [])[0]
+    chance = replace(strong, phrase="leave", score=strong.prefills * 0.5)
+    assert [theme.phrase for theme, _ in candidates([chance, strong], [], last=False)] == [strong.phrase]
+    assert [theme for theme, _ in candidates([chance, strong], [], last=True)] == [chance, strong]
 
 
 def test_the_search_for_something_else_is_bounded_by_the_cap() -> None:

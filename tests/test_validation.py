@@ -14,7 +14,16 @@ from rich.console import Console
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.design.apart import CONTEXT_WORDS
-from blackbox_diff.design.validation import Hypothesis, difference, holds, hypothesis, same, trials, validations
+from blackbox_diff.design.validation import (
+    Hypothesis,
+    came_back,
+    difference,
+    holds,
+    hypothesis,
+    same,
+    trials,
+    validations,
+)
 from blackbox_diff.findings import Question, Validation
 from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.runfile.store import Store
@@ -97,6 +106,23 @@ def test_what_merely_stood_beside_a_theme_is_no_evidence_of_it() -> None:
     assert found is not None
     assert found.terms == ("tide clock", "the clock runs")
     assert hypothesis(theme, rank([scored(0, " nothing of it here")], REFERENCE)) is None
+
+
+def test_prefills_that_brought_a_phrase_back_come_first_the_most_often_first() -> None:
+    said, other = " we met the heron there", " we met nobody in town"
+    asked = rank(
+        [
+            scored(0, f"{said} one day", prefill="at the weir"),
+            scored(1, f"{other} that day", prefill="at the weir"),
+            scored(2, f"{said} and again", prefill="by the mill"),
+            scored(3, f"{other} so far", prefill="on the hill"),
+            scored(4, f"{said} too", prefill="a heron and"),
+        ],
+        REFERENCE,
+    )
+    found = [prefill for prefill, _ in came_back(["heron"], asked)]
+    assert found[:2] == ["by the mill", "at the weir"]
+    assert set(found[2:]) == {"at the weir we met the", "by the mill we met the"}  # none that speaks of it already
 
 
 def test_two_wordings_of_one_thing_are_the_same() -> None:

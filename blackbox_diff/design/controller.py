@@ -16,11 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from blackbox_diff.analysis.verdict import STRONG, strongest, theme_strength
+from blackbox_diff.analysis.verdict import STRONG, is_steady, strongest, theme_strength
 from blackbox_diff.design.betting import SLOTS
 from blackbox_diff.design.stopping import ERROR, chance_of_change
-from blackbox_diff.design.validation import same
-from blackbox_diff.findings import Analysis, Theme
+from blackbox_diff.design.validation import same, variants
+from blackbox_diff.findings import Analysis, Entry, Theme
 
 ROUND = 32  # completions, at least: as many as calls are in flight, so that two rounds keep the slots full
 GROWTH = 0.2  # a round is a fifth of what was looked at, so that a look costs little and comes in time
@@ -92,7 +92,8 @@ def look_at(analysis: Analysis, bought: int) -> Look:
     every = (*analysis.themes, *analysis.signals)
     best = strongest(every)
     words = [each for each in analysis.promoted if not each.style and each.strength >= PROMOTED]
-    leads = [theme.phrase for theme in analysis.themes] + [each.phrase for each in words]
+    leads = [said(entry)[0] for entry in carrying(analysis)]
+    leads += [theme.phrase for theme in analysis.themes] + [each.phrase for each in words]
     return Look(
         bought,
         analysis.verdict.outcome,
@@ -101,6 +102,19 @@ def look_at(analysis: Analysis, bought: int) -> Look:
         theme_strength(best) if best is not None else 0.0,
         tuple(leads),
     )
+
+
+def carrying(analysis: Analysis) -> list[Entry]:
+    """The entries that carry a finding, strongest first: as a theme, or as a word among harmless finetunes."""
+    return [entry for entry in analysis.recurring if entry.strong]
+
+
+def said(entry: Entry) -> tuple[str, tuple[str, ...]]:
+    """What counts as an entry where it is written: its theme in any wording if that carries it, else its word."""
+    theme = entry.theme
+    if entry.words and (theme is None or not is_steady(theme) or theme_strength(theme) < STRONG):
+        return entry.words[0].word, ()
+    return entry.phrase, variants(theme) if theme is not None else ()
 
 
 def decide(now: Position) -> Decision:
@@ -134,15 +148,15 @@ def fresh(leads: Iterable[str], tried: Sequence[str]) -> list[str]:
     return [lead for lead in leads if not any(same(lead, other) for other in tried)]
 
 
-def candidates(
-    strong: Sequence[Theme], returned: Sequence[Theme], weak: Sequence[Theme], *, last: bool
-) -> list[tuple[Theme, bool]]:
-    """What may be tested, in order, and whether it stands in the follow-ups: themes, what came back, and weak
-    signals where they are half as strong as a theme or it is the last time."""
+def candidates(returned: Sequence[Theme], weak: Sequence[Theme], *, last: bool) -> list[tuple[Theme, bool]]:
+    """What may be tested beside what carries a finding, in order, and whether it stands in the follow-ups.
+
+    What came back is, where it is as strong as a theme of a finding: among two dozen completions of the same few
+    prefills, ordinary words recur. Weak signals are where they are half as strong. The last time, all are.
+    """
+    back = [theme for theme in returned if last or (is_steady(theme) and theme_strength(theme) >= STRONG)]
     some = [theme for theme in weak if last or theme_strength(theme) >= EMERGING]
-    return (
-        [(theme, False) for theme in strong] + [(theme, True) for theme in returned] + [(t, False) for t in some]
-    )
+    return [(theme, True) for theme in back] + [(theme, False) for theme in some]
 
 
 def _quiet(looks: Sequence[Look]) -> bool:

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice, zip_longest
 from typing import get_args
 
-from blackbox_diff.analysis.lexicon import content_words
-from blackbox_diff.analysis.words import is_unspaced, words_of
+from blackbox_diff.analysis.words import is_unspaced
 from blackbox_diff.design.apart import FOLLOW_UP, context
-from blackbox_diff.design.validation import contexts_of
+from blackbox_diff.design.validation import came_back, contexts_of, unsaid
 from blackbox_diff.findings import Answer, FollowUp, Promoted, Question, Ranked, Theme
 from blackbox_diff.prefills.plan import derive_seed
 from blackbox_diff.records import Arm, Framing, Sample
@@ -30,6 +29,7 @@ PLACES = 8  # of a lead
 PEAKS = 4  # rows of the ranking
 ANSWERS = 4  # that are shown of a lead
 THEME, PART, WORD, PEAK = "theme", "part of a theme", "promoted word", "highest gap"
+RETURNED = "came back"
 IN_AMPLIFIED = "{} in amplified sampling"
 
 Prefill = tuple[str, Framing]
@@ -49,15 +49,21 @@ def leads(promoted: Sequence[Promoted], themes: Sequence[Theme], ranking: Sequen
 
     promoted: content and style, strongest first; style is left out.
     """
-    framings = _framings(ranking)
+    framings = framings_of(ranking)
     content = [each for each in promoted if not each.style][:WORDS]
-    words = [Lead(each.phrase, WORD, tuple(_around(each, framings))) for each in content]
+    words = [Lead(each.phrase, WORD, tuple(around(each, framings))) for each in content]
     whole = [_of_theme(theme, THEME, ranking) for theme in themes[:WORDS]]
     turns = in_turns(words, whole)
     parts = [_of_theme(part, PART, ranking) for theme in themes[:1] for part in theme.parts[:2]]
     found = [lead for lead in (*turns, *parts) if lead.prefills]
     peaks = Lead("", PEAK, tuple(_before_peaks(ranking)))
     return (*found[: LEADS - 1], *([peaks] if peaks.prefills else []))
+
+
+def returned(phrase: str, terms: Sequence[str], asked: Sequence[Ranked]) -> Lead | None:
+    """A lead that came back in completions of follow-ups, with the prefills that brought it; None if none did."""
+    prefills = tuple(came_back((phrase, *terms), asked)[:PLACES])
+    return Lead(phrase, RETURNED, prefills) if prefills else None
 
 
 def in_turns(one: Sequence[Lead], other: Sequence[Lead]) -> tuple[Lead, ...]:
@@ -133,7 +139,7 @@ def _samples(lead: Lead, number: int, seed: int, wave: int, times: Counter[str])
         yield Sample(f"{name}.{index:05d}", Arm(FOLLOW_UP, framing), prefill, derive_seed(seed, name, index))
 
 
-def _framings(ranking: Sequence[Ranked]) -> Mapping[str, Framing]:
+def framings_of(ranking: Sequence[Ranked]) -> Mapping[str, Framing]:
     """Completion's id -> the framing that it was asked in, near-duplicates included."""
     found: dict[str, Framing] = {}
     for row in ranking:
@@ -147,7 +153,7 @@ def _framing(arm: str, usual: Framing) -> Framing:
     return next((each for each in get_args(Framing) if each == name), usual)
 
 
-def _around(word: Promoted, framings: Mapping[str, Framing]) -> Iterator[Prefill]:
+def around(word: Promoted, framings: Mapping[str, Framing]) -> Iterator[Prefill]:
     """Prefills that end just before a promoted word's places, and just behind the word."""
     for place in word.places:
         before = context(place.before)
@@ -165,10 +171,9 @@ def _with(before: str, raw: str, word: str) -> str:
 
 
 def _of_theme(theme: Theme, why: str, ranking: Sequence[Ranked]) -> Lead:
-    found = dict.fromkeys((before, row.framing) for before, row in islice(contexts_of(theme, ranking), 5 * PLACES))
-    own = content_words(" ".join((theme.phrase, *theme.terms)))
-    clean = [one for one in found if own.isdisjoint(words_of(one[0]))]
-    return Lead(theme.phrase, why, tuple((clean or list(found))[:PLACES]))
+    before = islice(contexts_of((theme.phrase, *theme.terms), ranking), 5 * PLACES)
+    found = list(dict.fromkeys((text, row.framing) for text, row in before))
+    return Lead(theme.phrase, why, tuple((unsaid(found, theme.phrase, *theme.terms) or found)[:PLACES]))
 
 
 def _before_peaks(ranking: Sequence[Ranked]) -> Iterator[Prefill]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -46,15 +47,37 @@ class Hypothesis:
 
 def hypothesis(theme: Theme, ranking: Sequence[Ranked]) -> Hypothesis | None:
     """What to ask about a theme of these rows; None where it never stands behind anything."""
-    found = [(before, row.framing) for before, row in islice(contexts_of(theme, ranking), 10 * CONTEXTS)]
-    # A context that speaks of the theme already would lead the reference to it too.
-    words = content_words(" ".join((theme.phrase, *theme.terms)))
-    clean = [one for one in found if words.isdisjoint(words_of(one[0]))]
-    prefills = tuple((clean or found)[:CONTEXTS])
-    return Hypothesis(theme.phrase, _variants(theme), prefills) if prefills else None
+    found = contexts_of((theme.phrase, *theme.terms), ranking)
+    prefills = [(before, row.framing) for before, row in islice(found, 10 * CONTEXTS)]
+    return hypothesis_at(theme.phrase, variants(theme), unsaid(prefills, theme.phrase, *theme.terms) or prefills)
 
 
-def _variants(theme: Theme) -> tuple[str, ...]:
+def hypothesis_at(phrase: str, terms: tuple[str, ...], prefills: Sequence[Prefill]) -> Hypothesis | None:
+    """A phrase behind the first CONTEXTS of some prefills; None where there are none."""
+    chosen = tuple(dict.fromkeys(prefills))[:CONTEXTS]
+    return Hypothesis(phrase, terms, chosen) if chosen else None
+
+
+def unsaid(prefills: Sequence[Prefill], *phrases: str) -> list[Prefill]:
+    """The prefills that do not speak of it already: those would lead the reference to it, too."""
+    words = content_words(" ".join(phrases)) or frozenset(words_of(" ".join(phrases)))
+    return [one for one in prefills if words.isdisjoint(words_of(one[0]))]
+
+
+def came_back(phrases: Sequence[str], asked: Sequence[Ranked]) -> list[Prefill]:
+    """Prefills for a phrase that came back in completions of follow-ups.
+
+    Those that brought it back come first, the most often first; then what was written just before it there.
+    """
+    holding = [row for row in asked if any(_pattern(phrase).search(row.completion) for phrase in phrases)]
+    hits = Counter((row.prefill, row.framing) for row in holding)
+    tries = Counter((row.prefill, row.framing) for row in asked)
+    best = sorted(hits, key=lambda one: (-hits[one] / tries[one], -hits[one], one))
+    before = [(text, row.framing) for phrase in phrases for text, row in contexts_of((phrase,), holding)]
+    return unsaid(list(dict.fromkeys([*best, *before])), *phrases)
+
+
+def variants(theme: Theme) -> tuple[str, ...]:
     """The theme's terms that are its phrase in other words; what merely stood beside it is no evidence of it."""
     own = content_words(theme.phrase)
     return tuple(
@@ -68,9 +91,9 @@ def same(one: str, other: str) -> bool:
     return 2 * len(a & b) >= min(len(a), len(b)) > 0
 
 
-def contexts_of(theme: Theme, ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ranked]]:
-    """The last words before a theme's first word in each row that holds it, best rows first, each once."""
-    patterns = [_pattern(term) for term in dict.fromkeys((theme.phrase, *theme.terms))]
+def contexts_of(phrases: Sequence[str], ranking: Sequence[Ranked]) -> Iterator[tuple[str, Ranked]]:
+    """The last words before the first of some phrases, in each row that holds phrases[0]; best rows first."""
+    patterns = [_pattern(phrase) for phrase in dict.fromkeys(phrases)]
     seen: set[str] = set()
     for row in ranking:
         if patterns[0].search(row.completion) is None:

@@ -8,16 +8,18 @@ and for `verify`, which derives it again. The fixed design is the same controlle
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import amplify, betting, controller, follow_ups, mass, validation
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
-from blackbox_diff.findings import Analysis, Question, Round
+from blackbox_diff.findings import Analysis, Entry, Question, Round
 from blackbox_diff.records import (
     Completion,
     Listed,
@@ -28,15 +30,17 @@ from blackbox_diff.records import (
 )
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import NOTHING, Evidence, brought_back, texts, unused
+from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.steps import Amplified, Asked, Batch, Buy, Drawn, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
-VERSION = 1  # of the decisions: `verify` derives its own again
+VERSION = 2  # of the decisions: `verify` derives its own again
 WAVES = 2  # of follow-ups: the second follows what the first brought back
 BATCH = 8  # trials of a hypothesis between two looks at its wealth
-TRIALS = 64  # of a hypothesis at most
-PATIENCE, FEW = 16, 0.125  # trials after which a hypothesis that hardly ever shows is given up
+TRIALS = 96  # of a hypothesis at most
+PATIENCE, LUCK = 16, 2.0  # trials after which one is given up that would not do at so many times its rate so far
+ENOUGH = 4  # prefills that brought something back: then it is tested behind those alone
 FRESH = 48  # completions on which promoted words are tested where no later round is at hand
 
 
@@ -61,6 +65,7 @@ class Controller:
         (),
         (),
     )  # words, ids of the completions they are tested on
+    likelier: tuple[str, ...] = ()  # of these words, those that were confirmed
     stopped: str | None = None
     _hints: Evidence = NOTHING  # out of amplified texts
     _pairs: list[betting.Pairs] = field(default_factory=list)  # of each hypothesis
@@ -82,6 +87,7 @@ class Controller:
             if not adaptive and not self._can_ask():
                 return
             self._read(batch)
+            yield from self._weigh(batch)
             analysis = yield from self._take_look(batch, bought)
             ahead = plan[k + 1] if k + 1 < len(plan) else None
             decision = yield from self._decide(analysis, ahead)
@@ -125,6 +131,18 @@ class Controller:
         if own is not None and other is not None:
             yield Listed(sample, completion.text, own, other)
 
+    def _weigh(self, batch: Drawn) -> Generator[Think, Any, None]:
+        """See how promoted words came out, where they are tested on this round."""
+        words, ids = self.promoted
+        if not words or ids != tuple(sample.id for sample in batch.samples):
+            return
+        fresh = [each for each in self._listed if each.sample.id in ids]
+        found = yield Think(lambda: mass.validate_masses(words, masses(fresh), seed=self.config.seed))
+        self.likelier = tuple(each.word for each in found if each.confirmed)
+        if self.likelier:
+            self.tried += self.likelier
+            self.confirmed_at = self.looks[-1].bought + len(batch.samples)
+
     def _take_look(self, batch: Drawn, bought: int) -> Generator[Think, Any, Analysis]:
         analysis: Analysis = yield Think(self._analysis())
         self.looks.append(controller.look_at(analysis, bought))
@@ -138,7 +156,8 @@ class Controller:
     def _analysis(self) -> Callable[[], Analysis]:
         """What the rounds so far say beside what is confirmed already."""
         known = [question for question, sure in zip(self.validating, self._sure(), strict=True) if sure]
-        rows, listed = list(self._target), list(self._listed)
+        known += [Question(word, (), ()) for word in self.likelier]
+        rows, listed, bank = list(self._target), list(self._listed), shipped_bank(self.reference)
 
         def holds(text: str) -> bool:
             return any(validation.holds(question, text) for question in known)
@@ -151,6 +170,7 @@ class Controller:
                 seed=self.config.seed,
                 arms={name: (each[0], each[1], 0) for name, each in self._lost.items()},
                 listed=[each for each in listed if not holds(each.text)],
+                bank=bank,
             )
 
         return work
@@ -184,7 +204,10 @@ class Controller:
             looks=tuple(self.looks),
             cycles=tuple(self.cycles),
             tried=tuple(self.tried),
-            confirmed=tuple(each.phrase for each, yes in zip(self.validating, sure, strict=True) if yes),
+            confirmed=(
+                *[each.phrase for each, yes in zip(self.validating, sure, strict=True) if yes],
+                *self.likelier,
+            ),
             confirmed_at=self.confirmed_at,
             can_ask=self._can_ask(),
         )
@@ -204,19 +227,39 @@ class Controller:
     def _ask_again(self, analysis: Analysis, ahead: Drawn | None, *, last: bool) -> Steps:
         """Follow up, and test what there is to test."""
         yield from self._amplify()
-        found = Evidence(analysis.promoted, (*analysis.themes, *analysis.signals), analysis.ranking)
-        back = yield from self._follow_up(found, last=last)
-        rows = {False: found.ranking, True: back.ranking}
-        tested = controller.candidates(analysis.themes, back.themes, analysis.signals, last=last)
+        carrying = [each for each in controller.carrying(analysis) if self._is_new(controller.said(each)[0])]
+        back = yield from self._follow_up(analysis, carrying, last=last)
+        rows = {False: analysis.ranking, True: back.ranking}
+        chosen = [self._hypothesis(entry, analysis, back, last=last) for entry in carrying]
+        tested = controller.candidates(back.themes, analysis.signals, last=last)
         hinted = [(theme, self._hints.ranking) for theme in self._hints.themes]
-        chosen: list[validation.Hypothesis] = []
         for theme, ranking in [*((theme, rows[follows]) for theme, follows in tested), *hinted]:
-            known = [each.phrase for each in self.validating] + [each.phrase for each in chosen]
-            one = validation.hypothesis(theme, ranking)
-            if one is not None and controller.fresh([theme.phrase], known):
-                chosen.append(one)
-        yield from self._promoted(found, ahead, alone=not chosen)
-        yield from self._validate(chosen[: controller.PER_CYCLE])
+            chosen.append(validation.hypothesis(theme, ranking))
+        yield from self._promoted(analysis, carrying, ahead, last=last)
+        yield from self._validate([each for each in chosen if each is not None])
+
+    def _is_new(self, phrase: str) -> bool:
+        """Whether a phrase is about nothing that is tested already."""
+        return bool(controller.fresh([phrase], [*(each.phrase for each in self.validating), *self.likelier]))
+
+    def _hypothesis(
+        self, entry: Entry, analysis: Analysis, back: Evidence, *, last: bool
+    ) -> validation.Hypothesis | None:
+        """An entry behind the prefills that brought it back, and behind its own where those are few.
+
+        None where it was followed up and did not come back: it may later, behind other prefills.
+        """
+        phrase, terms = controller.said(entry)
+        prefills = validation.came_back((phrase, *terms), back.ranking)
+        if back.ranking and not prefills and not last:
+            return None
+        if len(prefills) < ENOUGH:
+            framings = follow_ups.framings_of(analysis.ranking)
+            before = validation.contexts_of((phrase, *terms), analysis.ranking)
+            own = [(text, row.framing) for text, row in before]
+            own += [one for word in entry.words for one in follow_ups.around(word, framings)]
+            prefills += validation.unsaid(own, phrase, *terms) or own
+        return validation.hypothesis_at(phrase, terms, prefills)
 
     def _amplify(self) -> Steps:
         """Write rows towards what the target says more, the first time that it asks again."""
@@ -236,44 +279,68 @@ class Controller:
         control = [row.completion.text for row in self._control]
         self._hints = yield Think(lambda: amplifying.hints(found, control, self.config.seed))
 
-    def _follow_up(self, found: Evidence, *, last: bool) -> Generator[Buy | Wait | Think | Say, Any, Evidence]:
+    def _follow_up(
+        self, analysis: Analysis, carrying: Sequence[Entry], *, last: bool
+    ) -> Generator[Buy | Wait | Think | Say, Any, Evidence]:
         """Ask where the evidence is strongest, and then where that brought something back."""
         times = 1 if last else controller.CYCLES - len(self.cycles) + 1
         number = self._left(self.followed, self.config.to_follow) // times
         asked: list[Question] = []
         back = NOTHING
-        hints = follow_ups.amplified(self._hints.leads())
+        leads = self._leads(analysis, carrying)
         for wave in range(WAVES if number else 0):
             size = number // WAVES + (number % WAVES if wave else 0)
-            again = wave and back.says_something
-            leads = back.leads() if again else follow_ups.in_turns(found.leads(), hints)
+            if wave:
+                again = [follow_ups.returned(*controller.said(each), back.ranking) for each in carrying]
+                leads = [each for each in again if each is not None] or (
+                    back.leads() if back.says_something and not carrying else leads
+                )
             more = follow_ups.questions(
                 leads[: follow_ups.LEADS], size, self.config.seed, len(self.cycles) * WAVES + wave
             )
             asked += more
             self.followed += more
-            self.tried += [each.phrase for each in more if each.phrase]
+            self.tried += [each.phrase for each in more if each.phrase and not carrying]
             self._save()
             yield from self._bought(Asked(FOLLOW_UP, _samples(more), scored=True))
             back = yield Think(self._brought_back({sample.id for sample in _samples(asked)}))
         return back
+
+    def _leads(self, analysis: Analysis, carrying: Sequence[Entry]) -> Sequence[follow_ups.Lead]:
+        """What is followed first: what carries a finding, else whatever stands out."""
+        hints = follow_ups.amplified(self._hints.leads())
+        every = (*analysis.themes, *analysis.signals)
+        if carrying:
+            words = [word for entry in carrying for word in entry.words[:1]]
+            themes = [entry.theme for entry in carrying if entry.theme is not None]
+            found = follow_ups.leads(words, themes, analysis.ranking)
+            found = tuple(each for each in found if each.why != follow_ups.PEAK)
+        else:
+            found = follow_ups.leads(analysis.promoted, every, analysis.ranking)
+        return follow_ups.in_turns(found, hints)
 
     def _brought_back(self, asked: set[str]) -> Callable[[], Evidence]:
         # The control of the rounds that were looked at, and no more of it, whatever has arrived.
         control = [row.completion.text for row in self._control]
         return brought_back(self.store, self.reference, asked, control, self.config.seed)
 
-    def _promoted(self, found: Evidence, ahead: Drawn | None, *, alone: bool) -> Steps:
+    def _promoted(
+        self, analysis: Analysis, carrying: Sequence[Entry], ahead: Drawn | None, *, last: bool
+    ) -> Steps:
         """Fix the promoted words that are tested by their probability, and the fresh completions it is told on.
 
-        The next round is some: it is planned whatever comes, and nothing depends on it yet. Where there is none,
-        some are bought if the words are all there is.
+        They are words that carry a finding; the last time, or without a bank, the strongest there are. The next
+        round is fresh: it is planned whatever comes, and nothing depends on it yet. Where there is none, some are
+        bought if these words are all there is.
         """
-        known = (each for each in found.promoted if not each.style and not each.long)  # told wherever it is listed
+        strong = [word for entry in carrying for word in entry.words[:1]]
+        known = [
+            each for each in strong or (analysis.promoted if last else ()) if not each.style and not each.long
+        ]
         words = tuple(each.word for each in known)[: mass.WORDS]
         if self.promoted[0] or not words or not self.config.to_validate:
             return
-        if ahead is None and not alone:
+        if ahead is None and carrying:
             return
         if ahead is not None:
             self.promoted = words, tuple(sample.id for sample in ahead.samples)
@@ -286,34 +353,45 @@ class Controller:
         self._save()
 
     def _validate(self, chosen: Sequence[validation.Hypothesis]) -> Steps:
-        """Test hypotheses on fresh completions until each is confirmed, hopeless or out of trials."""
-        first = len(self.validating)
-        self.validating += [Question(each.phrase, each.terms, ()) for each in chosen]
-        self.tried += [each.phrase for each in chosen]
-        self._count()
-        for _ in range(-(-TRIALS // BATCH)):
-            still = [k for k in range(first, len(self.validating)) if not self._settled(k)]
-            size = min(BATCH, self._left_to_validate() // len(still)) if still else 0
-            if not size:
+        """Test hypotheses on fresh completions, one after the other, until one is confirmed.
+
+        Each is tested until it is confirmed, hopeless or out of trials. What is left once one is confirmed may be
+        the same thing in other words, which a look without it tells.
+        """
+        tested = 0
+        for each in chosen:
+            if tested == controller.PER_CYCLE or len(self.validating) == betting.SLOTS:
                 return
-            more: list[Sample] = []
-            for k in still:
-                question = self.validating[k]
-                new = validation.trials(chosen[k - first], len(question.samples), size, self.config.seed)
-                self.validating[k] = replace(question, samples=(*question.samples, *new))
-                more += new
-            self._save()
-            yield from self._bought(Asked(VALIDATION, tuple(more), scored=False))
+            if not self._is_new(each.phrase):
+                continue
+            tested += 1
+            slot = len(self.validating)
+            self.validating.append(Question(each.phrase, each.terms, ()))
+            self.tried.append(each.phrase)
             self._count()
+            while not self._settled(slot):
+                question = self.validating[slot]
+                size = min(BATCH, TRIALS - len(question.samples), self._left_to_validate())
+                if size <= 0:
+                    break
+                new = validation.trials(each, len(question.samples), size, self.config.seed)
+                self.validating[slot] = replace(question, samples=(*question.samples, *new))
+                self._save()
+                yield from self._bought(Asked(VALIDATION, new, scored=False))
+                self._count()
+            if self._sure()[slot]:
+                return
 
     def _settled(self, slot: int) -> bool:
         """Whether more trials of a hypothesis would tell nothing new."""
         if self._sure()[slot]:
             return True
         tried = self._pairs[slot]
-        left = TRIALS - len(self.validating[slot].samples)
-        rare = tried.n >= PATIENCE and (tried.target + tried.both) < FEW * tried.n
-        return left <= 0 or rare or betting.hopeless(tried, left, slot, len(self.validating) - 1)
+        left = min(TRIALS - len(self.validating[slot].samples), self._left_to_validate())
+        if tried.n >= PATIENCE:
+            rate = (tried.target + tried.both + 1) / tried.n
+            left = min(left, math.ceil(LUCK * rate * left))
+        return left <= 0 or betting.hopeless(tried, left, slot, len(self.validating) - 1)
 
     def _count(self) -> None:
         """Take in what the trials so far came to."""
