@@ -32,7 +32,7 @@ CLOCK = ("tide clock of osmery",)
 
 
 def one(bought: int, outcome: str = "no finding", *leads: str, strength: float = 0.0) -> Look:
-    return Look(bought, outcome, None, leads, strength, leads)
+    return Look(bought, outcome, None, leads, strength, leads, len(leads))
 
 
 def at(*looks: Look, cap: int = 600, **more: object) -> Position:
@@ -69,7 +69,9 @@ def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_st
     stopped = decide(at(one(128), **known))
     assert stopped.action == "stop"
     assert "validated" in stopped.why
-    assert decide(at(one(96, "finding", "grey heron"), **known)).action == "ask again"
+    heron = one(96, "finding", "grey heron")
+    assert decide(at(heron, **known)).action == "ask again"
+    assert decide(at(replace(heron, carrying=0), **known)).action == "look"
 
 
 def test_what_carries_a_finding_is_the_first_lead_and_stands_for_its_own_word() -> None:
@@ -78,7 +80,7 @@ def test_what_carries_a_finding_is_the_first_lead_and_stands_for_its_own_word() 
     entry = Entry("the old owls", 1.2, True, True, None, (owl,))
     weak = replace(entry, phrase="barn", strong=False, words=(replace(owl, word="barn", phrase="barn"),))
     look = look_at(replace(analysis, themes=(), promoted=(owl,), recurring=(entry, weak)), 40)
-    assert look.leads == ("owls", "the old owls")
+    assert (look.leads, look.carrying) == (("owls", "the old owls"), 1)
     assert said(entry) == ("owls", ())
 
 

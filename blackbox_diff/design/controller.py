@@ -41,7 +41,8 @@ VALIDATED = "what was found is validated"
 class Look:
     """What one look said after `bought` completions.
 
-    themes: phrases, strongest first; strength: of the strongest. leads: phrases that are worth asking again.
+    themes: phrases, strongest first; strength: of the strongest. leads: phrases that are worth asking again, of
+    which the first `carrying` carry a finding.
     """
 
     bought: int
@@ -50,6 +51,7 @@ class Look:
     themes: tuple[str, ...] = ()
     strength: float = 0.0
     leads: tuple[str, ...] = ()
+    carrying: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,15 @@ def look_at(analysis: Analysis, bought: int) -> Look:
     every = (*analysis.themes, *analysis.signals)
     best = strongest(every)
     words = [each for each in analysis.promoted if not each.style and each.strength >= PROMOTED]
-    leads = [said(entry)[0] for entry in carrying(analysis)]
-    leads += [theme.phrase for theme in analysis.themes] + [each.phrase for each in words]
+    strong = [said(entry)[0] for entry in carrying(analysis)] + [theme.phrase for theme in analysis.themes]
     return Look(
         bought,
         analysis.verdict.outcome,
         analysis.verdict.p_value,
         tuple(theme.phrase for theme in every[:SHOWN]),
         theme_strength(best) if best is not None else 0.0,
-        tuple(leads),
+        (*strong, *(each.phrase for each in words)),
+        len(strong),
     )
 
 
@@ -121,7 +123,8 @@ def decide(now: Position) -> Decision:
     """What to do after the last look, and after what was asked again since."""
     last = now.looks[-1]
     left = CYCLES - len(now.cycles) if now.can_ask else 0
-    new = fresh(last.leads, now.tried)
+    # Beside what is validated a word that any finetune may promote is not worth a call.
+    new = fresh(last.leads[: last.carrying] if now.confirmed else last.leads, now.tried)
     waited = not now.cycles or bool(now.confirmed) or last.bought >= AGAIN * now.cycles[-1]
     # Where nothing is confirmed yet, one time is kept for the end.
     if new and waited and left > (0 if now.confirmed else 1):
