@@ -14,25 +14,19 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import amplify, betting, controller, follow_ups, mass, validation
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
 from blackbox_diff.findings import Analysis, Entry, Question, Round
 from blackbox_diff.records import (
-    Completion,
-    Listed,
-    ReferenceScore,
-    Refusal,
     Sample,
-    ScoredCompletion,
 )
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import NOTHING, Evidence, brought_back, texts, unused
-from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.run.collect import TARGET
-from blackbox_diff.run.steps import Amplified, Asked, Batch, Buy, Drawn, Say, Steps, Think, Wait
+from blackbox_diff.run.seen import Seen
+from blackbox_diff.run.steps import Amplified, Asked, Buy, Drawn, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
 VERSION = 2  # of the decisions: `verify` derives its own again
@@ -67,12 +61,12 @@ class Controller:
     )  # words, ids of the completions they are tested on
     likelier: tuple[str, ...] = ()  # of these words, those that were confirmed
     stopped: str | None = None
+    seen: Seen = field(init=False)
     _hints: Evidence = NOTHING  # out of amplified texts
     _pairs: list[betting.Pairs] = field(default_factory=list)  # of each hypothesis
-    _target: list[ScoredCompletion] = field(default_factory=list)
-    _control: list[ScoredCompletion] = field(default_factory=list)
-    _listed: list[Listed] = field(default_factory=list)
-    _lost: dict[str, list[int]] = field(default_factory=dict)  # refused, failed
+
+    def __post_init__(self) -> None:
+        self.seen = Seen(self.store, self.reference)
 
     def steps(self) -> Steps:
         """What to buy, and when to wait. `stopped` then says why it ended before the cap, if it did."""
@@ -86,7 +80,7 @@ class Controller:
             bought += len(batch.samples)
             if not adaptive and not self._can_ask():
                 return
-            self._read(batch)
+            self.seen.read(batch)
             yield from self._weigh(batch)
             analysis = yield from self._take_look(batch, bought)
             ahead = plan[k + 1] if k + 1 < len(plan) else None
@@ -105,38 +99,12 @@ class Controller:
             yield Drawn(tuple(self.samples[begin:end]), tuple(self.samples[begin : max(begin, most)]))
             begin = end
 
-    def _read(self, batch: Drawn) -> None:
-        """Take in what became of a round."""
-        for sample in batch.samples:
-            outcome = self.store.outcome(sample.id, TARGET)
-            if isinstance(outcome, Completion):
-                self._target += self._scored(sample, outcome, TARGET)
-                self._listed += self._lists(sample, outcome)
-            else:
-                lost = self._lost.setdefault(sample.arm.name, [0, 0])
-                lost[0 if isinstance(outcome, Refusal) else 1] += 1
-        for sample in batch.controls:
-            outcome = self.store.outcome(sample.id, self.reference)
-            if isinstance(outcome, Completion):
-                self._control += self._scored(sample, outcome, self.reference)
-
-    def _scored(self, sample: Sample, completion: Completion, origin: str) -> Iterator[ScoredCompletion]:
-        score = self.store.scores(sample.id, origin).get(self.reference)
-        if isinstance(score, ReferenceScore):
-            yield ScoredCompletion(sample, completion, {self.reference: score})
-
-    def _lists(self, sample: Sample, completion: Completion) -> Iterator[Listed]:
-        own = self.store.alternatives(sample.id, TARGET)
-        other = self.store.alternatives(sample.id, TARGET, self.reference)
-        if own is not None and other is not None:
-            yield Listed(sample, completion.text, own, other)
-
     def _weigh(self, batch: Drawn) -> Generator[Think, Any, None]:
         """See how promoted words came out, where they are tested on this round."""
         words, ids = self.promoted
         if not words or ids != tuple(sample.id for sample in batch.samples):
             return
-        fresh = [each for each in self._listed if each.sample.id in ids]
+        fresh = [each for each in self.seen.listed if each.sample.id in ids]
         found = yield Think(lambda: mass.validate_masses(words, masses(fresh), seed=self.config.seed))
         self.likelier = tuple(each.word for each in found if each.confirmed)
         if self.likelier:
@@ -157,23 +125,7 @@ class Controller:
         """What the rounds so far say beside what is confirmed already."""
         known = [question for question, sure in zip(self.validating, self._sure(), strict=True) if sure]
         known += [Question(word, (), ()) for word in self.likelier]
-        rows, listed, bank = list(self._target), list(self._listed), shipped_bank(self.reference)
-
-        def holds(text: str) -> bool:
-            return any(validation.holds(question, text) for question in known)
-
-        def work() -> Analysis:
-            return analyse(
-                [row for row in rows if not holds(row.completion.text)],
-                list(self._control),
-                self.reference,
-                seed=self.config.seed,
-                arms={name: (each[0], each[1], 0) for name, each in self._lost.items()},
-                listed=[each for each in listed if not holds(each.text)],
-                bank=bank,
-            )
-
-        return work
+        return self.seen.analysis(known, self.config.seed)
 
     def _decide(
         self, analysis: Analysis, ahead: Drawn | None
@@ -276,7 +228,7 @@ class Controller:
         self._save()
         yield from self._bought(Amplified(rows))
         found = amplifying.read(self.store, self.reference, rows)
-        control = [row.completion.text for row in self._control]
+        control = [row.completion.text for row in self.seen.control]
         self._hints = yield Think(lambda: amplifying.hints(found, control, self.config.seed))
 
     def _follow_up(
@@ -321,7 +273,7 @@ class Controller:
 
     def _brought_back(self, asked: set[str]) -> Callable[[], Evidence]:
         # The control of the rounds that were looked at, and no more of it, whatever has arrived.
-        control = [row.completion.text for row in self._control]
+        control = [row.completion.text for row in self.seen.control]
         return brought_back(self.store, self.reference, asked, control, self.config.seed)
 
     def _promoted(
@@ -439,25 +391,3 @@ def _samples(asked: Sequence[Question]) -> tuple[Sample, ...]:
 
 def _is_apart(sample_id: str) -> bool:
     return sample_id.startswith(f"{VALIDATION}-")
-
-
-def replay(store: Store, config: AuditConfig, samples: Sequence[Sample]) -> Controller:
-    """The decisions of a run, derived again as far as what they ask for is there; nothing is bought or written."""
-    again = Controller(store, config, store.references()[0], samples, writes=False)
-    steps = again.steps()
-    answer: object = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration:
-            return again
-        answer = step.work() if isinstance(step, Think) else None
-        if isinstance(step, Wait) and not _there(store, again.reference, step.batch):
-            return again
-
-
-def _there(store: Store, reference: str, batch: Batch) -> bool:
-    if isinstance(batch, Amplified):
-        return len(amplifying.read(store, reference, batch.rows)) == len(batch.rows)
-    origin = TARGET if isinstance(batch, Drawn) else apart(batch.purpose, TARGET)
-    return all(store.sample(sample.id, origin) is not None for sample in batch.samples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -11,15 +11,16 @@ from blackbox_diff.buying import retry
 from blackbox_diff.buying.buyer import settlement
 from blackbox_diff.buying.ledger import Cost, Ledger
 from blackbox_diff.buying.prices import prices_for, prices_of_writer
-from blackbox_diff.config.model import Budget
-from blackbox_diff.design.apart import writer
+from blackbox_diff.config.model import AuditConfig, Budget
+from blackbox_diff.design.apart import apart, writer
 from blackbox_diff.records import WRITER, Alternatives, Completion, Framing, Lost, ReferenceScore, Refusal, Sample
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.collect import INTERRUPTED, TARGET
-from blackbox_diff.run.controller import VERSION, replay
+from blackbox_diff.run.controller import VERSION, Controller
 from blackbox_diff.run.pipeline import plan
 from blackbox_diff.run.reread import Profiles, completion_again, score_again
 from blackbox_diff.run.scoring import ONLY_WITH_IDS
+from blackbox_diff.run.steps import Amplified, Batch, Drawn, Think, Wait
 from blackbox_diff.run.writing import made_of, replies
 from blackbox_diff.runfile.encoding import StoredCall
 from blackbox_diff.runfile.store import Store
@@ -251,3 +252,25 @@ def _settled(call: StoredCall, ledger: Ledger) -> str:
     if call.settled != expected:
         return f"call {call.id}: settled at {call.settled}, its reply says {expected}"
     return ""
+
+
+def replay(store: Store, config: AuditConfig, samples: Sequence[Sample]) -> Controller:
+    """The decisions of a run, derived again as far as what they ask for is there; nothing is bought or written."""
+    again = Controller(store, config, store.references()[0], samples, writes=False)
+    steps = again.steps()
+    answer: object = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration:
+            return again
+        answer = step.work() if isinstance(step, Think) else None
+        if isinstance(step, Wait) and not _there(store, again.reference, step.batch):
+            return again
+
+
+def _there(store: Store, reference: str, batch: Batch) -> bool:
+    if isinstance(batch, Amplified):
+        return len(amplifying.read(store, reference, batch.rows)) == len(batch.rows)
+    origin = TARGET if isinstance(batch, Drawn) else apart(batch.purpose, TARGET)
+    return all(store.sample(sample.id, origin) is not None for sample in batch.samples)

@@ -1,0 +1,73 @@
+"""What the rounds of a run have brought so far: the completions that a look is taken at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.design import validation
+from blackbox_diff.findings import Analysis, Question
+from blackbox_diff.records import Completion, Listed, ReferenceScore, Refusal, Sample, ScoredCompletion
+from blackbox_diff.run.bank import shipped_bank
+from blackbox_diff.run.collect import TARGET
+from blackbox_diff.run.steps import Drawn
+from blackbox_diff.runfile.store import Store
+
+
+@dataclass(slots=True)
+class Seen:
+    """Rounds that were read. lost: by arm, how many were refused and failed."""
+
+    store: Store
+    reference: str
+    target: list[ScoredCompletion] = field(default_factory=list)
+    control: list[ScoredCompletion] = field(default_factory=list)
+    listed: list[Listed] = field(default_factory=list)
+    lost: dict[str, list[int]] = field(default_factory=dict)
+
+    def read(self, batch: Drawn) -> None:
+        """Take in what became of a round."""
+        for sample in batch.samples:
+            outcome = self.store.outcome(sample.id, TARGET)
+            if isinstance(outcome, Completion):
+                self.target += self._scored(sample, outcome, TARGET)
+                self.listed += self._lists(sample, outcome)
+            else:
+                lost = self.lost.setdefault(sample.arm.name, [0, 0])
+                lost[0 if isinstance(outcome, Refusal) else 1] += 1
+        for sample in batch.controls:
+            outcome = self.store.outcome(sample.id, self.reference)
+            if isinstance(outcome, Completion):
+                self.control += self._scored(sample, outcome, self.reference)
+
+    def _scored(self, sample: Sample, completion: Completion, origin: str) -> Iterator[ScoredCompletion]:
+        score = self.store.scores(sample.id, origin).get(self.reference)
+        if isinstance(score, ReferenceScore):
+            yield ScoredCompletion(sample, completion, {self.reference: score})
+
+    def _lists(self, sample: Sample, completion: Completion) -> Iterator[Listed]:
+        own = self.store.alternatives(sample.id, TARGET)
+        other = self.store.alternatives(sample.id, TARGET, self.reference)
+        if own is not None and other is not None:
+            yield Listed(sample, completion.text, own, other)
+
+    def analysis(self, known: Sequence[Question], seed: int) -> Callable[[], Analysis]:
+        """What they say, without the completions that hold what is known; for another thread to work out."""
+        rows, control, listed = list(self.target), list(self.control), list(self.listed)
+
+        def holds(text: str) -> bool:
+            return any(validation.holds(question, text) for question in known)
+
+        def work() -> Analysis:
+            return analyse(
+                [row for row in rows if not holds(row.completion.text)],
+                control,
+                self.reference,
+                seed=seed,
+                arms={name: (each[0], each[1], 0) for name, each in self.lost.items()},
+                listed=[each for each in listed if not holds(each.text)],
+                bank=shipped_bank(self.reference),
+            )
+
+        return work
