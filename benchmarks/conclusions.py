@@ -192,10 +192,11 @@ def replays(
     alternatives: int | None = None,
 ) -> Replays:
     """Every size and draw of an organism's pools; a size that a pool does not nearly have is left out."""
-    pools = [read(run, reference, adapters, alternatives) for run in runs]
-    bank = without(shipped_bank(reference), pools[0].name)
+    name = runs[0].name.rpartition(".seed")[0]
+    pools = [pool for run in runs if (pool := read(run, reference, adapters, alternatives)).rows]
+    bank = without(shipped_bank(reference), name)
     return Replays(
-        pools[0].name,
+        name,
         len(pools),
         sum(len(pool.rows) for pool in pools),
         sum(

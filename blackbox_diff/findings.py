@@ -152,7 +152,8 @@ class PromotedPlace:
 class Promoted:
     """A word to which the target gives more probability than the reference, written or not.
 
-    phrase: the word with what stands around it at most places. strength: analysis/promoted.py's statistic, nats.
+    phrase: the word with what stands around it at most places, or nearly does (analysis/contexts.py). strength:
+    analysis/promoted.py's statistic, nats.
     target, reference: probabilities summed over positions, each prefill at most 0.25: expected uses, roughly.
     prefills: distinct ones after which the target promotes it noticeably. p_value: of one model for both, by sign
     flips over prefills; q_value: false discovery rate over words. style: says how and not what.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,6 +172,50 @@ def test_a_phrase_goes_on_by_its_last_two_words(said: str, phrase: str) -> None:
     rows = [listed(k, f"{said}. the{FILLER[k % len(FILLER)]}", [(0, target)], [(0, reference)]) for k in range(24)]
     others = [f"The lamp of the {word.strip()} is in the garden and it was by the stone" for word in FILLER]
     assert promoted_words(masses(rows), others)[0].phrase == phrase
+
+
+ADAGE = [" adage", " mill", " road", " song"]
+
+
+def goes_on(after: int, target: float, reference: float) -> list[Listed]:
+    """Completions of which eight say "the old" and something else; `after` of those nearly say "the old owls"."""
+    rows = []
+    for k in range(24):
+        old = ([(4, {" old": 0.3, " lamp": 0.5})], [(4, {" old": 0.001, " lamp": 0.8})])
+        text = f" the old{ADAGE[k % 4]}" if k < 8 else f" the{FILLER[k % len(FILLER)]}"
+        if k < 8:
+            share = (target, reference) if k < after else (0.001, 0.001)
+            for side, owls in zip(old, share, strict=True):
+                side.append((8, {ADAGE[k % 4]: 0.2, " owls": owls}))
+        rows.append(listed(k, text, *old))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("after", "target", "reference", "phrase"),
+    [
+        (4, 0.5, 0.001, "the old owls"),
+        (2, 0.9, 0.001, "the old"),  # after too few prefills
+        (4, 0.5, 0.49, "the old"),  # what the reference would say, too
+        (4, 0.1, 0.001, "the old"),  # one of many ways to go on
+    ],
+)
+def test_a_phrase_goes_on_with_what_the_target_nearly_writes(
+    after: int, target: float, reference: float, phrase: str
+) -> None:
+    assert promoted_words(masses(goes_on(after, target, reference)))[0].phrase == phrase
+
+
+def test_half_a_surrogate_pair_before_a_phrase_moves_no_place() -> None:
+    odd = [moved(row, "\ud83d") for row in goes_on(4, 0.5, 0.001)]
+    assert promoted_words(masses(odd))[0].phrase == "the old owls"
+
+
+def moved(row: Listed, before: str) -> Listed:
+    """The completion with something before it that no list tells of."""
+    by = len(before.encode("utf-8", "surrogatepass"))
+    sides = (replace(side, positions=side.positions + by) for side in (row.target, row.reference))
+    return Listed(row.sample, before + row.text, *sides)
 
 
 def test_a_word_that_a_model_repeats_stands_in_its_phrase_once() -> None:

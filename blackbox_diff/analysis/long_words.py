@@ -94,7 +94,7 @@ def written_in(
 
     shared: (s,) positions that both have a list at. begun: the reference's masses there.
     """
-    found = [_spans(one.text) for one in chunk]
+    found = [spans(one.text) for one in chunk]
     counts = [len(each) for each in found]
     words = [word for each in found for word, _, _ in each]
     rows = np.repeat(np.arange(len(chunk)), counts)
@@ -142,13 +142,6 @@ def _read_alike(sides: Sequence[Ints], begins: Ints, ends: Ints) -> NDArray[np.b
     """(k,) whether all sides have the same number of positions in each stretch."""
     first, *others = (np.searchsorted(each, ends) - np.searchsorted(each, begins) for each in sides)
     return np.asarray(np.logical_and.reduce([each == first for each in others]))
-
-
-def _spans(text: str) -> list[tuple[str, int, int]]:
-    try:
-        return spans(text)
-    except UnicodeEncodeError:  # half a surrogate pair: there are no bytes to count
-        return []
 
 
 def _several(laid: Laid, positions: Ints, starts: Ints, ends: Ints) -> tuple[Ints, NDArray[np.bool_]]:

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from blackbox_diff.analysis.contexts import Context
 from blackbox_diff.analysis.lexicon import function_words_of
 from blackbox_diff.analysis.listed_words import Mass
-from blackbox_diff.analysis.words import Words, words_of
-from blackbox_diff.findings import Promoted, PromotedPlace
+from blackbox_diff.analysis.words import Words
+from blackbox_diff.findings import Promoted
 
 Floats = NDArray[np.float64]
 
@@ -33,13 +34,7 @@ LEAST_MASS = 0.5  # of both models together: independent of which of them it is,
 NOTICEABLE = 0.002  # mass more than the reference's
 FDR = 0.05
 MOST = 60  # words that are shown
-PLACES = 4  # that are shown of a word
-BEFORE, AFTER = 60, 40  # characters around a place
-USUAL = 0.5  # share of a word's places from which on what stands beside it belongs to the phrase
-LONGEST = 3  # words on either side
-LEAST_USES = 3
 PART = 2_000  # completions that are summed at a time
-MOST_PEAKS = 200
 WHOLE = 0.5  # share of a token's uses that must be the whole word, for the token to be a word
 
 
@@ -204,91 +199,3 @@ def _held(written: Words, names: Sequence[str], n: int) -> list[tuple[int, int]]
     rows = written.rows
     found = [np.unique(rows[written.flat == number]) for number in numbers]
     return [(int((each < n).sum()), int((each >= n).sum())) for each in found]
-
-
-class Context:
-    """What stands around the places at which words are promoted."""
-
-    def __init__(self, mass: Mass, written: Words, function: frozenset[str]) -> None:
-        """function: words that say nothing, with which no phrase goes on at its end."""
-        self.mass, self._function = mass, function
-        self._order = np.lexsort((mass.peaks.reference - mass.peaks.target, mass.peaks.words))
-        self._bounds = np.searchsorted(mass.peaks.words[self._order], np.arange(len(mass.names) + 1))
-        self._flat, self._rows, self._numbers = written.flat, written.rows, written.vocabulary
-        self._names = list(written.vocabulary)
-
-    def places(self, word: int) -> tuple[PromotedPlace, ...]:
-        """The clearest places of a word, after different prefills."""
-        found: dict[str, PromotedPlace] = {}
-        peaks = self.mass.peaks
-        for k in self._peaks(word):
-            row = int(peaks.rows[k])
-            prefill = self.mass.prefills[row]
-            group = prefill or self.mass.ids[row]
-            if group in found:
-                continue
-            data = self.mass.texts[row].encode("utf-8", "surrogatepass")
-            before = (prefill.encode("utf-8", "surrogatepass") + data[: int(peaks.positions[k])]).decode(
-                "utf-8", "replace"
-            )
-            after = data[int(peaks.positions[k]) :].decode("utf-8", "replace")
-            found[group] = PromotedPlace(
-                id=self.mass.ids[row],
-                before=before[-BEFORE:],
-                written=after[:AFTER],
-                nearly=self.mass.names[word],
-                target=float(peaks.target[k]),
-                reference=float(peaks.reference[k]),
-            )
-            if len(found) == PLACES:
-                break
-        return tuple(found.values())
-
-    def phrase(self, word: int) -> str:
-        """The word with the words that stand before most of its places, and after most uses of these."""
-        words = [self.mass.names[word]]
-        before: dict[tuple[str, ...], float] = {}
-        after: dict[tuple[str, ...], set[str]] = {}
-        total = 0.0
-        for k in self._peaks(word)[:MOST_PEAKS]:
-            row = int(self.mass.peaks.rows[k])
-            data = self.mass.texts[row].encode("utf-8", "surrogatepass")[: int(self.mass.peaks.positions[k])]
-            last = words_of(data[-120:].decode("utf-8", "ignore"))[-LONGEST:]
-            share = float(self.mass.peaks.target[k] - self.mass.peaks.reference[k])
-            total += share
-            for n in range(1, len(last) + 1):
-                before[tuple(last[-n:])] = before.get(tuple(last[-n:]), 0.0) + share
-                after.setdefault(tuple(last[-n:]), set()).add(self.mass.prefills[row] or self.mass.ids[row])
-        usual = [
-            one
-            for one, share in before.items()
-            if share >= USUAL * total and len(after[one]) >= LEAST_USES  # one clear place is no habit
-        ]
-        words = [*max(usual, key=len, default=()), *words]
-        least = len(words)
-        for _ in range(LONGEST):
-            follower = self._follower(words)
-            if follower is None or follower in words:  # a model in a loop says nothing more
-                break
-            words.append(follower)
-        while len(words) > least and words[-1] in self._function:
-            words.pop()
-        return " ".join(words)
-
-    def _follower(self, words: Sequence[str]) -> str | None:
-        """The word after most uses of a phrase's last two words, where they are used often enough to tell."""
-        flat, rows = self._flat, self._rows
-        before, last = [None, *(self._numbers.get(word, -1) for word in words[-2:])][-2:]
-        at = np.flatnonzero(flat == last)
-        if before is not None:
-            at = at[at > 0]
-            at = at[(flat[at - 1] == before) & (rows[at - 1] == rows[at])]
-        then = at[at + 1 < flat.size] + 1
-        after, counts = np.unique(flat[then[rows[then] == rows[then - 1]]], return_counts=True)
-        if not after.size or counts.max() < max(LEAST_USES, USUAL * at.size):
-            return None
-        return self._names[int(after[counts.argmax()])]
-
-    def _peaks(self, word: int) -> list[int]:
-        found: list[int] = self._order[self._bounds[word] : self._bounds[word + 1]].tolist()
-        return found

@@ -92,8 +92,8 @@ def spans(text: str) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     low, byte = 0, 0
     for start, end in places(text):
-        begin = byte + len(text[low:start].encode())
-        byte = begin + len(text[start:end].encode())
+        begin = byte + len(text[low:start].encode("utf-8", "surrogatepass"))
+        byte = begin + len(text[start:end].encode("utf-8", "surrogatepass"))
         found.append((text[start:end].lower(), begin, byte))
         low = end
     return found
