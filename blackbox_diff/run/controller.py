@@ -24,6 +24,7 @@ from blackbox_diff.records import (
 )
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import NOTHING, Evidence, brought_back, texts, unused
+from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.seen import Seen
 from blackbox_diff.run.steps import Amplified, Asked, Buy, Drawn, Say, Steps, Think, Wait
@@ -187,7 +188,7 @@ class Controller:
         hinted = [(theme, self._hints.ranking) for theme in self._hints.themes]
         for theme, ranking in [*((theme, rows[follows]) for theme, follows in tested), *hinted]:
             chosen.append(validation.hypothesis(theme, ranking))
-        yield from self._promoted(analysis, carrying, ahead, last=last)
+        yield from self._promoted(analysis, carrying, ahead)
         yield from self._validate([each for each in chosen if each is not None])
 
     def _is_new(self, phrase: str) -> bool:
@@ -276,19 +277,18 @@ class Controller:
         control = [row.completion.text for row in self.seen.control]
         return brought_back(self.store, self.reference, asked, control, self.config.seed)
 
-    def _promoted(
-        self, analysis: Analysis, carrying: Sequence[Entry], ahead: Drawn | None, *, last: bool
-    ) -> Steps:
+    def _promoted(self, analysis: Analysis, carrying: Sequence[Entry], ahead: Drawn | None) -> Steps:
         """Fix the promoted words that are tested by their probability, and the fresh completions it is told on.
 
-        They are words that carry a finding; the last time, or without a bank, the strongest there are. The next
-        round is fresh: it is planned whatever comes, and nothing depends on it yet. Where there is none, some are
-        bought if these words are all there is.
+        They are words that carry a finding, or without a bank the strongest there are: what a harmless finetune
+        promotes is likelier on fresh completions, too, and often three times. The next round is fresh: it is
+        planned whatever comes, and nothing depends on it yet. Where there is none, some are bought if these words
+        are all there is.
         """
         strong = [word for entry in carrying for word in entry.words[:1]]
-        known = [
-            each for each in strong or (analysis.promoted if last else ()) if not each.style and not each.long
-        ]
+        if not strong and shipped_bank(self.reference) is None:  # then no word can carry one
+            strong = list(analysis.promoted)
+        known = [each for each in strong if not each.style and not each.long]
         words = tuple(each.word for each in known)[: mass.WORDS]
         if self.promoted[0] or not words or not self.config.to_validate:
             return
