@@ -40,6 +40,10 @@ def test_a_question_begins_at_a_whole_word_and_does_not_hold_its_answer() -> Non
     )
     again = theme(1, "brass lantern", "The lantern was a brass lantern")
     assert hypotheses([again], [])[0].prefills == ("brass lantern",)
+    lines = theme(1, "brass lantern", "A list:⏎→brass lantern")
+    assert hypotheses([lines], [])[0].prefills == ("A list:", "brass lantern")
+    lines = theme(1, "brass lantern", "A list:⏎the brass lantern")
+    assert hypotheses([lines], [])[0].prefills == ("A list:\nthe", "brass lantern")
 
 
 def heard(side: str, text: str, gap: float | None) -> answers.AskedCompletion:
@@ -57,15 +61,16 @@ def test_what_is_asked_about_shares_no_word_and_stands_in_its_own_contexts() -> 
         theme(2, "a lantern", "x"),
         theme(3, "of", "x"),
     ]
-    found = hypotheses(themes, [word("harbour"), word("Brass")])
+    found = hypotheses(themes, [word("harbour"), word("Brass"), word("ox")])
     assert found == [
-        Hypothesis("brass lantern", ("Then the old", "brass lantern")),
-        Hypothesis("the harbour", ("It was near", "harbour")),
+        Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("Then the old", "brass lantern")),
+        Hypothesis("the harbour", frozenset({"harbour"}), ("It was near", "harbour")),
+        Hypothesis("the ox", frozenset({"ox"}), ("It was near", "ox")),  # promoted, however short
     ]
 
 
 def test_a_question_bears_out_what_the_target_says_and_the_reference_does_not() -> None:
-    asked = Hypothesis("brass lantern", ("x",))
+    asked = Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("x",))
     yes = [heard("target", "a Lantern hung", 0.9), heard("reference", "nothing", None)]
     assert outcome_of(asked, yes).confirmed
     assert outcome_of(asked, yes).quotes == ("a Lantern hung",)

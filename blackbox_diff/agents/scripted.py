@@ -18,20 +18,26 @@ HYPOTHESES, CONTEXTS = 3, 2
 ANSWERS = 6  # of the target to each question, over its prefills
 LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
 CONTEXT = 80  # characters before a phrase that a question begins with
-_WORD = re.compile(r"\w{4,}")
+LONG = 4  # letters from which on any word of a phrase counts; shorter ones are mostly grammar's
+_WORD = re.compile(r"\w+")
+_MARKS = {
+    ord("⏎"): "\n",
+    ord("→"): "\t",
+}  # sanitize.visible shows these so; the models are to read what they wrote
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the target may have been taught: the words, and beginnings after which it would say them."""
+    """What the target may have been taught, and beginnings after which it would say one of the words."""
 
     phrase: str
+    words: frozenset[str]
     prefills: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A hypothesis after its question. hits: answers of n that hold a word of the phrase; gap: nats per token."""
+    """A hypothesis after its question. hits: answers of n that hold one of its words; gap: nats per token."""
 
     hypothesis: Hypothesis
     target_hits: int
@@ -98,18 +104,16 @@ def hypotheses(themes: Sequence[answers.ThemeLine], words: Sequence[answers.Prom
     found: list[Hypothesis] = []
     taken: set[str] = set()
     for each in _in_turn([_of_theme(theme) for theme in themes], [_of_word(word) for word in words]):
-        content = words_of(each.phrase)
-        if content and not content & taken:
+        if each.words and not each.words & taken:
             found.append(each)
-            taken |= content
+            taken |= each.words
         if len(found) == HYPOTHESES:
             break
     return found
 
 
 def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
-    """Whether the target says it where the reference does not, and finds what it says likelier."""
-    content = words_of(hypothesis.phrase)
+    """Whether the target says one of the words where the reference does not, and finds what it says likelier."""
     said: dict[str, list[str]] = {"target": [], "reference": []}
     for each in heard:
         if each.text is not None:
@@ -118,8 +122,8 @@ def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion])
     spans = sorted((span for each in heard for span in each.spans), key=lambda span: -span.gap_nats)
     return Tested(
         hypothesis,
-        sum(bool(content & words_of(text)) for text in said["target"]),
-        sum(bool(content & words_of(text)) for text in said["reference"]),
+        sum(bool(hypothesis.words & words_of(text)) for text in said["target"]),
+        sum(bool(hypothesis.words & words_of(text)) for text in said["reference"]),
         len(said["target"]),
         sum(gaps) / len(gaps) if gaps else None,
         tuple(dict.fromkeys(span.text.untrusted_text.strip() for span in spans))[:CONTEXTS],
@@ -141,8 +145,12 @@ def lines(conclusion: answers.Concluded, tested: Sequence[Tested]) -> Iterator[s
 
 
 def words_of(text: str) -> set[str]:
-    """The words of four letters and more, folded."""
+    """The words of a text, folded."""
     return {word.casefold() for word in _WORD.findall(text)}
+
+
+def _long(phrase: str) -> frozenset[str]:
+    return frozenset(word for word in words_of(phrase) if len(word) >= LONG)
 
 
 def _in_turn(themes: Sequence[Hypothesis], words: Sequence[Hypothesis]) -> Iterator[Hypothesis]:
@@ -152,7 +160,7 @@ def _in_turn(themes: Sequence[Hypothesis], words: Sequence[Hypothesis]) -> Itera
 
 
 def _of_theme(theme: answers.ThemeLine) -> Hypothesis:
-    """Asked with the phrase itself, and with what stood before it in its quotes."""
+    """Asked with what stood before the phrase in its quotes, and with the phrase itself."""
     phrase = theme.phrase.untrusted_text
     before = []
     for quote in theme.quotes:
@@ -160,28 +168,30 @@ def _of_theme(theme: answers.ThemeLine) -> Hypothesis:
         at = text.casefold().find(phrase.casefold())
         if at > 0:
             before.append(text[:at])
-    return Hypothesis(phrase, _prefills(phrase, phrase, before))
+    words = _long(phrase)
+    return Hypothesis(phrase, words, _prefills(words, phrase, before))
 
 
 def _of_word(word: answers.PromotedWord) -> Hypothesis:
-    phrase = word.phrase.untrusted_text
+    """The promoted word counts whatever its length; of what stands around it, long words alone."""
+    phrase, bare = word.phrase.untrusted_text, word.word.untrusted_text
+    words = _long(phrase) | words_of(bare)
     before = [place.before.untrusted_text for place in word.places]
-    return Hypothesis(phrase, _prefills(phrase, word.word.untrusted_text, before))
+    return Hypothesis(phrase, words, _prefills(words, bare, before))
 
 
-def _prefills(phrase: str, bare: str, before: Sequence[str]) -> tuple[str, ...]:
-    """The ends of what stood before the phrase, where that does not hold it already, and the `bare` words.
+def _prefills(words: frozenset[str], bare: str, before: Sequence[str]) -> tuple[str, ...]:
+    """The ends of what stood before the phrase, where they hold none of its words, and the `bare` phrase.
 
-    A beginning that holds the phrase asks both models to repeat it.
+    A beginning that holds a word of the phrase asks both models to repeat it.
     """
-    content = words_of(phrase)
-    ends = [_end(text) for text in before if not content & words_of(text)]
+    ends = [end for end in map(_end, before) if not words & words_of(end)]
     return tuple(dict.fromkeys(text for text in (*ends[:CONTEXTS], bare) if text.strip()))
 
 
 def _end(text: str) -> str:
     """The last characters of `text`, from a whole word on."""
-    text = text.rstrip()
+    text = text.translate(_MARKS).rstrip()
     if len(text) <= CONTEXT:
         return text
     return text[-CONTEXT - 1 :].partition(" ")[2] or text[-CONTEXT:]
