@@ -17,13 +17,10 @@ from blackbox_diff.agents.tools import Tools
 HYPOTHESES, CONTEXTS = 3, 2
 ANSWERS = 6  # of the target to each question, over its prefills
 LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
-CONTEXT = 80  # characters before a phrase that a question begins with
+CONTEXT = 60  # characters before a phrase that a question begins with, at most
 LONG = 4  # letters from which on any word of a phrase counts; shorter ones are mostly grammar's
 _WORD = re.compile(r"\w+")
-_MARKS = {
-    ord("⏎"): "\n",
-    ord("→"): "\t",
-}  # sanitize.visible shows these so; the models are to read what they wrote
+_MARKS = {ord("⏎"): "\n", ord("→"): "\t"}  # as sanitize.visible shows them; a model is to read what was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +187,8 @@ def _prefills(words: frozenset[str], bare: str, before: Sequence[str]) -> tuple[
 
 
 def _end(text: str) -> str:
-    """The last characters of `text`, from a whole word on."""
+    """The last characters of `text`, from a whole word on: what a tool quotes may begin inside one, too."""
     text = text.translate(_MARKS).rstrip()
-    if len(text) <= CONTEXT:
+    if len(text) < CONTEXT:
         return text
-    return text[-CONTEXT - 1 :].partition(" ")[2] or text[-CONTEXT:]
+    return text[-CONTEXT:].partition(" ")[2] or text[-CONTEXT:]
