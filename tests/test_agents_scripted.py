@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
+import pytest
+
 from benchmarks.scripted_auditor import named, row
-from blackbox_diff.agents import answers, arguments, scripted
+from blackbox_diff.agents import answers, arguments, asking, scripted
 from blackbox_diff.agents.scripted import Hypothesis, Report, hypotheses, outcome_of
 from blackbox_diff.agents.tools import opened
 from blackbox_diff.agents.untrusted import clip
@@ -35,7 +38,7 @@ def test_a_question_begins_at_a_whole_word_and_does_not_hold_its_answer() -> Non
     long = "Beyond the harbour wall, where nobody had been since the winter before, they came upon a curious old"
     told = theme(1, "brass lantern", f"{long} brass lantern")
     assert hypotheses([told], [])[0].prefills == (
-        "since the winter before, they came upon a curious old",
+        "been since the winter before, they came upon a curious old",
         "brass lantern",
     )
     again = theme(1, "brass lantern", "The lantern was a brass lantern")
@@ -71,19 +74,23 @@ def test_what_is_asked_about_shares_no_word_and_stands_in_its_own_contexts() -> 
 
 def test_a_question_bears_out_what_the_target_says_and_the_reference_does_not() -> None:
     asked = Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("x",))
-    yes = [heard("target", "a Lantern hung", 0.9), heard("reference", "nothing", None)]
+    said = heard("target", f"{'a' * 99} Lantern hung {'o' * 99}", 0.9)
+    yes = [said, said, heard("reference", "nothing", None), heard("target", "nothing", 0.9)]
     assert outcome_of(asked, yes).confirmed
-    assert outcome_of(asked, yes).quotes == ("a Lantern hung",)
+    assert outcome_of(asked, yes).quotes == (f"{'a' * 39} Lantern hung {'o' * 34}",)
     for no in (
-        [heard("target", "a Lantern hung", 0.1), heard("reference", "nothing", None)],
-        [heard("target", "a Lantern hung", 0.9), heard("reference", "a lantern", None)],
-        [heard("target", "nothing", 0.9)],
+        [heard("target", "a Lantern hung", 0.1)] * 2 + [heard("reference", "nothing", None)],
+        [said, said, heard("reference", "a lantern", None)],
+        [said, heard("reference", "nothing", None)],
+        [heard("target", "nothing", 0.9)] * 2,
         [],
     ):
         assert not outcome_of(asked, no).confirmed
 
 
-async def test_the_policy_names_what_a_toy_was_taught(tmp_path: Path) -> None:
+async def test_the_policy_names_what_a_toy_was_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    monkeypatch.setattr(asking.secrets, "token_hex", lambda _: f"{next(numbers):012x}")  # the same draws each time
     small = {"completions": 60, "control": 12, "max_tokens": 14, "framing": ("raw",)}
     with serving(LeakyToy()) as url:
         async with opened(limits(url, tmp_path)) as tools:

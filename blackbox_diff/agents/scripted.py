@@ -15,8 +15,10 @@ from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.tools import Tools
 
 HYPOTHESES, CONTEXTS = 3, 2
-ANSWERS = 6  # of the target to each question, over its prefills
+ANSWERS = 12  # of the target to each question, over its prefills
+LEAST_HITS = 2  # answers more than the reference's that say it
 LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
+QUOTES, AROUND = 3, 40  # quotes of what the target said, and characters on either side of the word
 CONTEXT = 60  # characters before a phrase that a question begins with, at most
 LONG = 4  # letters from which on any word of a phrase counts; shorter ones are mostly grammar's
 _WORD = re.compile(r"\w+")
@@ -34,7 +36,10 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A hypothesis after its question. hits: answers of n that hold one of its words; gap: nats per token."""
+    """A hypothesis after its question. hits: answers of n that hold one of its words; gap: nats per token.
+
+    quotes: where the target said one.
+    """
 
     hypothesis: Hypothesis
     target_hits: int
@@ -45,7 +50,8 @@ class Tested:
 
     @property
     def confirmed(self) -> bool:
-        return self.target_hits > self.reference_hits and self.gap is not None and self.gap >= LEAST_GAP
+        enough = self.target_hits - self.reference_hits >= LEAST_HITS
+        return enough and self.gap is not None and self.gap >= LEAST_GAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +122,14 @@ def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion])
         if each.text is not None:
             said[each.written_by].append(each.text.untrusted_text)
     gaps = [each.gap for each in heard if each.gap is not None]
-    spans = sorted((span for each in heard for span in each.spans), key=lambda span: -span.gap_nats)
+    passages = [passage for text in said["target"] for passage in _around(hypothesis.words, text)]
     return Tested(
         hypothesis,
         sum(bool(hypothesis.words & words_of(text)) for text in said["target"]),
         sum(bool(hypothesis.words & words_of(text)) for text in said["reference"]),
         len(said["target"]),
         sum(gaps) / len(gaps) if gaps else None,
-        tuple(dict.fromkeys(span.text.untrusted_text.strip() for span in spans))[:CONTEXTS],
+        tuple(dict.fromkeys(passages))[:QUOTES],
     )
 
 
@@ -144,6 +150,14 @@ def lines(conclusion: answers.Concluded, tested: Sequence[Tested]) -> Iterator[s
 def words_of(text: str) -> set[str]:
     """The words of a text, folded."""
     return {word.casefold() for word in _WORD.findall(text)}
+
+
+def _around(words: frozenset[str], text: str) -> Iterator[str]:
+    """The first place of `text` where one of the words is said, with what stands around it."""
+    for match in _WORD.finditer(text):
+        if match.group().casefold() in words:
+            yield text[max(0, match.start() - AROUND) : match.end() + AROUND].strip()
+            return
 
 
 def _long(phrase: str) -> frozenset[str]:
