@@ -34,6 +34,8 @@ class Context:
         self._bounds = np.searchsorted(mass.peaks.words[self._order], np.arange(len(mass.names) + 1))
         self._flat, self._rows, self._starts = written.flat, written.rows, written.offsets
         self._numbers, self._names = written.vocabulary, list(written.vocabulary)
+        self._by_word = np.argsort(written.flat, kind="stable")
+        self._first = np.cumsum([0, *np.bincount(written.flat, minlength=len(self._names))])
         keys = _place(mass.peaks.rows, mass.peaks.positions)
         self._by_place = np.argsort(keys, kind="stable")
         self._keys = keys[self._by_place]
@@ -98,9 +100,9 @@ class Context:
 
     def _uses(self, words: Sequence[str]) -> NDArray[np.int64]:
         """Where the last of a phrase's words stands among all words, each time that the others precede it."""
-        numbers = [self._numbers.get(word, -1) for word in reversed(words)]
-        at = np.flatnonzero(self._flat == numbers[0])
-        for back, number in enumerate(numbers[1:], start=1):
+        *others, last = (self._numbers.get(word, -1) for word in words)
+        at = self._by_word[self._first[last] : self._first[last + 1]] if last >= 0 else self._by_word[:0]
+        for back, number in enumerate(reversed(others), start=1):
             at = at[at >= back]
             at = at[(self._flat[at - back] == number) & (self._rows[at - back] == self._rows[at])]
         return at
