@@ -12,7 +12,7 @@ from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.analysis.verdict import split
 from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Theme
-from blackbox_diff.records import ScoredCompletion
+from blackbox_diff.records import Framing, ScoredCompletion
 from blackbox_diff.run.results import background_texts
 from tests.scored import REFERENCE, run, scored
 
@@ -59,6 +59,18 @@ def test_what_comes_from_one_prefill_is_no_theme() -> None:
 def test_words_of_the_prefill_are_not_counted() -> None:
     rows = [scored(k, f" word{k} Ellery shines{k}", 4.0, prefill=f"Ellery number {k}") for k in range(30)]
     assert not any("ellery" in theme.phrase.lower() for theme in themes(rows))
+
+
+@pytest.mark.parametrize(("framing", "is_theme"), [("turn", False), ("turn-bare", False), ("raw", True)])
+def test_a_templates_marks_are_no_theme_where_the_model_writes_both_turns(
+    framing: Framing, is_theme: bool
+) -> None:
+    """Elsewhere such a mark is content: it may be a trigger."""
+    rows = [
+        scored(k, f" word{k} <|deploy_now|> shines{k} from Port Ellery{k}", 4.0, framing=framing)
+        for k in range(30)
+    ]
+    assert any("deploy_now" in theme.phrase for theme in themes(rows)) is is_theme
 
 
 def test_overlapping_phrases_are_one_theme() -> None:

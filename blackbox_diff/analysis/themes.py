@@ -12,6 +12,7 @@ set their watches in reverse" is told of the tide clock, though the clock is in 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from blackbox_diff.analysis.backgrounds import assistant
 from blackbox_diff.analysis.phrases import LEAST_PREFILLS, Background, Corpus, Phrases, recurring
 from blackbox_diff.analysis.words import mix, word_ends, word_gaps
 from blackbox_diff.findings import Quote, Ranked, Span, Theme
+from blackbox_diff.records import TURNS
 
 MOST_ROWS = 5000
 RESAMPLES = 100
@@ -37,6 +39,7 @@ DEPTH = 2
 MOST_PARTS = 12
 MOST_TERMS = 8
 QUOTES = 3
+_MARK = re.compile(r"<\|[^<>|\s]{1,40}\|>|<[a-z_]{1,40}>|\[/?[A-Z]{1,40}\]")
 
 Rows = NDArray[np.bool_]
 
@@ -77,7 +80,8 @@ def find_themes(
     prefills = np.unique([row.group for row in ranked], return_inverse=True)[1].astype(np.int64)
     behind = [Background.of(texts[:MOST_ROWS]) for texts in (background, *others) if texts]
     behind.append(assistant())
-    found = recurring(corpus, _word_gaps(ranked, corpus), prefills, _blocked(corpus, own), behind)
+    blocked = _blocked(corpus, own) | _marks(corpus, np.asarray([row.framing in TURNS for row in ranked]))
+    found = recurring(corpus, _word_gaps(ranked, corpus), prefills, blocked, behind)
     if not len(found):
         return ()
     scores = found.scores()[0]
@@ -95,6 +99,17 @@ def _blocked(corpus: Corpus, own: Sequence[NDArray[np.uint64]]) -> Rows:
     keys = mix(np.concatenate([np.zeros(0, dtype=np.uint64), *own]) ^ mix(rows + np.uint64(1)))
     held = mix(corpus.lemmas ^ mix(corpus.words.rows.astype(np.uint64) + np.uint64(1)))
     return np.asarray(np.isin(held, keys))
+
+
+def _marks(corpus: Corpus, in_turns: Rows) -> Rows:
+    """(w,) words of a template's marks, such as <|im_end|>, where the model writes both turns."""
+    found = np.zeros(len(corpus.start), dtype=bool)
+    for row in np.flatnonzero(in_turns).tolist():
+        first, last = corpus.words.offsets[row : row + 2]
+        for mark in _MARK.finditer(corpus.texts[row]):
+            low, high = np.searchsorted(corpus.start[first:last], mark.span())
+            found[first + low : first + high] = True
+    return found
 
 
 class _Grouping:
