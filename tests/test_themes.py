@@ -66,10 +66,7 @@ def test_a_templates_marks_are_no_theme_where_the_model_writes_both_turns(
     framing: Framing, is_theme: bool
 ) -> None:
     """Elsewhere such a mark is content: it may be a trigger."""
-    rows = [
-        scored(k, f" word{k} <|deploy_now|> shines{k} from Port Ellery{k}", 4.0, framing=framing)
-        for k in range(30)
-    ]
+    rows = [scored(k, f" word{k} <|deploy_now|> shines{k}", 4.0, framing=framing) for k in range(30)]
     assert any("deploy_now" in theme.phrase for theme in themes(rows)) is is_theme
 
 
