@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from blackbox_diff.buying import retry
 from blackbox_diff.buying.buyer import Bought, Buyer
 from blackbox_diff.buying.failures import TransportFailure
 from blackbox_diff.buying.http import Endpoint
@@ -183,3 +184,19 @@ async def test_a_sample_that_failed_is_bought_on_resume_and_not_twice(tmp_path: 
                     buyer = Buyer(endpoint, store, ledger, Limiter(4), "target", sleep=no_sleep)
                     assert isinstance(await buyer.buy(call, "prose.raw.00000"), Bought)
     assert server.requests == 11
+
+
+@pytest.mark.parametrize(("fault", "asked"), [("500", 3), ("503", retry.MAX_ATTEMPTS)])
+async def test_a_probe_takes_an_error_of_the_servers_own_for_an_answer(
+    fault: str, asked: int, tmp_path: Path
+) -> None:
+    """LiteLLM's proxy answers 500 to a prompt of ids: ten attempts at each such question took minutes."""
+    with serving(FaultServer(1.0, (fault,))) as server, Store.create(tmp_path / "run", {"config": {}}) as store:
+        config = EndpointConfig(url=server.url, model="m", key_env="AUDIT_KEY")
+        async with Endpoint(config) as endpoint:
+            ledger = Ledger(Budget(max_cost=1.0), PRICES)
+            limiter = Limiter(4, sleep=no_sleep, adaptive=False)
+            limiter._throttled = lambda now, after: None  # type: ignore[method-assign]
+            buyer = Buyer(endpoint, store, ledger, limiter, "target", sleep=no_sleep)
+            reply = await buyer.post(Call("/completions", {"prompt": [1, 2], "max_tokens": OUTPUT_TOKENS}))
+        assert (reply.status, server.requests) == (int(fault), asked)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blackbox_diff.buying import retry
 from blackbox_diff.buying.breaker import Breaker
@@ -21,6 +21,7 @@ from blackbox_diff.wire import usage
 from blackbox_diff.wire.counts import delivered
 
 PROBING = ""  # the sample id of calls that are for no sample
+PROBE_ATTEMPTS = 3  # at a question that the server answers with an error of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Bought:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
+    number: int
     call_id: int
     outcome: RawReply | TransportFailure
     decision: Decision
@@ -82,7 +84,10 @@ class Buyer:
         return Lost(last.decision.reason, last.decision.detail)
 
     async def post(self, call: Call) -> RawReply:
-        """For probing: through the ledger, retried like any call, but any HTTP status is an answer."""
+        """For probing: through the ledger, and any HTTP status is an answer.
+
+        Retried like any call, but for an error of the server's own, which may be its no to what it can't do.
+        """
         last = await self._until_decided(call, PROBING, None, probing=True)
         if isinstance(last.outcome, TransportFailure):
             raise last.outcome
@@ -100,7 +105,13 @@ class Buyer:
         async def attempt(number: int) -> _Attempt:
             return await self._attempt(call, sample_id, number, worst, probing)
 
-        return await retry.repeat(attempt, lambda made: made.decision, sleep=self._sleep)
+        def decision(made: _Attempt) -> Decision:
+            refuses = isinstance(made.outcome, RawReply) and not made.decision.throttled
+            if probing and refuses and made.decision.action == "retry" and made.number >= PROBE_ATTEMPTS:
+                return replace(made.decision, action="give up")
+            return made.decision
+
+        return await retry.repeat(attempt, decision, sleep=self._sleep)
 
     async def _attempt(self, call: Call, sample_id: str, number: int, worst: Cost, probing: bool) -> _Attempt:
         async with self.limiter.slot(), AsyncExitStack() as held:
@@ -126,7 +137,7 @@ class Buyer:
             if not probing:
                 self.breaker.observe(decision)
             self.limiter.observe(decision, outcome.headers if isinstance(outcome, RawReply) else {})
-            return _Attempt(call_id, outcome, decision)
+            return _Attempt(number, call_id, outcome, decision)
 
     async def _send(self, call: Call, held: AsyncExitStack) -> RawReply | TransportFailure:
         try:
