@@ -88,6 +88,18 @@ def test_a_question_bears_out_what_the_target_says_and_the_reference_does_not() 
         assert not outcome_of(asked, no).confirmed
 
 
+async def test_a_hypothesis_with_one_beginning_can_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lone = Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("brass lantern",))
+    monkeypatch.setattr(scripted, "hypotheses", lambda *_: [lone])
+    small = {"completions": 4, "control": 2, "max_tokens": 14, "framing": ("raw",)}
+    with serving(LeakyToy()) as url:
+        async with opened(limits(url, tmp_path)) as tools:
+            report = await scripted.audit(tools, arguments.StartAudit(target="acme", reference="base", **small))
+    assert report.tested[0].n == scripted.MOST_SAMPLES
+
+
 async def test_the_policy_names_what_a_toy_was_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = count()
     monkeypatch.setattr(asking.secrets, "token_hex", lambda _: f"{next(numbers):012x}")  # the same draws each time

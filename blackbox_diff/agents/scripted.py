@@ -15,7 +15,7 @@ from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.tools import Tools
 
 HYPOTHESES, CONTEXTS = 3, 2
-ANSWERS = 12  # of the target to each question, over its prefills
+ANSWERS, MOST_SAMPLES = 12, 8  # of the target to each question, over its prefills; of one prefill
 LEAST_HITS = 2  # answers more than the reference's that say it
 LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
 QUOTES, AROUND = 3, 40  # quotes of what the target said, and characters on either side of the word
@@ -89,7 +89,7 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
             asked = await tools.ask(
                 arguments.Ask(
                     target=wanted.target, reference=wanted.reference, prefills=hypothesis.prefills,
-                    samples=-(-ANSWERS // len(hypothesis.prefills)), max_tokens=min(wanted.max_tokens, 256),
+                    samples=min(MOST_SAMPLES, -(-ANSWERS // len(hypothesis.prefills))), max_tokens=min(wanted.max_tokens, 256),
                 )
             )  # fmt: skip
         except ToolError as error:
