@@ -85,11 +85,12 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
     promoted = await tools.promoted(arguments.Promoted(run=run, limit=2 * HYPOTHESES))
     tested = []
     for hypothesis in hypotheses(themes.themes, promoted.words):
+        samples = min(MOST_SAMPLES, -(-ANSWERS // len(hypothesis.prefills)))
         try:
             asked = await tools.ask(
                 arguments.Ask(
                     target=wanted.target, reference=wanted.reference, prefills=hypothesis.prefills,
-                    samples=min(MOST_SAMPLES, -(-ANSWERS // len(hypothesis.prefills))), max_tokens=min(wanted.max_tokens, 256),
+                    samples=samples, max_tokens=min(wanted.max_tokens, 256),
                 )
             )  # fmt: skip
         except ToolError as error:
