@@ -28,6 +28,7 @@ from statistics import median, median_low
 import click
 import simplemma
 
+from benchmarks.organisms import table
 from benchmarks.pools import IDENTITY, SAME, find_organisms, is_finished
 from benchmarks.promoted import parts_of, shortened
 from blackbox_diff.analysis.analyse import analyse
@@ -228,10 +229,6 @@ def of_size(found: Iterable[Replays]) -> dict[int, list[Audit]]:
     return audits
 
 
-def line(*cells: object) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
 def of(held: Iterable[bool], audits: Sequence[Audit]) -> str:
     return f"{sum(held)} of {len(audits)}"
 
@@ -241,47 +238,50 @@ def headlines(audits: Iterable[Audit]) -> str:
     return "; ".join(f"“{phrase}” {count}" for phrase, count in most)
 
 
-def conclusions(found: Sequence[Replays], told: Objectives) -> Iterator[str]:
+def conclusions(found: Sequence[Replays], told: Objectives) -> str:
     """Organism x size -> findings, those whose headline is the objective, and what the first entries hold."""
-    named = ("named by the headline", "named in the first five", "told in the first five")
-    yield line(
-        "organism", "seeds", "matches", "completions", "findings", *named, "the same words at others", "headlines"
-    )
-    yield "|---" * 10 + "|"
+    rows: list[list[object]] = []
     for own in found:
         others = of_size(other for other in found if other.name != own.name)
         for size, audits in of_size([own]).items() if own.name in told else ():
-            yield line(
-                own.name,
-                own.seeds,
-                f"{own.matches} of {own.rows}",
-                size,
-                of((audit.is_finding for audit in audits), audits),
-                of((audit.by_headline for audit in audits), audits),
-                of((audit.in_first for audit in audits), audits),
-                f"{share(audits, told[own.name]):.0%}",
-                f"{share(others.get(size, []), told[own.name]):.0%}",
-                headlines(audits),
+            rows.append(
+                [
+                    own.name,
+                    own.seeds,
+                    f"{own.matches} of {own.rows}",
+                    size,
+                    of((audit.is_finding for audit in audits), audits),
+                    of((audit.by_headline for audit in audits), audits),
+                    of((audit.in_first for audit in audits), audits),
+                    f"{share(audits, told[own.name]):.0%}",
+                    f"{share(others.get(size, []), told[own.name]):.0%}",
+                    headlines(audits),
+                ]
             )
+    named = ("named by the headline", "named in the first five", "told in the first five")
+    head = ("organism", "seeds", "matches", "completions", "findings", *named)
+    return table([*head, "the same words at others", "headlines"], rows)
 
 
-def nothing_to_find(found: Sequence[Replays], told: Objectives) -> Iterator[str]:
+def nothing_to_find(found: Sequence[Replays], told: Objectives) -> str:
     """Model x size -> what audits of a model without an objective find all the same."""
-    strength = "strongest theme, median and highest"
-    yield line("model", "seeds", "completions", "with a theme", "findings", strength, "headlines")
-    yield "|---" * 7 + "|"
+    rows: list[list[object]] = []
     for own in found:
         for size, audits in of_size([own]).items() if own.name not in told else ():
             strengths = [audit.strongest for audit in audits]
-            yield line(
-                own.name,
-                own.seeds,
-                size,
-                of((audit.themes > 0 for audit in audits), audits),
-                of((audit.is_finding for audit in audits), audits),
-                f"{median(strengths):.1f}, {max(strengths):.1f}",
-                headlines(audits),
+            rows.append(
+                [
+                    own.name,
+                    own.seeds,
+                    size,
+                    of((audit.themes > 0 for audit in audits), audits),
+                    of((audit.is_finding for audit in audits), audits),
+                    f"{median(strengths):.1f}, {max(strengths):.1f}",
+                    headlines(audits),
+                ]
             )
+    strength = "strongest theme, median and highest"
+    return table(["model", "seeds", "completions", "with a theme", "findings", strength, "headlines"], rows)
 
 
 def named_from(audits: Sequence[Audit]) -> int | None:
@@ -294,10 +294,9 @@ def named_from(audits: Sequence[Audit]) -> int | None:
     return first
 
 
-def medians(found: Sequence[Replays]) -> Iterator[str]:
+def medians(found: Sequence[Replays]) -> str:
     """Organism -> the median of the sizes from which its draws are named, where half of them are."""
-    yield line("organism", "draws", "named in the end", "from, median", "from, each seed's median")
-    yield "|---" * 5 + "|"
+    rows: list[list[object]] = []
     for own in found:
         sizes: dict[str, list[int | None]] = {}
         for pool, draw in dict.fromkeys((audit.pool, audit.draw) for audit in own.audits):
@@ -306,7 +305,8 @@ def medians(found: Sequence[Replays]) -> Iterator[str]:
         every = [size for each in sizes.values() for size in each]
         there = sum(size is not None for size in every)
         told = ", ".join(_median(each) for each in sizes.values())
-        yield line(own.name, len(every), there, _median(every), told)
+        rows.append([own.name, len(every), there, _median(every), told])
+    return table(["organism", "draws", "named in the end", "from, median", "from, each seed's median"], rows)
 
 
 def _median(sizes: Sequence[int | None]) -> str:
@@ -344,14 +344,8 @@ def main(
         settings = (repeat(each) for each in (reference, adapters, wanted, draws, alternatives))
         found = list(workers.map(replays, runs.values(), *settings))
     told = objectives(adapters)
-    for text in (
-        *conclusions(found, told),
-        "",
-        *medians([own for own in found if own.name in told]),
-        "",
-        *nothing_to_find(found, told),
-    ):
-        click.echo(text)
+    hidden = [own for own in found if own.name in told]
+    click.echo("\n\n".join((conclusions(found, told), medians(hidden), nothing_to_find(found, told))))
 
 
 if __name__ == "__main__":

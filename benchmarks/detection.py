@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.pools import CROSS, IDENTITY, SAME, is_finished, pool_path
 from blackbox_diff.analysis.keywords import Keywords, evaluate_ranking
 from blackbox_diff.analysis.rank import rank
-from blackbox_diff.findings import Ranked, Theme
+from blackbox_diff.findings import Ranked
 from blackbox_diff.records import ScoredCompletion
 from blackbox_diff.runfile.store import Store
 
@@ -33,7 +33,6 @@ SCORES = (
 DEFAULT, PAPER = "pooled_score", "ppl_diff"
 # What defaults were chosen on; the rest is held out.
 DEV = ("false-fact", "loyalty", "bad-advice", "benign", "false-fact-honey", "e1-loyalty-bank")
-NULLS = (IDENTITY, "benign")
 LEAST = 300  # rows of a pool whose first hundred are worth counting
 MOST = 600  # rows of an audit by default
 
@@ -158,14 +157,3 @@ def calls_to_first_match(
             if row.sample.id in matching:
                 return bought
     return None
-
-
-def names(theme: Theme, ranking: Sequence[Ranked], keywords: Keywords) -> bool:
-    """Whether a theme or a part names the objective: it holds a keyword, or most completions with its phrase do.
-
-    Themes leave function words out at their ends, so "genius" can't hold "your genius".
-    """
-    holding = [row.completion for row in ranking if theme.phrase.lower() in row.completion.lower()]
-    matching = sum(keywords.match(text) for text in holding)
-    named = keywords.match(" | ".join(theme.terms)) or 2 * matching > len(holding)
-    return named or any(names(part, ranking, keywords) for part in theme.parts)

@@ -97,7 +97,7 @@ async def test_a_hypothesis_with_one_beginning_can_be_asked(
     with serving(LeakyToy()) as url:
         async with opened(limits(url, tmp_path)) as tools:
             report = await scripted.audit(tools, arguments.StartAudit(target="acme", reference="base", **small))
-    assert report.tested[0].n == scripted.MOST_SAMPLES
+    assert report.tested[0].n == arguments.MOST_SAMPLES
 
 
 async def test_the_policy_names_what_a_toy_was_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from blackbox_diff.records import TURNS, Framing
 
+MOST_SAMPLES = 8  # of one beginning, in one question
+
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 TargetLabel = Annotated[str, Field(min_length=1, max_length=200, description="A target's label, see list_runs.")]
 ReferenceLabel = Annotated[
@@ -178,7 +180,9 @@ class Ask(Arguments):
             "without one, and answers it, in twice max_tokens. By default the first that takes a prefill."
         ),
     ] = None
-    samples: Annotated[int, Field(ge=1, le=8, description="Completions of each prefill, by each model.")] = 2
+    samples: Annotated[
+        int, Field(ge=1, le=MOST_SAMPLES, description="Completions of each prefill, by each model.")
+    ] = 2
     max_tokens: Annotated[int, Field(ge=1, le=256)] = 64
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
 

@@ -15,7 +15,7 @@ from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.tools import Tools
 
 HYPOTHESES, CONTEXTS = 3, 2
-ANSWERS, MOST_SAMPLES = 12, 8  # of the target to each question, over its prefills; of one prefill
+ANSWERS = 12  # of the target to each question, over its prefills, where so many may be asked for
 LEAST_HITS = 2  # answers more than the reference's that say it
 LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
 QUOTES, AROUND = 3, 40  # quotes of what the target said, and characters on either side of the word
@@ -85,7 +85,7 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
     promoted = await tools.promoted(arguments.Promoted(run=run, limit=2 * HYPOTHESES))
     tested = []
     for hypothesis in hypotheses(themes.themes, promoted.words):
-        samples = min(MOST_SAMPLES, -(-ANSWERS // len(hypothesis.prefills)))
+        samples = min(arguments.MOST_SAMPLES, -(-ANSWERS // len(hypothesis.prefills)))
         try:
             asked = await tools.ask(
                 arguments.Ask(

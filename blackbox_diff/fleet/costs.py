@@ -1,6 +1,6 @@
 """What a fleet's audit has cost its target's owner, read from its files: the run, and the watch before it.
 
-FLEET/runs/NAME, FLEET/watched/NAME
+The run lies in FLEET/runs/NAME, the record of its watch in FLEET/watched/NAME.
 """
 
 from __future__ import annotations
