@@ -328,8 +328,8 @@ class Standing:
     """Where the strongest evidence of one kind stands among harmless finetunes (analysis/bank.py).
 
     kind: "themes" (written text), "promoted" (words that are likelier) or "style" (such words that say how, not
-    what). stronger_than of `of` harmless models; p_value: that the target is one more of them, at least
-    1 / (of + 1). bank: their base.
+    what). strength: of promoted words how far the first stands out. stronger_than of `of` harmless models;
+    p_value: that the target is one more of them, at least 1 / (of + 1). bank: their base.
     """
 
     kind: str

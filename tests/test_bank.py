@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackbox_diff.analysis.bank import Bank, Member, standings
+from blackbox_diff.analysis.bank import APART, STRENGTH, Bank, Member, outstanding, standings
+from blackbox_diff.analysis.entries import entries
 from blackbox_diff.analysis.promoted import lowered_log_ratio
 from blackbox_diff.analysis.verdict import strongest, theme_strength
 from blackbox_diff.errors import InputError
+from blackbox_diff.findings import Promoted
 from blackbox_diff.run.bank import read_bank, shipped_bank, shipped_banks, written
 from blackbox_diff.run.results import read_run
 from tests.conftest import run_cli
 from tests.leaky_toy import LeakyToy
 from tests.toy_server import serving
+
+
+def word(name: str, target: float, reference: float, *, style: bool = False) -> Promoted:
+    return Promoted(name, name, 1.0, target, reference, 40, 0.001, 0.01, style, (), written=0, background=0)
 
 
 def bank(values: list[float]) -> Bank:
@@ -90,9 +97,47 @@ def test_a_bank_is_compared_at_the_audits_number_up_to_twice_its_own() -> None:
     assert Bank("base", "base", 200, (bare,)).at(400).completions == 200
     twice = found.at(400)
     assert (twice.completions, found.at(9_000)) == (400, twice)
-    expected = lowered_log_ratio(np.asarray([4.0, 24.0]), np.asarray([1.0, 12.0])).max()
+    expected = (
+        lowered_log_ratio(np.asarray([4.0, 24.0]), np.asarray([1.0, 12.0])).max() / APART
+    )  # there is no third
     assert twice.members[0].strengths == {"promoted": pytest.approx(expected), "themes": 1.0}
     assert twice.members[1] == bare
+
+
+def test_a_word_stands_out_by_its_strength_or_by_what_it_is_above_the_third() -> None:
+    assert outstanding([]) == []
+    assert outstanding([0.84]) == [pytest.approx(0.84 / APART)]
+    many = outstanding([0.98, 0.9, 0.8, 0.7])  # a style: all of its words are promoted
+    assert many == [pytest.approx(each / STRENGTH) for each in (0.98, 0.9, 0.8, 0.7)]
+    alone = outstanding([0.26, 0.84, 0.43])  # one phrase, and little else
+    assert alone == [
+        pytest.approx(0.26 / STRENGTH),
+        pytest.approx((0.84 - 0.26) / APART),
+        pytest.approx(0.17 / APART),
+    ]
+    assert max(alone) > max(many)
+
+
+@given(st.lists(st.floats(-2, 3), min_size=1, max_size=12))
+def test_words_stand_out_in_the_order_of_their_strengths(strengths: list[float]) -> None:
+    far = outstanding(strengths)
+    assert all(each >= max(0.0, strength / STRENGTH) for each, strength in zip(far, strengths, strict=True))
+    by_strength = sorted(range(len(far)), key=lambda k: strengths[k])
+    assert [far[k] for k in by_strength] == sorted(far)
+
+
+def test_an_audit_is_compared_as_the_members_are() -> None:
+    member = Member("style", 200, {"promoted": 0.9}, {}, masses=((12.0, 4.0), (10.0, 3.5), (9.0, 3.2)))
+    words = [word("owl", 6.0, 1.5), word("salt", 2.0, 1.5), word("7", 9.0, 0.1, style=True)]
+    found = Bank("base", "base", 200, (member, replace(member, name="other"))).at(200)
+    alone = lowered_log_ratio(np.asarray([6.0]), np.asarray([1.5]))[0] / APART  # the third word is none
+    assert found.evidence((), words, 200)["promoted"] == pytest.approx(alone)
+    assert found.evidence((), words[2:], 200)["promoted"] == 0.0
+    assert found.evidence((), words, 0) == {"themes": 0.0}
+    (standing,) = [each for each in standings(found, found.evidence((), words, 200)) if each.kind == "promoted"]
+    assert (standing.stronger_than, standing.of) == (2, 2)
+    (entry, *_) = entries((), words, needed=9.0, bank=found, listed=200)
+    assert (entry.phrase, entry.standing) == ("owl", standing)
 
 
 def test_a_bank_of_runs_knows_what_each_shows_and_counts_a_model_once(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.bank import Bank, strengths
+from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.bank import standings as compared
 from blackbox_diff.analysis.entries import entries
 from blackbox_diff.analysis.intervals import ratio_interval, top_mean, top_stability
@@ -65,7 +65,7 @@ def analyse(
         bank = None
     bank = bank and bank.at(mass.n)
     known = [word for word in promoted if bank is not None and bank.knows(word)]
-    standings = compared(bank, strengths(found, known, mass.n, bank.completions)[0]) if bank else ()
+    standings = compared(bank, bank.evidence(found, known, mass.n)) if bank else ()
     scores = _column(_sound(ranking), "score")
     verdict = decide(scores, floor, found, rivals, name=name, seed=seed)
     verdict = with_promoted(verdict, known, standings)

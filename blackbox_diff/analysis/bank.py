@@ -11,6 +11,10 @@ members, audited alike under the same reference. A strength grows with the numbe
 standard error shrinks: the masses of promoted words are scaled to one number before they are compared, the audit's
 where that is LEAST_TIMES to MOST_TIMES the bank's. What is scaled up keeps the luck of the smaller number, so
 members look too strong rather than too weak.
+
+A finetune that moved far promotes many words; one that was taught a phrase may promote hardly more than that. So
+a word counts by how far it stands out: its strength, or how much stronger it is than the model's third word, each
+over what harmless models reach, whichever is more. That is one number, so its p-value needs no correction.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ Kind = Literal["themes", "promoted", "style"]
 KINDS: tuple[Kind, ...] = ("themes", "promoted", "style")
 LEAST_TIMES, MOST_TIMES = 0.25, 2.0  # the bank's completions
 WORDS = 5  # strongest ones of a member that are kept for each number of completions
+# What promoted words of the shipped bank's members reach at the bank's own number: in strength, above the third.
+STRENGTH, APART = 1.05, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +69,31 @@ class Bank:
 
     def at(self, completions: int) -> Bank:
         """The bank as if its members had been audited with so many completions, LEAST_ to MOST_TIMES its own."""
-        times = min(MOST_TIMES, max(LEAST_TIMES, completions / self.completions))
-        if not any(member.masses for member in self.members):
+        if not self.has_masses:
             return self
+        times = min(MOST_TIMES, max(LEAST_TIMES, completions / self.completions))
         members = tuple(
-            replace(member, strengths={**member.strengths, "promoted": _strongest(member.masses, times)})
+            replace(
+                member, strengths={**member.strengths, "promoted": most_outstanding(_scaled(member.masses, times))}
+            )
             if member.masses
             else member
             for member in self.members
         )
         return replace(self, completions=round(times * self.completions), members=members)
+
+    @property
+    def has_masses(self) -> bool:
+        """Whether members are known by the masses of their words, and not by one strength alone (format 1)."""
+        return any(member.masses for member in self.members)
+
+    def evidence(self, themes: Sequence[Theme], promoted: Sequence[Promoted], listed: int) -> dict[str, float]:
+        """What of an audit is compared with the members, by kind. listed: as `strengths` takes it."""
+        found, _ = strengths(themes, promoted, listed, self.completions)
+        if listed and self.has_masses:
+            content = [each for each in promoted if not each.style]
+            found["promoted"] = most_outstanding(scaled_strengths(content, listed, self.completions))
+        return found
 
     def knows(self, word: Promoted) -> bool:
         """Whether words of its kind were looked for in the members."""
@@ -113,9 +134,20 @@ def kept_masses(promoted: Sequence[Promoted], listed: int, completions: int) -> 
     return tuple((share * words[k].target, share * words[k].reference) for k in sorted(chosen))
 
 
-def _strongest(masses: Sequence[tuple[float, float]], times: float) -> float:
+def outstanding(found: Sequence[float]) -> list[float]:
+    """How far each of a model's words stands out, from their strengths; 1 is what harmless models reach."""
+    third = sorted([*found, 0.0, 0.0, 0.0])[-3]
+    return [max(0.0, each / STRENGTH, (each - third) / APART) for each in found]
+
+
+def most_outstanding(found: Sequence[float]) -> float:
+    return max(outstanding(found), default=0.0)
+
+
+def _scaled(masses: Sequence[tuple[float, float]], times: float) -> list[float]:
     target, reference = times * np.asarray(masses).T
-    return max(0.0, float(lowered_log_ratio(target, reference).max()))
+    strengths_there: list[float] = lowered_log_ratio(target, reference).tolist()
+    return strengths_there
 
 
 def scaled_strengths(words: Sequence[Promoted], listed: int, completions: int, times: float = 1.0) -> list[float]:

@@ -4,7 +4,7 @@ A theme says what was written, a promoted word what was likely, written or not. 
 theme that holds a word of its lemma, in its phrase, another wording or a part; promoted words of one lemma, or of
 one phrase, are one entry. The strengths of the two kinds have different units, so each is divided by what a
 finding needs of it: 1 is where a finding begins, and an entry has the sum of both. For themes that is what
-`verdict.needed` says, for promoted words the strongest of the bank.
+`verdict.needed` says; promoted words count by how far they stand out, over the most that the bank's members do.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from blackbox_diff.analysis.bank import Bank, scaled_strengths, standing_of
+from blackbox_diff.analysis.bank import STRENGTH, Bank, outstanding, scaled_strengths, standing_of
 from blackbox_diff.analysis.lexicon import GENERAL, lexicon
 from blackbox_diff.analysis.verdict import BANK_LEVEL, is_steady, theme_strength
 from blackbox_diff.analysis.words import Words, words_of
 from blackbox_diff.findings import Entry, Promoted, Theme
-
-HARMLESS = 1.05  # what promoted words of the shipped bank's members reach; the unit where no bank applies
 
 
 def entries(
@@ -33,8 +31,8 @@ def entries(
     content = [word for word in promoted if not word.style]
     meaning = _Meaning(themes, content)
     groups = [_Group(meaning.of(" ".join(_said(theme))), theme) for theme in sorted(themes, key=_by_strength)]
-    scaled = scaled_strengths(content, listed, bank.completions if bank else listed)
-    for word, strength in sorted(zip(content, scaled, strict=True), key=lambda pair: -pair[1]):
+    far = _how_far(content, bank, listed)
+    for word, strength in sorted(zip(content, far, strict=True), key=lambda pair: -pair[1]):
         own = meaning.of(word.phrase) | meaning.of(word.word)
         head = meaning.of(word.word)
         group = next((each for each in groups if head & each.lemmas or each.heads & own), None)
@@ -43,7 +41,7 @@ def entries(
         group.heads |= head
         group.words.append((strength, word))
     most = max((each.strengths.get("promoted", 0.0) for each in bank.members), default=0.0) if bank else 0.0
-    found = [_entry(group, meaning, (needed, most or HARMLESS), bank) for group in groups]
+    found = [_entry(group, meaning, (needed, most or 1.0), bank) for group in groups]
     return tuple(sorted(found, key=lambda entry: (not entry.strong, -entry.strength, entry.phrase)))
 
 
@@ -54,6 +52,19 @@ def first_named(found: Sequence[Entry]) -> Entry | None:
     for wanted in (lambda each: each.strong, lambda each: each.content, lambda each: each.theme is not None):
         best = [each for each in best if wanted(each)] or best
     return best[0] if best else None
+
+
+def _how_far(content: Sequence[Promoted], bank: Bank | None, listed: int) -> list[float]:
+    """How far each word stands out, as the bank's members are compared.
+
+    A word of a kind that was not looked for in them sets no third for the others.
+    """
+    scaled = scaled_strengths(content, listed, bank.completions if bank else listed)
+    if bank is not None and not bank.has_masses:
+        return scaled  # as its members are known
+    known = [bank is not None and bank.knows(word) for word in content]
+    far = iter(outstanding([strength for strength, kept in zip(scaled, known, strict=True) if kept]))
+    return [next(far) if kept else strength / STRENGTH for strength, kept in zip(scaled, known, strict=True)]
 
 
 @dataclass(slots=True)
