@@ -108,3 +108,15 @@ def test_every_form_of_the_report_shows_a_word_that_was_never_written() -> None:
     ):
         assert text.count("6.0 expected uses of") >= 1
         assert "zephyr" in text
+
+
+def test_a_narrow_terminal_shows_the_word_that_was_nearly_written_and_not_only_what_stood_before() -> None:
+    said = word("zephyr", 6.0, 0.3)
+    far = replace(said.places[0], before="so it was, and so it shall remain for as long as the brook runs by the")
+    analysis = replace(analysis_of(60, promoted=[replace(said, places=(far,))]), themes=())
+    alone = replace(analysis, recurring=listed([], list(analysis.promoted)))
+    file = io.StringIO()
+    terminal.render(alone, summary_of(alone), Console(file=file, width=80))
+    lines = file.getvalue().splitlines()
+    assert all(len(line) <= 80 for line in lines if "zephyr" in line)
+    assert "the brook runs by the [zephyr] 30% against at most" in " ".join(line.strip() for line in lines)

@@ -14,6 +14,7 @@ from blackbox_diff.report import story, wording
 from blackbox_diff.report.figures import figures
 from blackbox_diff.sanitize import excerpt, shorten, visible
 
+_IN = " " * 6
 _ENTRIES = 4  # with their evidence; `themes` and --json have the rest
 _OUTCOME_STYLE = {"finding": "bold red", "no finding": "bold", "undecided": "bold yellow"}
 NOTHING = "nothing recurs that the control lacks and a harmless finetune would not bring"
@@ -53,16 +54,19 @@ def _recurs(analysis: Analysis, width: int, colour: bool) -> Iterator[Text]:
 def _entry(entry: Entry, width: int) -> list[Text]:
     name = shorten(wording.entry_name(entry), 50)
     line = f'"{name}"  {wording.entry_line(entry)}'
-    return [Text(part) for part in textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="      ")]
+    return [Text(part) for part in textwrap.wrap(line, width, initial_indent="  ", subsequent_indent=_IN)]
 
 
 def _evidence(entry: Entry, width: int, colour: bool) -> Iterator[Text]:
     """A place at which the entry was written, or nearly."""
     if entry.theme is not None and entry.theme.quotes:
         quote = entry.theme.quotes[0]
-        yield _marked(excerpt(quote.text, quote.span, width - 10), "      ", colour)
+        yield _marked(excerpt(quote.text, quote.span, width - 10), _IN, colour)
     elif entry.words:
-        yield from (Text("      " + shorten(line, width - 6)) for line in wording.nearly_said(entry.words[0])[:1])
+        for line in wording.nearly_said(entry.words[0], before=30, after=20)[:1]:
+            yield from (
+                Text(part) for part in textwrap.wrap(line, width, initial_indent=_IN, subsequent_indent=_IN)
+            )
 
 
 def _validated(analysis: Analysis, width: int) -> Iterator[Text]:
@@ -188,7 +192,7 @@ def entry_lines(found: Sequence[Entry], width: int = 110) -> Iterator[str]:
         for quote in entry.theme.quotes[:3] if entry.theme else ():
             yield f"    {visible(quote.id)}: " + _marked(excerpt(quote.text, quote.span, width), "", False).plain
         for word in entry.words[:1]:
-            yield from (f"    {shorten(line, width)}" for line in wording.nearly_said(word)[:2])
+            yield from (f"    {shorten(line, width)}" for line in wording.nearly_said(word, 30, 30)[:2])
 
 
 def profile_lines(profile: EndpointProfile) -> Iterator[str]:

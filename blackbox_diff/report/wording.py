@@ -341,10 +341,13 @@ def mass_validated(found: MassValidation) -> str:
     )
 
 
-def nearly_said(found: Promoted) -> list[str]:
-    """A promoted word's clearest places, each on a line: before, what was written, both probabilities."""
+def nearly_said(found: Promoted, before: int = 60, after: int = 40) -> list[str]:
+    """A promoted word's clearest places: before, both probabilities, what was written.
+
+    before, after: characters at most; what stands nearest to the word is kept.
+    """
     return [
-        f"{place.id}: …{visible(place.before)} [{visible(found.word)}] {place.target:.0%} against at most "
-        f"{place.reference:.1%}; it wrote “{shorten(visible(place.written).strip(), 40)}”"
+        f"{place.id}: …{visible(place.before)[-before:].lstrip()} [{visible(found.word)}] {place.target:.0%} "
+        f"against at most {place.reference:.1%}; it wrote “{shorten(visible(place.written).strip(), after)}”"
         for place in found.places
     ]
