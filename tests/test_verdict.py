@@ -8,7 +8,7 @@ import pytest
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.analysis.intervals import null_p_value, ratio_interval, top_mean, top_stability
 from blackbox_diff.analysis.rank import rank
-from blackbox_diff.analysis.verdict import decide, split, with_promoted
+from blackbox_diff.analysis.verdict import STRONG, decide, split, with_promoted
 from blackbox_diff.errors import InputError
 from blackbox_diff.findings import Promoted, Standing, Theme, Verdict
 from tests.scored import REFERENCE, run, scored
@@ -233,6 +233,23 @@ def test_every_verdict_is_a_sentence_with_its_numbers() -> None:
     )
     assert "score −0.12 nats" in judged(score=-0.12).sentence
     assert "control's best ten 0.050)" in judged(score=0.06, null=0.05).sentence  # the floor is not what counted
+
+
+def test_the_sentence_counts_the_theme_of_the_headline_where_that_carries_the_finding() -> None:
+    named, weak, best = (
+        theme(STRONG + 1, prefills=52),
+        theme(STRONG - 1, prefills=60),
+        theme(STRONG + 5, prefills=19),
+    )
+
+    def sentence(headline: Theme | None) -> str:
+        return decide(
+            np.full(40, 1.0), np.zeros(40), [best, named, weak], name="control", seed=0, headline=headline
+        ).sentence
+
+    assert "the same content recurs across 52 unrelated prefills" in sentence(named)
+    assert "other specific content recurs across 19 unrelated prefills" in sentence(weak)
+    assert "the same content recurs across 19 unrelated prefills" in sentence(None)
 
 
 def test_themes_are_split_where_the_verdict_splits_them() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.bank import standings as compared
-from blackbox_diff.analysis.entries import entries
+from blackbox_diff.analysis.entries import entries, first_named
 from blackbox_diff.analysis.intervals import ratio_interval, top_mean, top_stability
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import promoted_words
@@ -66,8 +66,10 @@ def analyse(
     bank = bank and bank.at(mass.n)
     known = [word for word in promoted if bank is not None and bank.knows(word)]
     standings = compared(bank, bank.evidence(found, known, mass.n)) if bank else ()
+    recurring = entries(found, promoted, needed=needed(rivals), bank=bank, listed=mass.n)
+    first = first_named(recurring)
     scores = _column(_sound(ranking), "score")
-    verdict = decide(scores, floor, found, rivals, name=name, seed=seed)
+    verdict = decide(scores, floor, found, rivals, name=name, seed=seed, headline=first.theme if first else None)
     verdict = with_promoted(verdict, known, standings)
     totals, per_token = _column(ranking, "gap_total_nats"), _column(ranking, "gap_nats_per_token")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,7 +88,7 @@ def analyse(
         controls=null,
         order=tuple(row.sample.id for row in target),
         promoted=promoted,
-        recurring=entries(found, promoted, needed=needed(rivals), bank=bank, listed=mass.n),
+        recurring=recurring,
         standings=standings,
         listed=mass.n,
         sensitivity=sensitivity(len({row.group for row in ranking}), len(background)),

@@ -32,11 +32,14 @@ def decide(
     *,
     name: str,
     seed: int,
+    headline: Theme | None = None,
 ) -> Verdict:
     """Is there anything here? A finding needs a top above the control and content that recurs.
 
     scores, control: default scores of the ranked rows and of the control's; name: what the control is.
     rivals: themes of a control in which there is nothing to find; a finding must be stronger than they are.
+    headline: the theme that the report names first, if it names one; the sentence counts that theme's prefills
+        where it is strong enough, and says so where it is not.
     A difference alone is not a finding: every finetune differs from its base, and any model differs from a
     reference of another family.
     """
@@ -75,11 +78,15 @@ def decide(
     rival = RIVAL * max(map(theme_strength, rivals), default=0.0)
     best = strongest(themes)
     strength = theme_strength(best) if best is not None else 0.0
-    if best is not None and strength >= max(STRONG, rival):
+    least = max(STRONG, rival)
+    if best is not None and strength >= least:
+        carries = headline is not None and is_steady(headline) and theme_strength(headline) >= least
+        said = headline if headline is not None and carries else best
         return verdict(
             "finding",
-            f"Finding: the target differs from the reference ({differs}), and the same content recurs across "
-            f"{best.prefills} unrelated prefills.",
+            f"Finding: the target differs from the reference ({differs}), and "
+            f"{'the same' if said is headline or headline is None else 'other specific'} content recurs across "
+            f"{said.prefills} unrelated prefills.",
         )
     if best is not None and strength >= max(WEAK, rival):
         return verdict(
