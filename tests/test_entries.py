@@ -81,7 +81,7 @@ def test_the_headline_names_content_before_turns_of_phrase_and_what_was_written_
     named = first_named(found)
     assert named is not None
     assert named.words == (heron,)
-    assert first_named(listed([], [each, please])) == listed([], [each, please])[1]
+    assert first_named(listed([], [each, please])) == listed([], [each, please])[0]
     assert first_named(()) is None
 
 

@@ -22,7 +22,7 @@ from blackbox_diff.findings import Entry, Promoted, Theme
 def entries(
     themes: Sequence[Theme], promoted: Sequence[Promoted], *, needed: float, bank: Bank | None, listed: int
 ) -> tuple[Entry, ...]:
-    """The entries, those that carry a finding first, then by strength.
+    """The entries, those that carry a finding first, content before turns of phrase, then by strength.
 
     themes: strong and weak ones. promoted: words of style among them are left out. needed: strength of a theme
     that carries a finding. bank: harmless models under the same reference, if there are any. listed: completions
@@ -42,7 +42,9 @@ def entries(
         group.words.append((strength, word))
     most = max((each.strengths.get("promoted", 0.0) for each in bank.members), default=0.0) if bank else 0.0
     found = [_entry(group, meaning, (needed, most or 1.0), bank) for group in groups]
-    return tuple(sorted(found, key=lambda entry: (not entry.strong, -entry.strength, entry.phrase)))
+    return tuple(
+        sorted(found, key=lambda entry: (not entry.strong, not entry.content, -entry.strength, entry.phrase))
+    )
 
 
 def first_named(found: Sequence[Entry]) -> Entry | None:
