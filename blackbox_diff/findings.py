@@ -158,7 +158,8 @@ class Promoted:
     prefills: distinct ones after which the target promotes it noticeably. p_value: of one model for both, by sign
     flips over prefills; q_value: false discovery rate over words. style: says how and not what.
     written, background: of the target's completions and of the reference's own, those that hold it. long: written
-    in several tokens, so that its masses rest on the places where it was written (analysis/long_words.py).
+    in several tokens, so that its masses rest on the places where it was written (analysis/long_words.py). beside:
+    other promoted words that could stand at the same places, most alike first (analysis/fields.py).
     """
 
     word: str
@@ -174,6 +175,7 @@ class Promoted:
     written: int = 0
     background: int = 0
     long: bool = False
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

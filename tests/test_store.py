@@ -73,6 +73,16 @@ async def test_a_completion_comes_back_as_it_was(tmp_path: Path) -> None:
         assert row.scores == {"ref": ReferenceScore(COMPLETION.tokens, "raw", ("n",))}
 
 
+async def test_a_reference_that_scored_by_calls_comes_before_one_whose_rows_were_copied(tmp_path: Path) -> None:
+    score = ReferenceScore(COMPLETION.tokens, "raw", ("n",))
+    with Store.create(tmp_path, {}) as store:
+        await store.put_completion(SAMPLE, "target", COMPLETION, await buy(store))
+        await store.put_score(SAMPLE.id, "target", "copied", score, None)
+        await store.put_score(SAMPLE.id, "target", "second", score, await buy(store))
+        await store.put_score(SAMPLE.id, "target", "later", score, await buy(store))
+        assert store.references() == ["second", "later", "copied"]
+
+
 async def test_a_reply_is_stored_with_its_settlement(tmp_path: Path) -> None:
     with Store.create(tmp_path, {}) as store:
         stored = store.call(await buy(store))

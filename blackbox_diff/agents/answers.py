@@ -220,10 +220,14 @@ class Place(Part):
 
 
 class PromotedWord(Part):
-    """target, reference: expected uses at either model, after `prefills`. q_value: false discovery rate."""
+    """target, reference: expected uses at either model, after `prefills`. q_value: false discovery rate.
+
+    beside: other promoted words that could stand at the same places.
+    """
 
     word: Untrusted
     phrase: Untrusted
+    beside: list[Untrusted]
     target: float
     reference: float
     prefills: int

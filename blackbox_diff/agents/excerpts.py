@@ -106,6 +106,7 @@ def _word(found: Promoted) -> answers.PromotedWord:
     return answers.PromotedWord(
         word=clip(found.word, PHRASE),
         phrase=clip(found.phrase, PHRASE),
+        beside=[clip(word, PHRASE) for word in found.beside],
         target=found.target,
         reference=found.reference,
         prefills=found.prefills,

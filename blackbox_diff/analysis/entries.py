@@ -1,10 +1,11 @@
 """One list of what recurs: what was written and what was nearly written, put together where it is the same words.
 
 A theme says what was written, a promoted word what was likely, written or not. A promoted word joins the strongest
-theme that holds a word of its lemma, in its phrase, another wording or a part; promoted words of one lemma, or of
-one phrase, are one entry. The strengths of the two kinds have different units, so each is divided by what a
-finding needs of it: 1 is where a finding begins, and an entry has the sum of both. For themes that is what
-`verdict.needed` says; promoted words count by how far they stand out, over the most that the bank's members do.
+theme that holds a word of its lemma, in its phrase, another wording or a part; promoted words of one lemma, of one
+phrase, or else of one field (fields.py), are one entry. The strengths of the two kinds have different units, so
+each is divided by what a finding needs of it: 1 is where a finding begins, and an entry has the sum of both. For
+themes that is what `verdict.needed` says; promoted words count by how far they stand out, over the most that the
+bank's members do.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def entries(
     for word, strength in sorted(zip(content, far, strict=True), key=lambda pair: -pair[1]):
         own = meaning.of(word.phrase) | meaning.of(word.word)
         head = meaning.of(word.word)
-        group = next((each for each in groups if head & each.lemmas or each.heads & own), None)
+        same = (each for each in groups if head & each.lemmas or each.heads & own)
+        group = next(same, None) or next((each for each in groups if each.is_beside(word)), None)
         if group is None:
             groups.append(group := _Group(own, None))
         group.heads |= head
@@ -77,6 +79,10 @@ class _Group:
     theme: Theme | None
     words: list[tuple[float, Promoted]] = field(default_factory=list)
     heads: frozenset[int] = frozenset()
+
+    def is_beside(self, word: Promoted) -> bool:
+        """Whether a word could stand where one stands that has joined."""
+        return any(word.word in each.beside or each.word in word.beside for _, each in self.words)
 
 
 def _entry(group: _Group, meaning: _Meaning, units: tuple[float, float], bank: Bank | None) -> Entry:

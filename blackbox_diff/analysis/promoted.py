@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_diff.analysis.contexts import Context
+from blackbox_diff.analysis.fields import beside
 from blackbox_diff.analysis.lexicon import function_words_of
 from blackbox_diff.analysis.listed_words import Mass
 from blackbox_diff.analysis.words import Words
@@ -65,9 +66,13 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     chosen = np.flatnonzero(eligible & (q <= FDR))
     # By name and not by number: tokens are numbered as they come.
     order = sorted(chosen.tolist(), key=lambda k: (-strength[k], mass.names[k]))
+    content = [k for k in order if not how[k]][:MOST]
+    style_words = [k for k in order if how[k]][:MOST]
+    order = [*content, *style_words]
+    kindred = [*beside(mass, content), *([()] * len(style_words))]
     context = Context(mass, written, style)
     held = _held(written, [mass.names[k] for k in order], mass.n)
-    found = [
+    return tuple(
         Promoted(
             word=mass.names[k],
             phrase=context.phrase(k),
@@ -82,11 +87,10 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
             written=mine,
             background=theirs,
             long=k >= mass.whole,
+            beside=others,
         )
-        for k, (mine, theirs) in zip(order, held, strict=True)
-    ]
-    content = [each for each in found if not each.style][:MOST]
-    return (*content, *[each for each in found if each.style][:MOST])
+        for k, (mine, theirs), others in zip(order, held, kindred, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -192,6 +192,7 @@ def promoted_part(found: Promoted) -> PromotedPart:
         written=found.written,
         background=found.background,
         long=found.long,
+        beside=list(found.beside),
         places=[PlacePart(**_finite(place)) for place in found.places],
     )
 

@@ -111,7 +111,10 @@ class PlacePart(_Part):
 
 
 class PromotedPart(_Part):
-    """A word that the target finds likelier than the reference; masses are sums; long: it takes several tokens."""
+    """A word that the target finds likelier than the reference; masses are sums; long: it takes several tokens.
+
+    beside: other promoted words that could stand at the same places, most alike first.
+    """
 
     word: str
     phrase: str
@@ -125,6 +128,7 @@ class PromotedPart(_Part):
     written: Count = 0
     background: Count = 0
     long: bool = False
+    beside: list[str] = Field(default_factory=list)
     places: list[PlacePart]
 
 

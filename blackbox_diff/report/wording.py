@@ -301,6 +301,7 @@ def promoted_counts(found: Promoted) -> str:
         f'{number(found.target, 1)} expected uses of "{visible(found.word)}" against '
         f"{number(found.reference, 1)}, after {plural(found.prefills, 'prefill')}"
         + (", by its first token and how it goes on where it was written" if found.long else "")
+        + (f"; in the same places {', '.join(map(visible, found.beside))}" if found.beside else "")
     )
 
 

@@ -174,11 +174,11 @@ class Rows:
         return self._first(f"{_SCORE} AND outcome != 'failed'", (sample_id, origin, reference), bool) is not None
 
     def references(self) -> list[str]:
-        """Labels of the references that scored something, in order of first use in the ledger."""
+        """Labels of references that scored something, by first use in the ledger; copied rows alone come last."""
         return list(
             self._each(
                 """SELECT reference FROM scores WHERE outcome = 'scored'
-                   GROUP BY reference ORDER BY min(call_id), 1""",
+                   GROUP BY reference ORDER BY min(call_id) IS NULL, min(call_id), 1""",
                 (),
                 _name,
             )
