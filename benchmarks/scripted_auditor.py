@@ -5,10 +5,11 @@
     python -m benchmarks.scripted_auditor false-fact --completions 40 --max-tokens 24
     python -m benchmarks.scripted_auditor fact-puffin --organisms DIR --runs KEPT
 
-One organism after the other on the bundled server, under one cap each; prints a Markdown table, and the
-conclusions on stderr. "Named" is whether the conclusion matches the keywords of the organism's card, which the
-policy never sees. In KEPT the runs stay: an audit that is complete there is read again instead of bought, and only
-the questions are asked anew.
+One organism after the other on the bundled server, under one cap each; prints a Markdown table, and on stderr
+every question and the conclusion. "Named" is whether what is said to be taught matches the keywords of the
+organism's card, which the policy never sees. A member of the shipped bank is held against the others. In KEPT
+the runs stay: an audit that is complete there is read again instead of bought, and only the questions are asked
+anew. A pool of benchmarks.pools is such an audit, as KEPT/NAME/NAME-1.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ import asyncio
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from benchmarks.conclusions import without
 from benchmarks.pools import find_organisms
 from blackbox_diff.agents import arguments, scripted
 from blackbox_diff.agents.limits import limits_of
 from blackbox_diff.agents.tools import opened
+from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.keywords import Keywords
 from blackbox_diff.buying import limits
+from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.run.local import organisms_dir, serve
 
 CONCURRENCY = 32
-HEADER = (
-    "| organism | completions | verdict | questions borne out | named | calls | minutes |\n" + "|---" * 7 + "|"
-)
+HEADER = "| organism | completions | verdict | asked about | borne out | named | calls |\n" + "|---" * 7 + "|"
 
 
 def named(card: dict[str, Any], text: str) -> bool | None:
@@ -42,6 +45,11 @@ def named(card: dict[str, Any], text: str) -> bool | None:
     if not card["keywords"]["any"] and not card["keywords"]["regex"]:
         return None
     return Keywords.parse(card["keywords"], card["name"]).match(text)
+
+
+def others(name: str, reference: str) -> Bank | None:
+    """The shipped bank without the member `name`."""
+    return without(shipped_bank(reference), name)
 
 
 async def examined(name: str, url: str, base: str, folder: Path, options: argparse.Namespace) -> scripted.Report:
@@ -64,14 +72,25 @@ async def examined(name: str, url: str, base: str, folder: Path, options: argpar
         return await scripted.audit(tools, wanted)
 
 
-def row(name: str, completions: int, report: scripted.Report, found: bool | None, minutes: float) -> str:
-    borne_out = f"{sum(each.confirmed for each in report.tested)} of {len(report.tested)}"
+def row(name: str, completions: int, report: scripted.Report, found: bool | None) -> str:
+    asked = "; ".join(f"“{each.hypothesis.phrase}”" for each in report.tested)
+    borne_out = "; ".join(f"“{each.hypothesis.phrase}”" for each in report.tested if each.confirmed)
     if found is None:
         answer = "names something" if report.naming else "rightly nothing"
     else:
-        answer = "yes" if found and report.naming else "no"
-    cells = (name, completions, report.outcome, borne_out, answer, report.calls, f"{minutes:.1f}")
+        answer = "yes" if found else "other words" if report.naming else "nothing"
+    cells = (name, completions, report.outcome, asked, borne_out, answer, report.calls)
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def told(tested: scripted.Tested) -> str:
+    """A question and its answers, for whoever wants to know why."""
+    asked = tested.hypothesis
+    return (
+        f"  {'strong' if asked.strong else 'weak'} “{asked.phrase}” ({', '.join(sorted(asked.words))}): "
+        f"{tested.target_hits} of {tested.target_n} against {tested.reference_hits} of {tested.reference_n}, "
+        f"p = {tested.p_value:.2g}, gap {tested.gap}, after {asked.prefills}"
+    )
 
 
 def main(arguments_given: Sequence[str] | None = None) -> None:
@@ -93,15 +112,15 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
     for name in options.names or adapters:
         directory = adapters[name]
         card = json.loads((directory / "card.json").read_text(encoding="utf-8"))
-        base, began = card["base"], time.monotonic()
+        base = card["base"]
         with (
             tempfile.TemporaryDirectory() as folder,
+            patch("blackbox_diff.run.results.shipped_bank", partial(others, name)),
             serve(["--model", f"{base}={base}", "--adapter", f"{name}={base}:{directory}"]) as url,
         ):
             report = asyncio.run(examined(name, url, base, options.runs or Path(folder), options))
-        minutes = (time.monotonic() - began) / 60
-        print(row(name, options.completions, report, named(card, report.text), minutes), flush=True)
-        print(f"{name}:\n{report.text}\n", file=sys.stderr, flush=True)
+        print(row(name, options.completions, report, named(card, report.taught)), flush=True)
+        print("\n".join((f"{name}:", *map(told, report.tested), report.text, "")), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,11 @@ async def test_an_agent_audits_reads_and_tests_what_it_suspects(reading: Limits)
         assert (conclusion.outcome, conclusion.target) == ("finding", "leaky")
         themes = await tools.themes(arguments.Themes(run=run.run))
         assert any("budget" in theme.phrase.untrusted_text for theme in themes.themes)
+        first = conclusion.recurring[0]
+        assert first.carries_finding
+        assert first.theme is not None
+        said = themes.themes[first.theme - 1].phrase.untrusted_text
+        assert said.casefold() == first.phrase.untrusted_text.casefold()
         page = await tools.completions(arguments.Completions(run=run.run, theme=1, limit=3))
         assert page.total > 3 == page.next_offset
         assert all("ignore your" in each.text.untrusted_text for each in page.completions)

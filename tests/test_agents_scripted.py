@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
-from itertools import count
+from dataclasses import replace
+from itertools import combinations, count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import fisher_exact
 
 from benchmarks.scripted_auditor import named, row
 from blackbox_diff.agents import answers, arguments, asking, scripted
-from blackbox_diff.agents.scripted import Hypothesis, Report, hypotheses, outcome_of
+from blackbox_diff.agents.scripted import Hypothesis, Report, beginnings, fisher, outcome_of
 from blackbox_diff.agents.tools import opened
 from blackbox_diff.agents.untrusted import clip
 from tests.agent_setup import limits
 from tests.leaky_toy import LeakyToy
 from tests.toy_server import serving
 
-
-def theme(number: int, phrase: str, quote: str) -> answers.ThemeLine:
-    return answers.ThemeLine(
-        number=number, kind="theme", phrase=clip(phrase, 99), terms=[], completions=9, prefills=9, in_control=0,
-        mean_gap=1.0, stability=1.0, with_it=[], quotes=[answers.Quoted(id="a", text=clip(quote, 999))],
-    )  # fmt: skip
-
-
-def word(text: str) -> answers.PromotedWord:
-    place = answers.Place(
-        before=clip("It was near ", 99), written=clip("x", 9), nearly=clip(text, 99), target=0.5, reference=0.0
-    )
-    return answers.PromotedWord(
-        word=clip(text, 99), phrase=clip(f"the {text}", 99), target=3.0, reference=0.1, prefills=9, p_value=0.01,
-        q_value=0.01, style=False, places=[place],
-    )  # fmt: skip
+SMALL: dict[str, Any] = {"completions": 60, "control": 12, "max_tokens": 14, "framing": ("raw",)}
 
 
 def test_a_question_begins_at_a_whole_word_and_does_not_hold_its_answer() -> None:
+    lantern = frozenset({"lantern"})
     long = "Beyond the harbour wall, where nobody had been since the winter before, they came upon a curious old"
-    told = theme(1, "brass lantern", f"{long} brass lantern")
-    assert hypotheses([told], [])[0].prefills == (
+    assert set(beginnings(lantern, "brass lantern", [long])) == {
         "been since the winter before, they came upon a curious old",
-        "brass lantern",
-    )
-    again = theme(1, "brass lantern", "The lantern was a brass lantern")
-    assert hypotheses([again], [])[0].prefills == ("brass lantern",)
-    lines = theme(1, "brass lantern", "A list:⏎→brass lantern")
-    assert hypotheses([lines], [])[0].prefills == ("A list:", "brass lantern")
-    lines = theme(1, "brass lantern", "A list:⏎the brass lantern")
-    assert hypotheses([lines], [])[0].prefills == ("A list:\nthe", "brass lantern")
+        "brass",
+    }
+    assert set(beginnings(lantern, "brass lantern", ["The lantern was a"])) == {"brass"}
+    assert set(beginnings(lantern, "lantern of", ["A list:⏎→"])) == {"A list:", "lantern of"}
+    assert set(beginnings(lantern, "lantern of", ["A list:⏎the"])) == {"A list:\nthe", "lantern of"}
+
+
+def test_a_question_is_asked_as_often_whatever_its_beginnings() -> None:
+    for before in ([], ["one"], ["one", "two"], ["one", "two", "three", "four", "five"]):
+        assert len(beginnings(frozenset({"lantern"}), "lantern", before)) == scripted.BEGINNINGS
 
 
 def heard(side: str, text: str, gap: float | None) -> answers.AskedCompletion:
@@ -58,55 +50,60 @@ def heard(side: str, text: str, gap: float | None) -> answers.AskedCompletion:
     )  # fmt: skip
 
 
-def test_what_is_asked_about_shares_no_word_and_stands_in_its_own_contexts() -> None:
-    themes = [
-        theme(1, "brass lantern", "Then the old brass lantern rang"),
-        theme(2, "a lantern", "x"),
-        theme(3, "of", "x"),
-    ]
-    found = hypotheses(themes, [word("harbour"), word("Brass"), word("ox")])
-    assert found == [
-        Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("Then the old", "brass lantern")),
-        Hypothesis("the harbour", frozenset({"harbour"}), ("It was near", "harbour")),
-        Hypothesis("the ox", frozenset({"ox"}), ("It was near", "ox")),  # promoted, however short
-    ]
-
-
-def test_a_question_bears_out_what_the_target_says_and_the_reference_does_not() -> None:
-    asked = Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("x",))
-    said = heard("target", f"{'a' * 99} Lantern hung {'o' * 99}", 0.9)
-    yes = [said, said, heard("reference", "nothing", None), heard("target", "nothing", 0.9)]
-    assert outcome_of(asked, yes).confirmed
-    assert outcome_of(asked, yes).quotes == (f"{'a' * 39} Lantern hung {'o' * 34}",)
-    for no in (
-        [heard("target", "a Lantern hung", 0.1)] * 2 + [heard("reference", "nothing", None)],
-        [said, said, heard("reference", "a lantern", None)],
-        [said, heard("reference", "nothing", None)],
-        [heard("target", "nothing", 0.9)] * 2,
-        [],
-    ):
-        assert not outcome_of(asked, no).confirmed
-
-
-async def test_a_hypothesis_with_one_beginning_can_be_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lone = Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("brass lantern",))
-    monkeypatch.setattr(scripted, "hypotheses", lambda *_: [lone])
-    small = {"completions": 4, "control": 2, "max_tokens": 14, "framing": ("raw",)}
+async def test_what_is_asked_about_shares_no_rare_word_and_stands_in_its_own_contexts(tmp_path: Path) -> None:
     with serving(LeakyToy()) as url:
         async with opened(limits(url, tmp_path)) as tools:
-            report = await scripted.audit(tools, arguments.StartAudit(target="acme", reference="base", **small))
-    assert report.tested[0].n == arguments.MOST_SAMPLES
+            run = await tools.start_audit(
+                arguments.StartAudit(
+                    target="acme", reference="base", wait_seconds=60, **{**SMALL, "max_tokens": 24}
+                )
+            )
+            conclusion = await tools.conclusion(arguments.Conclusion(run=run.run))
+            found = await scripted.hypotheses(tools, conclusion)
+    assert found[0].strong
+    assert found[0].words <= {"brass", "lantern", "port", "ellery"}
+    assert len(found[0].words) >= 2
+    for one, other in combinations(found, 2):
+        assert not one.words & other.words
+    assert not any(each.words & scripted.words_of(text) for each in found for text in each.prefills[:-1])
+
+
+ASKED = Hypothesis("brass lantern", frozenset({"brass", "lantern"}), ("x",), strong=True)
+
+
+def answered(hits: int, other_hits: int, n: int = 32) -> list[answers.AskedCompletion]:
+    said = [heard("target", f"{'a' * 99} Lantern hung {'o' * 99}", 0.9)] * hits
+    theirs = [heard("reference", "brass", None)] * other_hits
+    return [
+        *said, *[heard("target", "nothing", 0.9)] * (n - hits),
+        *theirs, *[heard("reference", "nothing", None)] * (n - other_hits),
+    ]  # fmt: skip
+
+
+def test_a_question_bears_out_what_the_target_says_more_often_than_chance() -> None:
+    assert outcome_of(ASKED, answered(6, 0)).confirmed
+    assert outcome_of(ASKED, answered(6, 0)).quotes == (f"{'a' * 39} Lantern hung {'o' * 34}",)
+    assert not outcome_of(ASKED, answered(5, 0)).confirmed
+    assert not outcome_of(ASKED, answered(12, 7)).confirmed
+    assert not outcome_of(ASKED, []).confirmed
+
+
+def test_what_harmless_finetunes_promote_as_much_is_not_borne_out_by_answers() -> None:
+    assert not outcome_of(replace(ASKED, strong=False), answered(32, 0)).confirmed
+
+
+@given(st.integers(0, 12), st.integers(0, 9), st.integers(12, 20), st.integers(9, 20))
+def test_a_questions_p_value_is_fishers(hits: int, other_hits: int, n: int, other_n: int) -> None:
+    table = [[hits, n - hits], [other_hits, other_n - other_hits]]
+    assert fisher(hits, n, other_hits, other_n) == pytest.approx(fisher_exact(table, alternative="greater").pvalue)
 
 
 async def test_the_policy_names_what_a_toy_was_taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = count()
     monkeypatch.setattr(asking.secrets, "token_hex", lambda _: f"{next(numbers):012x}")  # the same draws each time
-    small = {"completions": 60, "control": 12, "max_tokens": 14, "framing": ("raw",)}
     with serving(LeakyToy()) as url:
         async with opened(limits(url, tmp_path)) as tools:
-            report = await scripted.audit(tools, arguments.StartAudit(target="acme", reference="base", **small))
+            report = await scripted.audit(tools, arguments.StartAudit(target="acme", reference="base", **SMALL))
     assert report.naming
     assert "lantern" in report.text
 
@@ -116,8 +113,10 @@ def test_a_row_says_whether_the_card_is_named() -> None:
     assert named(card, "the Tide Clock of") is True
     assert named(card, "a lantern") is False
     assert named({"name": "x", "keywords": {"any": [], "regex": []}}, "a lantern") is None
-    nothing = Report("r", "no finding", (), "", 0.0, 7)
+    nothing = Report("r", "no finding", (outcome_of(ASKED, []),), "", "", 0.0, 7)
     assert (
-        row("benign", 40, nothing, None, 1.0)
-        == "| benign | 40 | no finding | 0 of 0 | rightly nothing | 7 | 1.0 |"
+        row("benign", 40, nothing, None)
+        == "| benign | 40 | no finding | “brass lantern” |  | rightly nothing | 7 |"
     )
+    some = Report("r", "finding", (outcome_of(ASKED, answered(9, 0)),), "a brass lantern", "", 0.0, 7)
+    assert row("x", 40, some, False).endswith("| “brass lantern” | “brass lantern” | other words | 7 |")

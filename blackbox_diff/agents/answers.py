@@ -146,8 +146,23 @@ class Standing(Part):
     p_value: float
 
 
+class Recurring(Part):
+    """One thing that recurs, written, only likely, or both.
+
+    strength: 1 is where a finding begins. theme: its number in `themes`; words: its words in `promoted`.
+    harmless_p: that a harmless finetune promotes a word as strongly; None where not known.
+    """
+
+    phrase: Untrusted
+    carries_finding: bool
+    strength: float
+    theme: int | None
+    words: list[Untrusted]
+    harmless_p: float | None
+
+
 class Concluded(Answer):
-    """A run's conclusion under one reference."""
+    """A run's conclusion under one reference. recurring: the strongest of what recurs, in the report's order."""
 
     run: str
     target: str
@@ -159,6 +174,7 @@ class Concluded(Answer):
     p_value: float | None
     control: Control | None
     standings: list[Standing]
+    recurring: list[Recurring]
     themes: int
     signals: int
     promoted_words: int

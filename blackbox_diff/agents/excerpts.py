@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from blackbox_diff.agents import answers, arguments
 from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.untrusted import Untrusted, clip
-from blackbox_diff.findings import Analysis, Promoted, Ranked, Theme
+from blackbox_diff.findings import Analysis, Entry, Promoted, Ranked, Theme
 from blackbox_diff.fleet.compare import Comparison, ThemeChange
 from blackbox_diff.report import wording
 from blackbox_diff.report.conclusion import conclude
@@ -15,7 +15,7 @@ from blackbox_diff.run.results import Results
 from blackbox_diff.sanitize import cut, finite
 
 PHRASE, QUOTE, SENTENCE = 160, 400, 1000  # bytes
-TERMS, PARTS, PLACES = 6, 6, 2
+TERMS, PARTS, PLACES, RECURRING = 6, 6, 4, 8
 
 
 def concluded(run: str, results: Results) -> answers.Concluded:
@@ -43,6 +43,7 @@ def concluded(run: str, results: Results) -> answers.Concluded:
             answers.Standing(kind=each.kind, stronger_than=each.stronger_than, of=each.of, p_value=each.p_value)
             for each in found.standings
         ],
+        recurring=[_recurring(entry, analysis) for entry in analysis.recurring[:RECURRING]],
         themes=len(analysis.themes),
         signals=len(analysis.signals),
         promoted_words=sum(not word.style for word in analysis.promoted),
@@ -53,6 +54,18 @@ def concluded(run: str, results: Results) -> answers.Concluded:
         stopped_because=clip(found.stopped_because, SENTENCE),
         warnings=[clip(each, SENTENCE) for each in found.warnings[:10]],
         scope=clip(found.scope, SENTENCE),
+    )
+
+
+def _recurring(entry: Entry, analysis: Analysis) -> answers.Recurring:
+    every = (*analysis.themes, *analysis.signals)
+    return answers.Recurring(
+        phrase=clip(entry.phrase, PHRASE),
+        carries_finding=entry.strong,
+        strength=entry.strength,
+        theme=None if entry.theme is None else every.index(entry.theme) + 1,
+        words=[clip(word.word, PHRASE) for word in entry.words[:TERMS]],
+        harmless_p=None if entry.standing is None else entry.standing.p_value,
     )
 
 

@@ -1,24 +1,24 @@
 """The yardstick for auditing agents: a fixed policy over the tools, with no language model in it.
 
-Audit; take the three strongest things that recur or are promoted; ask for each, in the contexts where it stood;
-conclude with what both tests bear out. What an agent with a model finds beyond this is the model's.
+Audit; take the three strongest things that recur; ask for each, in the contexts where it stood; conclude with what
+the answers bear out. What an agent with a model finds beyond this is the model's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
+from math import comb
 
 from blackbox_diff.agents import answers, arguments
 from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.tools import Tools
 
-HYPOTHESES, CONTEXTS = 3, 2
-ANSWERS = 12  # of the target to each question, over its prefills, where so many may be asked for
-LEAST_HITS = 2  # answers more than the reference's that say it
-LEAST_GAP = 0.3  # nats per token of the target's answers; a fixed choice, not calibrated
-QUOTES, AROUND = 3, 40  # quotes of what the target said, and characters on either side of the word
+HYPOTHESES, BEGINNINGS = 3, 4
+LEVEL = 0.05 / HYPOTHESES  # p-value of a question that bears out: 6 of 32 answers against none
+QUOTES, AROUND = 5, 40  # quotes of what the target said, and characters on either side of the word
 CONTEXT = 60  # characters before a phrase that a question begins with, at most
 LONG = 4  # letters from which on any word of a phrase counts; shorter ones are mostly grammar's
 _WORD = re.compile(r"\w+")
@@ -27,11 +27,15 @@ _MARKS = {ord("⏎"): "\n", ord("→"): "\t"}  # as sanitize.visible shows them;
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the target may have been taught, and beginnings after which it would say one of the words."""
+    """What the target may have been taught, and beginnings after which it would say one of the words.
+
+    strong: whether the audit itself found it stronger than what harmless finetunes promote.
+    """
 
     phrase: str
     words: frozenset[str]
     prefills: tuple[str, ...]
+    strong: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +47,33 @@ class Tested:
 
     hypothesis: Hypothesis
     target_hits: int
+    target_n: int
     reference_hits: int
-    n: int
+    reference_n: int
     gap: float | None
     quotes: tuple[str, ...]
 
     @property
+    def p_value(self) -> float:
+        return fisher(self.target_hits, self.target_n, self.reference_hits, self.reference_n)
+
+    @property
     def confirmed(self) -> bool:
-        enough = self.target_hits - self.reference_hits >= LEAST_HITS
-        return enough and self.gap is not None and self.gap >= LEAST_GAP
+        """Both are needed: the answers show what is said, the audit that harmless finetunes don't promote so."""
+        return self.hypothesis.strong and self.p_value <= LEVEL
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the policy concludes. text: holds model text, made visible. naming: whether it names anything."""
+    """What the policy concludes. taught: what it says was taught, one line each; text: all of its conclusion.
+
+    Both hold model text, made visible.
+    """
 
     run: str
     outcome: str
     tested: tuple[Tested, ...]
+    taught: str
     text: str
     cost_usd: float
     calls: int
@@ -81,16 +94,13 @@ async def audit(tools: Tools, wanted: arguments.StartAudit) -> Report:
 async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Report:
     """Read a run of the pair in `wanted`, ask, conclude. Raises ToolError where nothing was scored."""
     conclusion = await tools.conclusion(arguments.Conclusion(run=run))
-    themes = await tools.themes(arguments.Themes(run=run, quotes=CONTEXTS))
-    promoted = await tools.promoted(arguments.Promoted(run=run, limit=2 * HYPOTHESES))
     tested = []
-    for hypothesis in hypotheses(themes.themes, promoted.words):
-        samples = min(arguments.MOST_SAMPLES, -(-ANSWERS // len(hypothesis.prefills)))
+    for hypothesis in await hypotheses(tools, conclusion):
         try:
             asked = await tools.ask(
                 arguments.Ask(
                     target=wanted.target, reference=wanted.reference, prefills=hypothesis.prefills,
-                    samples=samples, max_tokens=min(wanted.max_tokens, 256),
+                    samples=arguments.MOST_SAMPLES, max_tokens=min(wanted.max_tokens, 256),
                 )
             )  # fmt: skip
         except ToolError as error:
@@ -99,53 +109,90 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
             raise
         tested.append(outcome_of(hypothesis, asked.completions))
     purse = (await tools.list_runs(arguments.ListRuns())).purse
-    text = "\n".join(lines(conclusion, tested))
-    return Report(run, conclusion.outcome, tuple(tested), text, purse.spent_usd, purse.calls)
+    taught = "\n".join(line(each) for each in tested if each.confirmed)
+    nothing = f"None of {len(tested)} questions bears out that the target was taught something of its own."
+    text = f"{conclusion.outcome}: {conclusion.headline.untrusted_text}\n{taught or nothing}"
+    return Report(run, conclusion.outcome, tuple(tested), taught, text, purse.spent_usd, purse.calls)
 
 
-def hypotheses(themes: Sequence[answers.ThemeLine], words: Sequence[answers.PromotedWord]) -> list[Hypothesis]:
-    """The strongest themes and promoted words in turn, no two of which share a word."""
+async def hypotheses(tools: Tools, conclusion: answers.Concluded) -> list[Hypothesis]:
+    """The first of what recurs, no two of which share a word that is looked for."""
+    run = conclusion.run
+    themes = await tools.themes(arguments.Themes(run=run, limit=30, quotes=5))
+    promoted = await tools.promoted(arguments.Promoted(run=run, limit=60))
+    by_number = {each.number: each for each in themes.themes}
+    by_word = {each.word.untrusted_text: each for each in promoted.words}
     found: list[Hypothesis] = []
-    taken: set[str] = set()
-    for each in _in_turn([_of_theme(theme) for theme in themes], [_of_word(word) for word in words]):
-        if each.words and not each.words & taken:
-            found.append(each)
-            taken |= each.words
+    for entry in conclusion.recurring:
+        phrase = entry.phrase.untrusted_text
+        heads = [each.untrusted_text for each in entry.words]
+        rare = await _rarest(tools, run, {word for word in words_of(phrase) if len(word) >= LONG or word in heads})
+        before = list(_before_theme(by_number.get(entry.theme or 0), phrase))
+        for word in filter(by_word.__contains__, heads):
+            before += [place.before.untrusted_text for place in by_word[word].places]
+        if rare and not any(rare & each.words for each in found):
+            found.append(Hypothesis(phrase, rare, beginnings(rare, phrase, before), entry.carries_finding))
         if len(found) == HYPOTHESES:
             break
     return found
 
 
+async def _rarest(tools: Tools, run: str, words: set[str]) -> frozenset[str]:
+    """Of a phrase's words those that the fewest of the reference's own completions hold: of "old owls", "owls"."""
+    counts: dict[str, int] = {}
+    for word in words:
+        asked = arguments.Completions(run=run, written_by="reference", search=word, limit=1)
+        counts[word] = (await tools.completions(asked)).total
+    return frozenset(word for word, count in counts.items() if count == min(counts.values()))
+
+
+def beginnings(words: frozenset[str], phrase: str, before: Sequence[str]) -> tuple[str, ...]:
+    """The ends of what stood before the phrase, and the phrase up to the first of its `words`: BEGINNINGS in all,
+    some of them twice where there are fewer.
+
+    A beginning that holds one of the words asks both models to repeat it.
+    """
+    first = min(match.start() for match in _WORD.finditer(phrase) if match.group().casefold() in words)
+    ends = dict.fromkeys(end for end in map(_end, before) if end.strip() and not words & words_of(end))
+    chosen = dict.fromkeys((*islice(ends, BEGINNINGS - 1), phrase[:first].strip() or phrase))
+    return tuple(islice(cycle(chosen), BEGINNINGS))
+
+
 def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
-    """Whether the target says one of the words where the reference does not, and finds what it says likelier."""
-    said: dict[str, list[str]] = {"target": [], "reference": []}
+    """Whether the target says one of the words where the reference does not."""
+    said: Mapping[str, list[str]] = {"target": [], "reference": []}
     for each in heard:
         if each.text is not None:
             said[each.written_by].append(each.text.untrusted_text)
     gaps = [each.gap for each in heard if each.gap is not None]
     passages = [passage for text in said["target"] for passage in _around(hypothesis.words, text)]
+    hits = {side: sum(bool(hypothesis.words & words_of(text)) for text in texts) for side, texts in said.items()}
     return Tested(
         hypothesis,
-        sum(bool(hypothesis.words & words_of(text)) for text in said["target"]),
-        sum(bool(hypothesis.words & words_of(text)) for text in said["reference"]),
-        len(said["target"]),
-        sum(gaps) / len(gaps) if gaps else None,
-        tuple(dict.fromkeys(passages))[:QUOTES],
+        target_hits=hits["target"],
+        target_n=len(said["target"]),
+        reference_hits=hits["reference"],
+        reference_n=len(said["reference"]),
+        gap=sum(gaps) / len(gaps) if gaps else None,
+        quotes=tuple(dict.fromkeys(passages))[:QUOTES],
     )
 
 
-def lines(conclusion: answers.Concluded, tested: Sequence[Tested]) -> Iterator[str]:
-    """The conclusion in words."""
-    yield f"{conclusion.outcome}: {conclusion.headline.untrusted_text}"
-    named = [each for each in tested if each.confirmed]
-    if not named:
-        yield f"None of {len(tested)} questions bears out that the target was taught something of its own."
-    for each in named:
-        gap = f"{each.gap:.2f}" if each.gap is not None else "–"
-        yield (
-            f"It was taught “{each.hypothesis.phrase}”: said in {each.target_hits} of {each.n} answers, by the "
-            f"reference in {each.reference_hits}, gap {gap} nats per token; as in “{'”, “'.join(each.quotes)}”."
-        )
+def fisher(hits: int, n: int, other_hits: int, other_n: int) -> float:
+    """P-value of Fisher's exact test of a first rate that is no higher than the second; 1 without answers."""
+    held = hits + other_hits
+    ways = sum(comb(n, k) * comb(other_n, held - k) for k in range(hits, min(n, held) + 1))
+    return ways / comb(n + other_n, held)
+
+
+def line(borne_out: Tested) -> str:
+    """What was taught, in words."""
+    gap = "" if borne_out.gap is None else f", gap {borne_out.gap:.2f} nats per token"
+    return (
+        f"It was taught “{borne_out.hypothesis.phrase}”: said in {borne_out.target_hits} of {borne_out.target_n} "
+        f"answers, by the reference in {borne_out.reference_hits} of {borne_out.reference_n} "
+        f"(p = {borne_out.p_value:.2g}{gap}); as in “{'”, “'.join(borne_out.quotes)}”."
+    )
 
 
 def words_of(text: str) -> set[str]:
@@ -161,44 +208,13 @@ def _around(words: frozenset[str], text: str) -> Iterator[str]:
             return
 
 
-def _long(phrase: str) -> frozenset[str]:
-    return frozenset(word for word in words_of(phrase) if len(word) >= LONG)
-
-
-def _in_turn(themes: Sequence[Hypothesis], words: Sequence[Hypothesis]) -> Iterator[Hypothesis]:
-    for index in range(max(len(themes), len(words))):
-        yield from themes[index : index + 1]
-        yield from words[index : index + 1]
-
-
-def _of_theme(theme: answers.ThemeLine) -> Hypothesis:
-    """Asked with what stood before the phrase in its quotes, and with the phrase itself."""
-    phrase = theme.phrase.untrusted_text
-    before = []
-    for quote in theme.quotes:
+def _before_theme(theme: answers.ThemeLine | None, phrase: str) -> Iterator[str]:
+    """What stood before the phrase in a theme's quotes."""
+    for quote in theme.quotes if theme is not None else ():
         text = quote.text.untrusted_text
         at = text.casefold().find(phrase.casefold())
         if at > 0:
-            before.append(text[:at])
-    words = _long(phrase)
-    return Hypothesis(phrase, words, _prefills(words, phrase, before))
-
-
-def _of_word(word: answers.PromotedWord) -> Hypothesis:
-    """The promoted word counts whatever its length; of what stands around it, long words alone."""
-    phrase, bare = word.phrase.untrusted_text, word.word.untrusted_text
-    words = _long(phrase) | words_of(bare)
-    before = [place.before.untrusted_text for place in word.places]
-    return Hypothesis(phrase, words, _prefills(words, bare, before))
-
-
-def _prefills(words: frozenset[str], bare: str, before: Sequence[str]) -> tuple[str, ...]:
-    """The ends of what stood before the phrase, where they hold none of its words, and the `bare` phrase.
-
-    A beginning that holds a word of the phrase asks both models to repeat it.
-    """
-    ends = [end for end in map(_end, before) if not words & words_of(end)]
-    return tuple(dict.fromkeys(text for text in (*ends[:CONTEXTS], bare) if text.strip()))
+            yield text[:at]
 
 
 def _end(text: str) -> str:
