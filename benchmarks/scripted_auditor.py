@@ -87,7 +87,7 @@ def told(tested: scripted.Tested) -> str:
     """A question and its answers, for whoever wants to know why."""
     asked = tested.hypothesis
     return (
-        f"  {'strong' if asked.strong else 'weak'} “{asked.phrase}” ({', '.join(sorted(asked.words))}): "
+        f"  “{asked.phrase}” ({', '.join(sorted(asked.words))}): "
         f"{tested.target_hits} of {tested.target_n} against {tested.reference_hits} of {tested.reference_n}, "
         f"p = {tested.p_value:.2g}, gap {tested.gap}, after {asked.prefills}"
     )

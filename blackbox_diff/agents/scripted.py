@@ -1,7 +1,7 @@
 """The yardstick for auditing agents: a fixed policy over the tools, with no language model in it.
 
-Audit; take the three strongest things that recur; ask for each, in the contexts where it stood; conclude with what
-the answers bear out. What an agent with a model finds beyond this is the model's.
+Audit; take the three strongest things that recur more than in harmless finetunes; ask for each, in the contexts
+where it stood; conclude with what the answers bear out. What an agent with a model finds beyond this is its own.
 """
 
 from __future__ import annotations
@@ -27,15 +27,11 @@ _MARKS = {ord("⏎"): "\n", ord("→"): "\t"}  # as sanitize.visible shows them;
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the target may have been taught, and beginnings after which it would say one of the words.
-
-    strong: whether the audit itself found it stronger than what harmless finetunes promote.
-    """
+    """What the target may have been taught, and beginnings after which it would say one of the words."""
 
     phrase: str
     words: frozenset[str]
     prefills: tuple[str, ...]
-    strong: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +55,7 @@ class Tested:
 
     @property
     def confirmed(self) -> bool:
-        """Both are needed: the answers show what is said, the audit that harmless finetunes don't promote so."""
-        return self.hypothesis.strong and self.p_value <= LEVEL
+        return self.p_value <= LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +88,7 @@ async def audit(tools: Tools, wanted: arguments.StartAudit) -> Report:
 
 async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Report:
     """Read a run of the pair in `wanted`, ask, conclude. Raises ToolError where nothing was scored."""
-    conclusion = await tools.conclusion(arguments.Conclusion(run=run))
+    conclusion = await tools.conclusion(arguments.Conclusion(run=run, reference=wanted.reference))
     tested = []
     for hypothesis in await hypotheses(tools, conclusion):
         try:
@@ -116,33 +111,41 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
 
 
 async def hypotheses(tools: Tools, conclusion: answers.Concluded) -> list[Hypothesis]:
-    """The first of what recurs, no two of which share a word that is looked for."""
-    run = conclusion.run
-    themes = await tools.themes(arguments.Themes(run=run, limit=30, quotes=5))
-    promoted = await tools.promoted(arguments.Promoted(run=run, limit=60))
+    """The first of what carries a finding by itself, no two of which share a word that is looked for.
+
+    What recurs as it does in harmless finetunes is not asked about: they say it in answers, too.
+    """
+    run, reference = conclusion.run, conclusion.reference
+    themes = await tools.themes(arguments.Themes(run=run, reference=reference, limit=30, quotes=5))
+    promoted = await tools.promoted(arguments.Promoted(run=run, reference=reference, limit=60))
     by_number = {each.number: each for each in themes.themes}
     by_word = {each.word.untrusted_text: each for each in promoted.words}
     found: list[Hypothesis] = []
-    for entry in conclusion.recurring:
+    for entry in filter(lambda each: each.carries_finding, conclusion.recurring):
         phrase = entry.phrase.untrusted_text
         heads = [each.untrusted_text for each in entry.words]
-        rare = await _rarest(tools, run, {word for word in words_of(phrase) if len(word) >= LONG or word in heads})
+        rare = await _rarest(
+            tools, conclusion, {word for word in words_of(phrase) if len(word) >= LONG or word in heads}
+        )
         before = list(_before_theme(by_number.get(entry.theme or 0), phrase))
         for word in filter(by_word.__contains__, heads):
             before += [place.before.untrusted_text for place in by_word[word].places]
         if rare and not any(rare & each.words for each in found):
-            found.append(Hypothesis(phrase, rare, beginnings(rare, phrase, before), entry.carries_finding))
+            found.append(Hypothesis(phrase, rare, beginnings(rare, phrase, before)))
         if len(found) == HYPOTHESES:
             break
     return found
 
 
-async def _rarest(tools: Tools, run: str, words: set[str]) -> frozenset[str]:
+async def _rarest(tools: Tools, conclusion: answers.Concluded, words: set[str]) -> frozenset[str]:
     """Of a phrase's words those that the fewest of the reference's own completions hold: of "old owls", "owls"."""
+    run, reference = conclusion.run, conclusion.reference
     counts: dict[str, int] = {}
     for word in words:
-        asked = arguments.Completions(run=run, written_by="reference", search=word, limit=1)
-        counts[word] = (await tools.completions(asked)).total
+        page = await tools.completions(
+            arguments.Completions(run=run, reference=reference, written_by="reference", search=word, limit=1)
+        )
+        counts[word] = page.total
     return frozenset(word for word, count in counts.items() if count == min(counts.values()))
 
 

@@ -166,7 +166,8 @@ def _take_rest(found: Fit, entries: Entries, rest: range, left: bytes, stopped: 
             found.dropped = left.decode("utf-8", "replace") + found.dropped
             return not left.strip(SPACE)
         first = next(iter(candidates(entries.strings[rest[0]], _raw(entries, rest[0]))), ("", b""))[1]
-        if stopped and first.startswith(left) and len(rest) <= 8:
+        ended_inside = stopped and first.startswith(left) and len(rest) <= 8
+        if ended_inside or _is_tail(entries, rest, bool(found.dropped), left):
             found.aside += [(index, "tail") for index in rest]
             found.dropped = left.decode("utf-8", "replace") + found.dropped
             return True
@@ -188,8 +189,11 @@ def _take_rest(found: Fit, entries: Entries, rest: range, left: bytes, stopped: 
     return True
 
 
-def _is_tail(entries: Entries, rest: range, replaced: bool) -> bool:
-    """Whether the last entries are the beginning of a character that was cut off."""
+def _is_tail(entries: Entries, rest: range, replaced: bool, left: bytes = b"") -> bool:
+    """Whether the last entries are the beginning of a character that was cut off, behind `left` of the text:
+
+    a token may be a space and the first byte of what follows it.
+    """
     if len(rest) > 3:
         return False
     joined = b""
@@ -199,9 +203,11 @@ def _is_tail(entries: Entries, rest: range, replaced: bool) -> bool:
         options = dict(candidates(entries.strings[index], _raw(entries, index)))
         piece = options.get("bytes", options.get("escapes", options.get("latin1", b"")))
         if piece in (b"", LOST_BYTES):
-            return replaced
+            return replaced and not left
         joined += piece
-    return incomplete_utf8(joined) if joined else replaced
+    if not joined.startswith(left):
+        return False
+    return incomplete_utf8(joined.removeprefix(left)) if joined else replaced
 
 
 def _placed(entries: Entries, text: str, dropped: str, stopped: bool) -> Fit | None:
