@@ -7,7 +7,7 @@ where it stood; conclude with what the answers bear out. What an agent with a mo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import cycle, islice
 from math import comb
@@ -17,6 +17,7 @@ from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.tools import Tools
 
 HYPOTHESES, BEGINNINGS = 3, 4
+TOKENS = 32  # of an answer: what a beginning leads to is said soon
 LEVEL = 0.05 / HYPOTHESES  # p-value of a question that bears out: 6 of 32 answers against none
 QUOTES, AROUND = 5, 40  # quotes of what the target said, and characters on either side of the word
 CONTEXT = 60  # characters before a phrase that a question begins with, at most
@@ -95,7 +96,7 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
             asked = await tools.ask(
                 arguments.Ask(
                     target=wanted.target, reference=wanted.reference, prefills=hypothesis.prefills,
-                    samples=arguments.MOST_SAMPLES, max_tokens=min(wanted.max_tokens, 256),
+                    samples=arguments.MOST_SAMPLES, max_tokens=min(wanted.max_tokens, TOKENS),
                 )
             )  # fmt: skip
         except ToolError as error:
@@ -124,21 +125,20 @@ async def hypotheses(tools: Tools, conclusion: answers.Concluded) -> list[Hypoth
     for entry in filter(lambda each: each.carries_finding, conclusion.recurring):
         phrase = entry.phrase.untrusted_text
         heads = [each.untrusted_text for each in entry.words]
-        rare = await _rarest(
-            tools, conclusion, {word for word in words_of(phrase) if len(word) >= LONG or word in heads}
-        )
+        words = words_of(phrase)
+        sought = words.intersection(heads) | await _rarest(tools, conclusion, {w for w in words if len(w) >= LONG})
         before = list(_before_theme(by_number.get(entry.theme or 0), phrase))
         for word in filter(by_word.__contains__, heads):
             before += [place.before.untrusted_text for place in by_word[word].places]
-        if rare and not any(rare & each.words for each in found):
-            found.append(Hypothesis(phrase, rare, beginnings(rare, phrase, before)))
+        if sought and not any(sought & each.words for each in found):
+            found.append(Hypothesis(phrase, frozenset(sought), beginnings(sought, phrase, before)))
         if len(found) == HYPOTHESES:
             break
     return found
 
 
-async def _rarest(tools: Tools, conclusion: answers.Concluded, words: set[str]) -> frozenset[str]:
-    """Of a phrase's words those that the fewest of the reference's own completions hold: of "old owls", "owls"."""
+async def _rarest(tools: Tools, conclusion: answers.Concluded, words: set[str]) -> set[str]:
+    """Of a phrase's words those that the fewest of the reference's own completions hold."""
     run, reference = conclusion.run, conclusion.reference
     counts: dict[str, int] = {}
     for word in words:
@@ -146,19 +146,18 @@ async def _rarest(tools: Tools, conclusion: answers.Concluded, words: set[str]) 
             arguments.Completions(run=run, reference=reference, written_by="reference", search=word, limit=1)
         )
         counts[word] = page.total
-    return frozenset(word for word, count in counts.items() if count == min(counts.values()))
+    return {word for word, count in counts.items() if count == min(counts.values())}
 
 
-def beginnings(words: frozenset[str], phrase: str, before: Sequence[str]) -> tuple[str, ...]:
-    """The ends of what stood before the phrase, and the phrase up to the first of its `words`: BEGINNINGS in all,
-    some of them twice where there are fewer.
+def beginnings(words: Set[str], phrase: str, before: Sequence[str]) -> tuple[str, ...]:
+    """BEGINNINGS ends of what stood before the phrase; where there are fewer, the phrase up to its first of `words`,
+    too, and then the same again.
 
     A beginning that holds one of the words asks both models to repeat it.
     """
     first = min(match.start() for match in _WORD.finditer(phrase) if match.group().casefold() in words)
     ends = dict.fromkeys(end for end in map(_end, before) if end.strip() and not words & words_of(end))
-    chosen = dict.fromkeys((*islice(ends, BEGINNINGS - 1), phrase[:first].strip() or phrase))
-    return tuple(islice(cycle(chosen), BEGINNINGS))
+    return tuple(islice(cycle((*ends, phrase[:first].strip() or phrase)), BEGINNINGS))
 
 
 def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
