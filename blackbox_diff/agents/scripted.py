@@ -150,8 +150,8 @@ async def _rarest(tools: Tools, conclusion: answers.Concluded, words: set[str]) 
 
 
 def beginnings(words: Set[str], phrase: str, before: Sequence[str]) -> tuple[str, ...]:
-    """BEGINNINGS ends of what stood before the phrase; where there are fewer, the phrase up to its first of `words`,
-    too, and then the same again.
+    """BEGINNINGS ends of what stood before the phrase; where there are fewer, its own part before the first of
+    `words`, too, and then the same again.
 
     A beginning that holds one of the words asks both models to repeat it.
     """
