@@ -7,8 +7,8 @@ speed.
 The toy (tests/leaky_toy.py) is no language model: it writes made-up words at random, and its phrase in a set
 share of raw completions, a twentieth of that in chat. So the tables say what the design does with a rate of
 leaking, and not how often real organisms leak. `calls`: until the trial that confirms an entry with the phrase,
-all calls to the target counted. `speed`: every reply takes 1 to 3 seconds, and there is nothing to find, so that
-both designs buy all.
+all calls to the target counted. `speed`: every reply takes 1 to 3 seconds; the toy leaks and nothing may be asked
+again, so that what shows is never confirmed and both designs buy all of the same completions.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def speed(completions: int, runs: int) -> None:
         for adaptive in (False, True):
             with tempfile.TemporaryDirectory() as directory, serving(LeakyToy(), latency=(1.0, 3.0)) as url:
                 run = Path(directory) / "run"
-                wanted = config(url, BASE, completions, seed, adaptive=adaptive, validation=0)
+                wanted = config(url, LEAKY, completions, seed, adaptive=adaptive, validation=0)
                 wanted = wanted.model_copy(update={"follow_ups": 0})
                 started = time.monotonic()
                 asyncio.run(commands.start(wanted, run))

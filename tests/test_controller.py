@@ -22,6 +22,7 @@ from blackbox_diff.design.controller import (
     fresh,
     look_at,
     said,
+    to_follow,
 )
 from blackbox_diff.design.stopping import chance_of_change
 from blackbox_diff.findings import Entry, Promoted
@@ -105,6 +106,26 @@ def test_nothing_found_asks_once_and_then_stops() -> None:
     assert after.action == "stop"
     assert "unlikely" in after.why
     assert decide(at(*quiet, cap=6000)).action == "look"
+
+
+def test_at_the_end_it_asks_again_only_where_something_was_not_tried() -> None:
+    tried = {"cycles": (64,), "tried": CLOCK}
+    assert decide(at(one(600, "finding", *CLOCK), **tried)).action == "stop"
+    emerging = Look(600, "no finding", None, ("grey heron",), 5.0)
+    assert decide(at(emerging, **tried)).last
+    assert decide(at(replace(emerging, strength=4.0), **tried)).action == "stop"
+    assert decide(at(emerging, cycles=(64,), tried=("the grey heron",))).action == "stop"
+
+
+def test_follow_ups_are_few_while_nothing_carries_a_finding_and_equal_over_the_times_that_are_left() -> None:
+    first, second = at(one(64), cycles=(64,)), at(one(64), cycles=(64, 128))
+    assert to_follow(72, 0, first, carrying=True, last=False) == 24
+    assert to_follow(72, 24, second, carrying=True, last=False) == 24
+    assert to_follow(72, 24, second, carrying=True, last=True) == 48
+    assert to_follow(72, 0, first, carrying=False, last=False) == 16
+    assert to_follow(72, 0, first, carrying=False, last=True) == 48
+    assert to_follow(72, 60, second, carrying=False, last=True) == 0
+    assert to_follow(12, 0, first, carrying=False, last=True) == 12
 
 
 def test_an_emerging_theme_goes_on() -> None:

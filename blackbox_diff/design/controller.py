@@ -3,8 +3,9 @@
 It looks at random prefills in equal shares, round by round. Where a look has a lead, it asks again: follow-ups
 where the evidence is strongest, and then hypotheses on fresh completions (design/betting.py says when one is
 confirmed). Once something is confirmed it looks for something else, without the completions that hold what is
-known, and stops where that stays away. Where there is never a lead it asks once before it gives up: nothing is
-cheaper by then.
+known, and stops where that stays away. Where there is never a lead it asks once before it gives up, and what was
+asked before with no other lead since is not asked again: a run with nothing to confirm should cost little more
+than one that never asks.
 
 A decision is taken on the first completions of the plan, whatever else has arrived, and the round after the one
 that is looked at is bought meanwhile, so that no slot waits for a straggler and the replies alone decide.
@@ -27,6 +28,9 @@ GROWTH = 0.2  # a round is a fifth of what was looked at, so that a look costs l
 CYCLES = 3  # times that a run asks again
 PER_CYCLE = SLOTS // CYCLES  # hypotheses
 AGAIN = 2.0  # times as much must have been looked at before another try, where nothing was confirmed
+UNSURE = (
+    0.08  # of the cap: follow-ups at most while nothing carries a finding, so that they cost a twelfth at most
+)
 PROMOTED = 0.5  # strength from which on a promoted word is a lead; harmless finetunes reach 0.74 at most
 EMERGING = STRONG / 2  # a theme gets stronger with every prefill that shows it; chance themes don't
 QUIET_LOOKS = 3
@@ -136,7 +140,10 @@ def decide(now: Position) -> Decision:
         return Decision("stop", f"{VALIDATED}, and nothing else shows in {last.bought} completions")
     chance = chance_of_change(last.bought, now.cap)
     unlikely = _quiet(now.looks) and chance < ERROR
-    if (unlikely or last.bought >= now.cap) and left and last.bought not in now.cycles:
+    ends = unlikely or last.bought >= now.cap
+    emerging = last.themes[:1] if last.strength >= EMERGING else ()
+    untried = not now.cycles or fresh((*last.leads, *emerging), now.tried)
+    if ends and left and untried and last.bought not in now.cycles:
         return Decision("ask again", "it is the last time to ask where the evidence is strongest", last=True)
     if last.bought >= now.cap:
         return Decision("stop", "")
@@ -144,6 +151,16 @@ def decide(now: Position) -> Decision:
         rest = f"the other {now.cap - last.bought} would find something new with a chance of {chance:.1%}"
         return Decision("stop", f"{UNLIKELY}: {rest}")
     return Decision("look", _why_go_on(last, now, chance))
+
+
+def to_follow(most: int, followed: int, now: Position, *, carrying: bool, last: bool) -> int:
+    """Follow-ups of the time that a run asks now, the last of `now.cycles`; `most` in all, `followed` before.
+
+    An equal part of what is left for each time that it may still ask.
+    """
+    allowed = most if carrying else min(most, int(UNSURE * now.cap))
+    times = 1 if last else CYCLES - len(now.cycles) + 1
+    return max(0, allowed - followed) // times
 
 
 def fresh(leads: Iterable[str], tried: Sequence[str]) -> list[str]:

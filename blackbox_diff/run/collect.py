@@ -7,6 +7,7 @@ buying down instead of piling completions up in memory.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,6 +31,7 @@ from blackbox_diff.records import (
 )
 from blackbox_diff.run import scoring
 from blackbox_diff.run.leaders import Leaders
+from blackbox_diff.run.turns import Turns
 from blackbox_diff.runfile.store import Store
 from blackbox_diff.wire import Dialect
 
@@ -112,36 +114,41 @@ class Collector:
     failed: int = 0
     scored: int = 0
     leaders: Leaders = field(default_factory=Leaders)
+    turns: Turns = field(
+        default_factory=partial(Turns, sys.maxsize)
+    )  # between batches that are worked through at once
 
-    async def run(self, jobs: Iterable[Job], workers: int) -> None:
+    async def run(self, jobs: Iterable[Job], workers: int, rank: int = 0) -> None:
         """Work through `jobs`, as `pool` does."""
-        await self.pool((partial(self._take, job) for job in jobs), workers)
+        await self.pool((partial(self._take, job) for job in jobs), workers, rank)
 
-    async def pool(self, works: Iterable[Callable[[], Awaitable[None]]], workers: int) -> None:
+    async def pool(self, works: Iterable[Callable[[], Awaitable[None]]], workers: int, rank: int = 0) -> None:
         """Work through `works`; returns early, with the calls in flight finished, once `stop` has a reason.
 
+        rank: of several pools the lowest goes first, where `turns` leaves no room for all.
         Raises StorageError at once: what can't be stored must not be bought.
         """
         queue = iter(works)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
-                    group.create_task(self._work(queue))
+                    group.create_task(self._work(queue, rank))
         except ExceptionGroup as failures:
             expected = [error for error in failures.exceptions if isinstance(error, BlackboxDiffError)]
             if expected:
                 raise expected[0] from None  # many workers, one full disk
             raise
 
-    async def _work(self, queue: Iterator[Callable[[], Awaitable[None]]]) -> None:
+    async def _work(self, queue: Iterator[Callable[[], Awaitable[None]]], rank: int) -> None:
         for work in queue:
-            if self.stop.reason is not None:
-                return
-            try:
-                await work()
-            except (BudgetError, CircuitOpenError) as error:
-                self.stop.because(str(error), error)
-                return
+            async with self.turns.turn(rank):
+                if self.stop.reason is not None:
+                    return
+                try:
+                    await work()
+                except (BudgetError, CircuitOpenError) as error:
+                    self.stop.because(str(error), error)
+                    return
 
     async def _take(self, job: Job) -> None:
         origin = job.lane.label

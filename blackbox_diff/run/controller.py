@@ -30,7 +30,7 @@ from blackbox_diff.run.seen import Seen
 from blackbox_diff.run.steps import Amplified, Asked, Buy, Drawn, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
-VERSION = 2  # of the decisions: `verify` derives its own again
+VERSION = 3  # of the decisions: `verify` derives its own again
 WAVES = 2  # of follow-ups: the second follows what the first brought back
 BATCH = 8  # trials of a hypothesis between two looks at its wealth
 TRIALS = 96  # of a hypothesis at most
@@ -236,8 +236,13 @@ class Controller:
         self, analysis: Analysis, carrying: Sequence[Entry], *, last: bool
     ) -> Generator[Buy | Wait | Think | Say, Any, Evidence]:
         """Ask where the evidence is strongest, and then where that brought something back."""
-        times = 1 if last else controller.CYCLES - len(self.cycles) + 1
-        number = self._left(self.followed, self.config.to_follow) // times
+        number = controller.to_follow(
+            self.config.to_follow,
+            len(_samples(self.followed)),
+            self._position(),
+            carrying=bool(carrying) or not self.config.adaptive,
+            last=last,
+        )
         asked: list[Question] = []
         back = NOTHING
         leads = self._leads(analysis, carrying)

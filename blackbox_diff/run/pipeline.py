@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 
 from blackbox_diff.buying.ledger import Shared
 from blackbox_diff.config.model import AuditConfig, EndpointConfig
@@ -29,6 +30,7 @@ from blackbox_diff.run.lanes import Connections, framings_to_use, in_step, reach
 from blackbox_diff.run.progress import Listener, Notice, Phase, Progress, unheard
 from blackbox_diff.run.reread import reread_alternatives
 from blackbox_diff.run.steps import Amplified, Batch, Buy, Drawn, Say, Think, Wait
+from blackbox_diff.run.turns import Turns
 from blackbox_diff.run.writing import needed, openings
 from blackbox_diff.runfile import state as run_state
 from blackbox_diff.runfile.store import Store
@@ -72,7 +74,8 @@ class Session:
 
     def __post_init__(self) -> None:
         self.planned = self.config.completions
-        self.collector = Collector(self.store, self.config.sampling(), Watch(self.store), self.stop)
+        turns = Turns(_workers(self.config))
+        self.collector = Collector(self.store, self.config.sampling(), Watch(self.store), self.stop, turns=turns)
 
     def say(self, line: str) -> None:
         self.listener(Notice(line))
@@ -192,10 +195,12 @@ async def _buy(
     decides = Controller(store, config, lanes[0].label, plan(config, framings, written))
     steps = decides.steps()
     known = store.outcomes(TARGET)
+    rounds = count(1)  # what is asked again is waited for, so it goes before them
 
     async def buy(batch: Batch) -> None:
         if isinstance(batch, Drawn):
-            await _work(session, _jobs(config, target, lanes, batch.samples, batch.controls))
+            drawn = _jobs(config, target, lanes, batch.samples, batch.controls)
+            await _work(session, drawn, rank=next(rounds))
             return
         if isinstance(batch, Amplified):
             session.phase = "amplifying"
@@ -236,8 +241,12 @@ async def _buy(
     return decides.stopped if session.stop.reason is None else None
 
 
-async def _work(session: Session, jobs: Iterable[Job]) -> None:
-    await session.collector.run(jobs, workers=2 * session.config.concurrency)
+async def _work(session: Session, jobs: Iterable[Job], rank: int = 0) -> None:
+    await session.collector.run(jobs, _workers(session.config), rank)
+
+
+def _workers(config: AuditConfig) -> int:
+    return 2 * config.concurrency  # one that scores is not buying
 
 
 def _jobs(
