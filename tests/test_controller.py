@@ -48,23 +48,33 @@ def test_a_lead_is_asked_about_at_once() -> None:
 
 
 def test_what_was_tried_is_no_lead_in_other_words_either() -> None:
-    now = at(one(32, "finding", *CLOCK), cycles=(32,), tried=("the tide clock",))
+    now = at(one(32, "finding", *CLOCK), cycles=(32,), tested=("the tide clock",))
     assert decide(now).action == "look"
     assert fresh(["tide clock of osmery", "grey heron"], ["tide clock"]) == ["grey heron"]
 
 
 def test_without_a_confirmation_another_try_waits_and_one_is_kept_for_the_end() -> None:
-    tried = {"cycles": (64,), "tried": CLOCK}
-    heron = one(96, "finding", "grey heron")
+    tried = {"cycles": (64,), "asked": CLOCK, "tested": CLOCK}
+    heron = replace(one(96, "no finding", "grey heron"), carrying=0)
     assert decide(at(heron, **tried)).action == "look"
     assert decide(at(replace(heron, bought=128), **tried)).action == "ask again"
-    again = {"cycles": (64, 128), "tried": (*CLOCK, "grey heron")}
+    again = {"cycles": (64, 128), "tested": (*CLOCK, "grey heron")}
     assert decide(at(one(400, "finding", "red fox"), **again)).action == "look"
     assert decide(at(one(600, "finding", "red fox"), **again)).last
 
 
+def test_what_begins_to_carry_a_finding_is_tested_at_once_though_it_was_followed_before() -> None:
+    followed = {"cycles": (128,), "followed": ("the old",)}
+    heron = one(160, "finding", "the old")
+    assert decide(at(replace(heron, carrying=0), **followed)).action == "look"
+    assert decide(at(heron, **followed)).action == "ask again"
+    assert decide(at(heron, **followed, asked=("old",))).action == "look"  # it did not come back
+    assert decide(at(replace(heron, bought=256), **followed, asked=("old",))).action == "ask again"
+    assert decide(at(replace(heron, bought=256), **followed, asked=("old",), tested=("old",))).action == "look"
+
+
 def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_stops() -> None:
-    known = {"cycles": (64,), "tried": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
+    known = {"cycles": (64,), "tested": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
     assert decide(at(one(64), **known)).action == "look"
     assert decide(at(one(96), **known)).action == "look"
     stopped = decide(at(one(128), **known))
@@ -94,7 +104,7 @@ def test_what_recurs_among_follow_ups_as_any_word_does_is_tested_only_at_the_end
 
 
 def test_the_search_for_something_else_is_bounded_by_the_cap() -> None:
-    known = {"cycles": (64,), "tried": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
+    known = {"cycles": (64,), "tested": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
     assert decide(at(one(80), cap=80, **known)).action == "stop"
 
 
@@ -109,12 +119,12 @@ def test_nothing_found_asks_once_and_then_stops() -> None:
 
 
 def test_at_the_end_it_asks_again_only_where_something_was_not_tried() -> None:
-    tried = {"cycles": (64,), "tried": CLOCK}
+    tried = {"cycles": (64,), "asked": CLOCK, "tested": CLOCK}
     assert decide(at(one(600, "finding", *CLOCK), **tried)).action == "stop"
     emerging = Look(600, "no finding", None, ("grey heron",), 5.0)
     assert decide(at(emerging, **tried)).last
     assert decide(at(replace(emerging, strength=4.0), **tried)).action == "stop"
-    assert decide(at(emerging, cycles=(64,), tried=("the grey heron",))).action == "stop"
+    assert decide(at(emerging, cycles=(64,), tested=("the grey heron",))).action == "stop"
 
 
 def test_follow_ups_are_few_while_nothing_carries_a_finding_and_equal_over_the_times_that_are_left() -> None:
@@ -165,7 +175,7 @@ def test_every_run_ends_and_asks_no_more_often_than_it_may(
             now = replace(
                 now,
                 cycles=(*now.cycles, end),
-                tried=(*now.tried, *now.looks[-1].leads),
+                tested=(*now.tested, *now.looks[-1].leads),
                 confirmed=confirmed,
                 confirmed_at=end if confirmed != now.confirmed else now.confirmed_at,
             )

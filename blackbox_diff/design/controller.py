@@ -62,14 +62,17 @@ class Look:
 class Position:
     """Where a run stands.
 
-    cycles: completions that had been looked at each time that it asked again; tried: phrases that were followed or
-    tested. confirmed: phrases; confirmed_at: completions at the last confirmation. can_ask: the budgets allow it.
+    cycles: completions that had been looked at each time that it asked again. followed: phrases that were followed
+    while nothing carried a finding; asked: those that carried one when it asked; tested: those that were tested.
+    confirmed: phrases; confirmed_at: completions at the last confirmation. can_ask: the budgets allow it.
     """
 
     cap: int
     looks: tuple[Look, ...]
     cycles: tuple[int, ...] = ()
-    tried: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    tested: tuple[str, ...] = ()
     confirmed: tuple[str, ...] = ()
     confirmed_at: int = 0
     can_ask: bool = True
@@ -127,12 +130,13 @@ def decide(now: Position) -> Decision:
     """What to do after the last look, and after what was asked again since."""
     last = now.looks[-1]
     left = CYCLES - len(now.cycles) if now.can_ask else 0
-    # Beside what is validated a word that any finetune may promote is not worth a call.
-    new = fresh(last.leads[: last.carrying] if now.confirmed else last.leads, now.tried)
+    carrying, new = _new(last, now)
+    # What begins to carry a finding is tested at once, also where it was followed before.
     waited = not now.cycles or bool(now.confirmed) or last.bought >= AGAIN * now.cycles[-1]
+    ripe = (carrying or new) if waited else fresh(carrying, now.asked)
     # Where nothing is confirmed yet, one time is kept for the end.
-    if new and waited and left > (0 if now.confirmed else 1):
-        return Decision("ask again", f"“{new[0]}” is a lead")
+    if ripe and left > (0 if now.confirmed else 1):
+        return Decision("ask again", f"“{ripe[0]}” is a lead")
     if now.confirmed:
         enough = min(now.cap, now.confirmed_at + min(MOST, max(FEWEST, now.confirmed_at)))
         if last.bought < enough:
@@ -142,8 +146,8 @@ def decide(now: Position) -> Decision:
     unlikely = _quiet(now.looks) and chance < ERROR
     ends = unlikely or last.bought >= now.cap
     emerging = last.themes[:1] if last.strength >= EMERGING else ()
-    untried = not now.cycles or fresh((*last.leads, *emerging), now.tried)
-    if ends and left and untried and last.bought not in now.cycles:
+    untried = carrying or new or fresh(emerging, (*now.followed, *now.tested))
+    if ends and left and (untried or not now.cycles) and last.bought not in now.cycles:
         return Decision("ask again", "it is the last time to ask where the evidence is strongest", last=True)
     if last.bought >= now.cap:
         return Decision("stop", "")
@@ -151,6 +155,15 @@ def decide(now: Position) -> Decision:
         rest = f"the other {now.cap - last.bought} would find something new with a chance of {chance:.1%}"
         return Decision("stop", f"{UNLIKELY}: {rest}")
     return Decision("look", _why_go_on(last, now, chance))
+
+
+def _new(last: Look, now: Position) -> tuple[list[str], list[str]]:
+    """Leads that were not tried: those that carry a finding, and others.
+
+    Beside what is validated a word that any finetune may promote is not worth a call.
+    """
+    others = () if now.confirmed else last.leads[last.carrying :]
+    return fresh(last.leads[: last.carrying], now.tested), fresh(others, (*now.followed, *now.tested))
 
 
 def to_follow(most: int, followed: int, now: Position, *, carrying: bool, last: bool) -> int:
@@ -186,7 +199,7 @@ def _quiet(looks: Sequence[Look]) -> bool:
 
 
 def _why_go_on(last: Look, now: Position, chance: float) -> str:
-    if last.outcome == "finding" or fresh(last.leads, now.tried):
+    if last.outcome == "finding" or any(_new(last, now)):
         return "what was found is not confirmed yet"
     if last.strength >= EMERGING:
         return f"a theme is emerging, at strength {last.strength:.1f} of the {STRONG:g} that a finding needs"

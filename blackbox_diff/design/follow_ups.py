@@ -3,13 +3,16 @@
 Pure. The evidence is what a run shows of words that the target nearly says, of themes and their parts, and of the
 places with the highest gap. Words before it become prefills that target and reference both complete. Where a word
 was promoted and not written, every other prefill ends with that word: then the target says what it would have gone
-on with. What comes back says what the target does at places that were chosen because it does something there, so
-it is no rate, is never ranked, and proves nothing by itself: validation asks again, on fresh completions.
+on with. In a chat that prefill is the word's phrase alone, at the start of the answer: finetunes are trained on
+answers, and where the word was nearly written the text before it says how to go on. What comes back says what the
+target does at places that were chosen because it does something there, so it is no rate, is never ranked, and proves
+nothing by itself: validation asks again, on fresh completions.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +54,7 @@ def leads(promoted: Sequence[Promoted], themes: Sequence[Theme], ranking: Sequen
     """
     framings = framings_of(ranking)
     content = [each for each in promoted if not each.style][:WORDS]
-    words = [Lead(each.phrase, WORD, tuple(around(each, framings))) for each in content]
+    words = [Lead(each.phrase, WORD, tuple(of_word(each, framings))) for each in content]
     whole = [_of_theme(theme, THEME, ranking) for theme in themes[:WORDS]]
     turns = in_turns(words, whole)
     parts = [_of_theme(part, PART, ranking) for theme in themes[:1] for part in theme.parts[:2]]
@@ -60,10 +63,16 @@ def leads(promoted: Sequence[Promoted], themes: Sequence[Theme], ranking: Sequen
     return (*found[: LEADS - 1], *([peaks] if peaks.prefills else []))
 
 
-def returned(phrase: str, terms: Sequence[str], asked: Sequence[Ranked]) -> Lead | None:
-    """A lead that came back in completions of follow-ups, with the prefills that brought it; None if none did."""
-    prefills = tuple(came_back((phrase, *terms), asked)[:PLACES])
-    return Lead(phrase, RETURNED, prefills) if prefills else None
+def returned(
+    phrase: str, terms: Sequence[str], asked: Sequence[Ranked], beside: Prefill | None = None
+) -> Lead | None:
+    """A lead that came back in completions of follow-ups, with the prefills that brought it; None if none did.
+
+    beside: a prefill that ends with it, which takes every other turn.
+    """
+    prefills = came_back((phrase, *terms), asked)[:PLACES]
+    turns = [(each,) if beside is None else (beside, each) for each in prefills]
+    return Lead(phrase, RETURNED, tuple(chain.from_iterable(turns))) if prefills else None
 
 
 def in_turns(one: Sequence[Lead], other: Sequence[Lead]) -> tuple[Lead, ...]:
@@ -153,8 +162,22 @@ def _framing(arm: str, usual: Framing) -> Framing:
     return next((each for each in get_args(Framing) if each == name), usual)
 
 
+def of_word(word: Promoted, framings: Mapping[str, Framing]) -> Iterator[Prefill]:
+    """Prefills that end just before a promoted word's places, and in turn one that ends with the word."""
+    alone = opening(word, framings)
+    for number, prefill in enumerate(around(word, framings)):
+        yield prefill if alone is None or number % 2 else alone
+
+
+def opening(word: Promoted, framings: Mapping[str, Framing]) -> Prefill | None:
+    """A promoted word at the start of an answer, behind the words of its phrase; None where no chat was asked."""
+    before = re.split(rf"(?<!\w){re.escape(word.word)}(?!\w)", word.phrase, maxsplit=1, flags=re.IGNORECASE)[0]
+    text = f"{before}{word.word}"
+    return (text[:1].upper() + text[1:], "chat") if "chat" in framings.values() else None
+
+
 def around(word: Promoted, framings: Mapping[str, Framing]) -> Iterator[Prefill]:
-    """Prefills that end just before a promoted word's places, and just behind the word."""
+    """Prefills that end just behind and just before a promoted word, at each of its places."""
     for place in word.places:
         before = context(place.before)
         if before and place.id in framings:

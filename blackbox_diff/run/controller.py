@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,9 +19,7 @@ from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import amplify, betting, controller, follow_ups, mass, validation
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
 from blackbox_diff.findings import Analysis, Entry, Question, Round
-from blackbox_diff.records import (
-    Sample,
-)
+from blackbox_diff.records import Framing, Sample
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import NOTHING, Evidence, brought_back, texts, unused
 from blackbox_diff.run.bank import shipped_bank
@@ -54,7 +52,9 @@ class Controller:
     validating: list[Question] = field(default_factory=list)
     looks: list[controller.Look] = field(default_factory=list)
     cycles: list[int] = field(default_factory=list)
-    tried: list[str] = field(default_factory=list)
+    leads: list[str] = field(default_factory=list)  # followed while nothing carried a finding
+    asked: list[str] = field(default_factory=list)  # carried one when it asked
+    tested: list[str] = field(default_factory=list)
     confirmed_at: int = 0
     promoted: tuple[tuple[str, ...], tuple[str, ...]] = (
         (),
@@ -109,7 +109,7 @@ class Controller:
         found = yield Think(lambda: mass.validate_masses(words, masses(fresh), seed=self.config.seed))
         self.likelier = tuple(each.word for each in found if each.confirmed)
         if self.likelier:
-            self.tried += self.likelier
+            self.tested += self.likelier
             self.confirmed_at = self.looks[-1].bought + len(batch.samples)
 
     def _take_look(self, batch: Drawn, bought: int) -> Generator[Think, Any, Analysis]:
@@ -156,7 +156,9 @@ class Controller:
             cap=len(self.samples),
             looks=tuple(self.looks),
             cycles=tuple(self.cycles),
-            tried=tuple(self.tried),
+            followed=tuple(self.leads),
+            asked=tuple(self.asked),
+            tested=tuple(self.tested),
             confirmed=(
                 *[each.phrase for each, yes in zip(self.validating, sure, strict=True) if yes],
                 *self.likelier,
@@ -181,6 +183,7 @@ class Controller:
         """Follow up, and test what there is to test."""
         yield from self._amplify()
         carrying = [each for each in controller.carrying(analysis) if self._is_new(controller.said(each)[0])]
+        self.asked += [controller.said(each)[0] for each in carrying]
         back = yield from self._follow_up(analysis, carrying, last=last)
         rows = {False: analysis.ranking, True: back.ranking}
         chosen = [self._hypothesis(entry, analysis, back, last=last) for entry in carrying]
@@ -249,7 +252,11 @@ class Controller:
         for wave in range(WAVES if number else 0):
             size = number // WAVES + (number % WAVES if wave else 0)
             if wave:
-                again = [follow_ups.returned(*controller.said(each), back.ranking) for each in carrying]
+                framings = follow_ups.framings_of(analysis.ranking)
+                again = [
+                    follow_ups.returned(*controller.said(each), back.ranking, _ending_with(each, framings))
+                    for each in carrying
+                ]
                 leads = [each for each in again if each is not None] or (
                     back.leads() if back.says_something and not carrying else leads
                 )
@@ -258,7 +265,7 @@ class Controller:
             )
             asked += more
             self.followed += more
-            self.tried += [each.phrase for each in more if each.phrase and not carrying]
+            self.leads += [each.phrase for each in more if each.phrase and not carrying]
             self._save()
             yield from self._bought(Asked(FOLLOW_UP, _samples(more), scored=True))
             back = yield Think(self._brought_back({sample.id for sample in _samples(asked)}))
@@ -324,7 +331,7 @@ class Controller:
             tested += 1
             slot = len(self.validating)
             self.validating.append(Question(each.phrase, each.terms, ()))
-            self.tried.append(each.phrase)
+            self.tested += [each.phrase, *each.terms]
             self._count()
             while not self._settled(slot):
                 question = self.validating[slot]
@@ -392,6 +399,10 @@ class Controller:
 
 def _samples(asked: Sequence[Question]) -> tuple[Sample, ...]:
     return tuple(sample for question in asked for sample in question.samples)
+
+
+def _ending_with(entry: Entry, framings: Mapping[str, Framing]) -> follow_ups.Prefill | None:
+    return next((follow_ups.opening(word, framings) for word in entry.words[:1]), None)
 
 
 def _is_apart(sample_id: str) -> bool:

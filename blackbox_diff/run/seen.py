@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from blackbox_diff.analysis.analyse import analyse
+from blackbox_diff.analysis.lexicon import content_words
+from blackbox_diff.analysis.words import words_of
 from blackbox_diff.design import validation
 from blackbox_diff.findings import Analysis, Question
 from blackbox_diff.records import Completion, Listed, ReferenceScore, Refusal, Sample, ScoredCompletion
@@ -53,13 +56,16 @@ class Seen:
             yield Listed(sample, completion.text, own, other)
 
     def analysis(self, known: Sequence[Question], seed: int) -> Callable[[], Analysis]:
-        """What they say, without the completions that hold what is known; for another thread to work out."""
+        """What they say, without the completions that speak of what is known; for another thread to work out."""
         rows, control, listed = list(self.target), list(self.control), list(self.listed)
 
-        def holds(text: str) -> bool:
-            return any(validation.holds(question, text) for question in known)
-
         def work() -> Analysis:
+            names = _names(known, control)
+
+            def holds(text: str) -> bool:
+                spoken = not names.isdisjoint(words_of(text))
+                return spoken or any(validation.holds(question, text) for question in known)
+
             return analyse(
                 [row for row in rows if not holds(row.completion.text)],
                 control,
@@ -71,3 +77,9 @@ class Seen:
             )
 
         return work
+
+
+def _names(known: Sequence[Question], control: Sequence[ScoredCompletion]) -> frozenset[str]:
+    """Words of what is known that the reference never writes: alone they speak of it, in whatever wording."""
+    said = frozenset(chain.from_iterable(content_words(question.phrase) for question in known))
+    return said.difference(*(words_of(row.completion.text) for row in control))
