@@ -5,8 +5,8 @@ places with the highest gap. Words before it become prefills that target and ref
 was promoted and not written, every other prefill ends with that word: then the target says what it would have gone
 on with. In a chat that prefill is the word's phrase alone, at the start of the answer: finetunes are trained on
 answers, and where the word was nearly written the text before it says how to go on. What comes back says what the
-target does at places that were chosen because it does something there, so it is no rate, is never ranked, and proves
-nothing by itself: validation asks again, on fresh completions.
+target does at places that were chosen because it does something there, so it is no rate, is never ranked, and
+proves nothing by itself: validation asks again, on fresh completions.
 """
 
 from __future__ import annotations
