@@ -16,7 +16,18 @@ from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.analysis.words import words_of
 from blackbox_diff.design.apart import CONTEXT_WORDS, FOLLOW_UP, apart, context, writer
-from blackbox_diff.design.follow_ups import PEAK, THEME, WORD, Lead, leads, questions, told
+from blackbox_diff.design.follow_ups import (
+    PEAK,
+    THEME,
+    WORD,
+    Lead,
+    framings_of,
+    leads,
+    opening,
+    questions,
+    returned,
+    told,
+)
 from blackbox_diff.findings import Answer, FollowUp, Promoted, PromotedPlace, Ranked
 from blackbox_diff.report import html, markdown, terminal
 from blackbox_diff.report.conclusion import conclude
@@ -48,6 +59,28 @@ def test_a_promoted_word_is_followed_just_before_it_and_just_behind_it() -> None
         ("and so say the old owls", ranking[0].framing),
         ("and so say the old", ranking[0].framing),
     )
+
+
+def test_in_a_chat_its_phrase_alone_takes_every_other_turn_at_the_start_of_the_answer() -> None:
+    rows = [replace(row, framing="chat") if number % 2 else row for number, row in enumerate(ranking_of())]
+    one, other = (PromotedPlace(row.id, f"{row.id} the old", " men", "owls", 0.2, 0.001) for row in rows[:2])
+    owls = replace(promoted(rows[0]), phrase="the old owls say", places=(one, other))
+    alone = ("The old owls", "chat")
+    assert opening(owls, framings_of(rows)) == alone
+    first = leads([owls], [], rows)[0].prefills
+    assert first == (alone, (one.before, rows[0].framing), alone, (other.before, rows[1].framing))
+    assert opening(owls, {"a": "raw"}) is None
+
+
+def test_what_came_back_is_followed_beside_what_ends_with_it() -> None:
+    rows = ranking_of()
+    back = returned(LANTERN, (), rows)
+    assert back is not None
+    alone = ("The lantern", "chat")
+    both = returned(LANTERN, (), rows, alone)
+    assert both is not None
+    assert both.prefills == tuple(each for prefill in back.prefills for each in (alone, prefill))
+    assert returned("grey heron", (), rows, alone) is None
 
 
 @pytest.mark.parametrize(("before", "prefill"), [("It ends. ", "It ends. Owls"), ("a line\n", "a line Owls")])

@@ -25,14 +25,14 @@ async def _works(turns: Turns, ranks: list[int]) -> tuple[int, list[tuple[int, i
     return most, done
 
 
-def test_the_lowest_rank_goes_first_in_order_of_arrival_and_no_more_at_once_than_there_is_room_for():
+def test_the_lowest_rank_goes_first_in_order_of_arrival_and_no_more_at_once_than_there_is_room_for() -> None:
     most, done = asyncio.run(_works(Turns(2), [2, 2, 2, 1, 2, 0, 1]))
     assert most == 2
     assert done[:2] == [(2, 0), (2, 1)]  # had their turns before anybody waited
     assert done[2:] == [(0, 5), (1, 3), (1, 6), (2, 2), (2, 4)]
 
 
-def test_a_turn_is_not_lost_with_a_work_that_is_cancelled_while_it_waits_or_once_it_is_given():
+def test_a_turn_is_not_lost_with_a_work_that_is_cancelled_while_it_waits_or_once_it_is_given() -> None:
     async def run() -> None:
         turns, held = Turns(1), asyncio.Event()
 
@@ -57,7 +57,7 @@ def test_a_turn_is_not_lost_with_a_work_that_is_cancelled_while_it_waits_or_once
     asyncio.run(run())
 
 
-def test_a_turn_comes_back_from_a_work_that_fails():
+def test_a_turn_comes_back_from_a_work_that_fails() -> None:
     async def run() -> None:
         turns = Turns(1)
         for _ in range(2):
