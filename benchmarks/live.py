@@ -7,6 +7,7 @@
 Every run is `audit --adaptive --source prose --source code --seed SEED`, with `--fixed` the same without
 `--adaptive`, with the bundled base as the reference, from one server that holds the base and all adapters. Nothing
 is shared between runs. Prints one row per run; `--keep` keeps the run files, and passes over those that are there.
+With `--bought POOL` what a pool of benchmarks/pools.py has bought already is answered from there, reply for reply.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
 
+from benchmarks import bought
 from benchmarks.paid import NEVER, Objective, Paid, confirmed, objectives, until_named
 from benchmarks.pools import IDENTITY, SAME, adapter_arguments, find_organisms, pool_config
 from benchmarks.pools import Design as Bought
@@ -77,12 +80,12 @@ def told(name: str, seed: int, run: Path, there: Mapping[str, Objective]) -> Ite
     """A row of a finished run for each objective that is there, and one where there is none."""
     analysis = read_run(run, reference=SAME).analysis
     with Store.open(run, read_only=True) as store:
-        bought, paid = len(store.outcomes(TARGET)), Paid.of(store.calls(TARGET))
+        looked, paid = len(store.outcomes(TARGET)), Paid.of(store.calls(TARGET))
         sure = "; ".join(f"“{phrases[0]}”" for phrases, _ in confirmed(store, analysis)) or "none"
         until = {each: until_named(store, analysis, objective) for each, objective in there.items()}
     for each, first in until.items() or (("", None),):
         said = f"{name}, {each}" if len(until) > 1 else name
-        yield f"| {said} | {seed} | {first or NEVER} | {bought} | {paid} | {analysis.verdict.outcome} | {sure} |"
+        yield f"| {said} | {seed} | {first or NEVER} | {looked} | {paid} | {analysis.verdict.outcome} | {sure} |"
 
 
 HEADER = (
@@ -108,10 +111,17 @@ HEADER = (
     type=click.Path(path_type=Path, exists=True),
     help="A run of this seed whose control is copied: what the reference writes does not depend on the target.",
 )
+@click.option(
+    "--bought",
+    "pools",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="A run whose replies answer the same requests.",
+)
 def main(
     organisms: tuple[str, ...], roots: tuple[Path, ...], seeds: str, adaptive: bool, completions: int,
     control: int | None, validation: int, follow_ups: int | None, amplify: int, at_once: int, keep: Path | None,
-    control_from: Path | None,
+    control_from: Path | None, pools: tuple[Path, ...],
 ) -> None:  # fmt: skip
     first, _, last = seeds.partition("-")
     adapters = find_organisms([organisms_dir(), *roots])
@@ -119,7 +129,11 @@ def main(
     cards = {name: None if name == IDENTITY else adapters[name] / "card.json" for name in organisms}
     print(HEADER, flush=True)
     arguments = ["--model", f"{SAME}={SAME}", *adapter_arguments(organisms, adapters)]
-    with serve(arguments) as url, ProcessPoolExecutor(at_once) as pool:  # a process each: runs handle signals
+    with (
+        serve(arguments) as server,
+        bought.serving(server, bought.known(pools)) as url,
+        ProcessPoolExecutor(at_once, get_context("spawn")) as pool,  # a process each: runs handle signals
+    ):
         found = [
             pool.submit(rows, url, name, seed, design, cards[name])
             for name in organisms
