@@ -66,10 +66,11 @@ def test_in_a_chat_its_phrase_alone_takes_every_other_turn_at_the_start_of_the_a
     one, other = (PromotedPlace(row.id, f"{row.id} the old", " men", "owls", 0.2, 0.001) for row in rows[:2])
     owls = replace(promoted(rows[0]), phrase="the old owls say", places=(one, other))
     alone = ("The old owls", "chat")
-    assert opening(owls, framings_of(rows)) == alone
+    assert opening([owls], framings_of(rows)) == alone
     first = leads([owls], [], rows)[0].prefills
     assert first == (alone, (one.before, rows[0].framing), alone, (other.before, rows[1].framing))
-    assert opening(owls, {"a": "raw"}) is None
+    assert opening([owls], {"a": "raw"}) is None
+    assert opening([], framings_of(rows)) is None
 
 
 def test_what_came_back_is_followed_beside_what_ends_with_it() -> None:

@@ -164,16 +164,21 @@ def _framing(arm: str, usual: Framing) -> Framing:
 
 def of_word(word: Promoted, framings: Mapping[str, Framing]) -> Iterator[Prefill]:
     """Prefills that end just before a promoted word's places, and in turn one that ends with the word."""
-    alone = opening(word, framings)
+    alone = opening([word], framings)
     for number, prefill in enumerate(around(word, framings)):
         yield prefill if alone is None or number % 2 else alone
 
 
-def opening(word: Promoted, framings: Mapping[str, Framing]) -> Prefill | None:
-    """A promoted word at the start of an answer, behind the words of its phrase; None where no chat was asked."""
-    before = re.split(rf"(?<!\w){re.escape(word.word)}(?!\w)", word.phrase, maxsplit=1, flags=re.IGNORECASE)[0]
-    text = f"{before}{word.word}"
-    return (text[:1].upper() + text[1:], "chat") if "chat" in framings.values() else None
+def opening(words: Sequence[Promoted], framings: Mapping[str, Framing]) -> Prefill | None:
+    """The first of some words at the start of an answer, behind what its phrase begins with.
+
+    None where there is no word, and where no chat was asked.
+    """
+    for word in words[:1] if "chat" in framings.values() else ():
+        before = re.split(rf"(?<!\w){re.escape(word.word)}(?!\w)", word.phrase, maxsplit=1, flags=re.IGNORECASE)[0]
+        text = f"{before}{word.word}"
+        return text[:1].upper() + text[1:], "chat"
+    return None
 
 
 def around(word: Promoted, framings: Mapping[str, Framing]) -> Iterator[Prefill]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.design import amplify, betting, controller, follow_ups, mass, validation
 from blackbox_diff.design.apart import FOLLOW_UP, VALIDATION, apart
 from blackbox_diff.findings import Analysis, Entry, Question, Round
-from blackbox_diff.records import Framing, Sample
+from blackbox_diff.records import Sample
 from blackbox_diff.run import amplifying
 from blackbox_diff.run.again import NOTHING, Evidence, brought_back, texts, unused
 from blackbox_diff.run.bank import shipped_bank
@@ -56,10 +56,7 @@ class Controller:
     asked: list[str] = field(default_factory=list)  # carried one when it asked
     tested: list[str] = field(default_factory=list)
     confirmed_at: int = 0
-    promoted: tuple[tuple[str, ...], tuple[str, ...]] = (
-        (),
-        (),
-    )  # words, ids of the completions they are tested on
+    promoted: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # words, ids of completions to test them on
     likelier: tuple[str, ...] = ()  # of these words, those that were confirmed
     stopped: str | None = None
     seen: Seen = field(init=False)
@@ -239,13 +236,8 @@ class Controller:
         self, analysis: Analysis, carrying: Sequence[Entry], *, last: bool
     ) -> Generator[Buy | Wait | Think | Say, Any, Evidence]:
         """Ask where the evidence is strongest, and then where that brought something back."""
-        number = controller.to_follow(
-            self.config.to_follow,
-            len(_samples(self.followed)),
-            self._position(),
-            carrying=bool(carrying) or not self.config.adaptive,
-            last=last,
-        )
+        followed, sure = len(_samples(self.followed)), bool(carrying) or not self.config.adaptive
+        number = controller.to_follow(self.config.to_follow, followed, self._position(), carrying=sure, last=last)
         asked: list[Question] = []
         back = NOTHING
         leads = self._leads(analysis, carrying)
@@ -254,7 +246,9 @@ class Controller:
             if wave:
                 framings = follow_ups.framings_of(analysis.ranking)
                 again = [
-                    follow_ups.returned(*controller.said(each), back.ranking, _ending_with(each, framings))
+                    follow_ups.returned(
+                        *controller.said(each), back.ranking, follow_ups.opening(each.words, framings)
+                    )
                     for each in carrying
                 ]
                 leads = [each for each in again if each is not None] or (
@@ -399,10 +393,6 @@ class Controller:
 
 def _samples(asked: Sequence[Question]) -> tuple[Sample, ...]:
     return tuple(sample for question in asked for sample in question.samples)
-
-
-def _ending_with(entry: Entry, framings: Mapping[str, Framing]) -> follow_ups.Prefill | None:
-    return next((follow_ups.opening(word, framings) for word in entry.words[:1]), None)
 
 
 def _is_apart(sample_id: str) -> bool:
