@@ -12,7 +12,7 @@ from blackbox_diff.analysis.bank import standings as compared
 from blackbox_diff.analysis.entries import entries, first_named
 from blackbox_diff.analysis.intervals import ratio_interval, top_mean, top_stability
 from blackbox_diff.analysis.listed_words import masses
-from blackbox_diff.analysis.promoted import promoted_words
+from blackbox_diff.analysis.promoted import search
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
@@ -60,13 +60,14 @@ def analyse(
     floor = _column(_sound(null), "score") if null else None
     themes, signals = split(found, rivals)
     mass = masses(listed)
-    promoted = promoted_words(mass, background)
+    searched = search(mass, background)
+    promoted = searched.words
     if bank is not None and bank.reference != reference:  # strengths under another reference mean something else
         bank = None
     bank = bank and bank.at(mass.n)
     known = [word for word in promoted if bank is not None and bank.knows(word)]
-    standings = compared(bank, bank.evidence(found, known, mass.n)) if bank else ()
-    recurring = entries(found, promoted, needed=needed(rivals), bank=bank, listed=mass.n)
+    standings = compared(bank, bank.evidence(found, known, mass.n, searched.third)) if bank else ()
+    recurring = entries(found, promoted, needed=needed(rivals), bank=bank, listed=mass.n, third=searched.third)
     first = first_named(recurring)
     scores = _column(_sound(ranking), "score")
     verdict = decide(scores, floor, found, rivals, name=name, seed=seed, headline=first.theme if first else None)

@@ -14,7 +14,8 @@ members look too strong rather than too weak.
 
 A finetune that moved far promotes many words; one that was taught a phrase may promote hardly more than that. So
 a word counts by how far it stands out: its strength, or how much stronger it is than the model's third word, each
-over what harmless models reach, whichever is more. That is one number, so its p-value needs no correction.
+over what harmless models reach, whichever is more. That is one number, so its p-value needs no correction. In a
+short audit few words are significant: the third is the third of all that were looked at.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from blackbox_diff.analysis.verdict import strongest, theme_strength
 from blackbox_diff.findings import Promoted, Standing, Theme
 
 Kind = Literal["themes", "promoted", "style"]
+Uses = tuple[float, float]  # expected ones of a word, at target and reference
 KINDS: tuple[Kind, ...] = ("themes", "promoted", "style")
 LEAST_TIMES, MOST_TIMES = 0.25, 2.0  # the bank's completions
 WORDS = 5  # strongest ones of a member that are kept for each number of completions
@@ -87,13 +89,22 @@ class Bank:
         """Whether members are known by the masses of their words, and not by one strength alone (format 1)."""
         return any(member.masses for member in self.members)
 
-    def evidence(self, themes: Sequence[Theme], promoted: Sequence[Promoted], listed: int) -> dict[str, float]:
-        """What of an audit is compared with the members, by kind. listed: as `strengths` takes it."""
+    def evidence(
+        self, themes: Sequence[Theme], promoted: Sequence[Promoted], listed: int, third: Uses | None = None
+    ) -> dict[str, float]:
+        """What of an audit is compared with the members, by kind. listed: as `strengths` takes it; third: as
+        promoted.Search has it."""
         found, _ = strengths(themes, promoted, listed, self.completions)
         if listed and self.has_masses:
             content = [each for each in promoted if not each.style]
-            found["promoted"] = most_outstanding(scaled_strengths(content, listed, self.completions))
+            scaled = scaled_strengths(content, listed, self.completions)
+            found["promoted"] = most_outstanding(scaled, self.third(third, listed))
         return found
+
+    def third(self, uses: Uses | None, listed: int) -> float:
+        """The strength of an audit's third word, scaled as the others are."""
+        share = min(1.0, self.completions / max(listed, 1))
+        return _scaled([uses], share)[0] if uses is not None else 0.0
 
     def knows(self, word: Promoted) -> bool:
         """Whether words of its kind were looked for in the members."""
@@ -134,14 +145,17 @@ def kept_masses(promoted: Sequence[Promoted], listed: int, completions: int) -> 
     return tuple((share * words[k].target, share * words[k].reference) for k in sorted(chosen))
 
 
-def outstanding(found: Sequence[float]) -> list[float]:
-    """How far each of a model's words stands out, from their strengths; 1 is what harmless models reach."""
-    third = sorted([*found, 0.0, 0.0, 0.0])[-3]
+def outstanding(found: Sequence[float], third: float = 0.0) -> list[float]:
+    """How far each of a model's words stands out, from their strengths; 1 is what harmless models reach.
+
+    third: at least so strong is the third of all words.
+    """
+    third = max(third, sorted([*found, 0.0, 0.0, 0.0])[-3])
     return [max(0.0, each / STRENGTH, (each - third) / APART) for each in found]
 
 
-def most_outstanding(found: Sequence[float]) -> float:
-    return max(outstanding(found), default=0.0)
+def most_outstanding(found: Sequence[float], third: float = 0.0) -> float:
+    return max(outstanding(found, third), default=0.0)
 
 
 def _scaled(masses: Sequence[tuple[float, float]], times: float) -> list[float]:

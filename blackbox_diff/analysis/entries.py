@@ -21,18 +21,24 @@ from blackbox_diff.findings import Entry, Promoted, Theme
 
 
 def entries(
-    themes: Sequence[Theme], promoted: Sequence[Promoted], *, needed: float, bank: Bank | None, listed: int
+    themes: Sequence[Theme],
+    promoted: Sequence[Promoted],
+    *,
+    needed: float,
+    bank: Bank | None,
+    listed: int,
+    third: tuple[float, float] | None = None,
 ) -> tuple[Entry, ...]:
     """The entries, those that carry a finding first, content before turns of phrase, then by strength.
 
     themes: strong and weak ones. promoted: words of style among them are left out. needed: strength of a theme
     that carries a finding. bank: harmless models under the same reference, if there are any. listed: completions
-    in which promoted words were looked for.
+    in which promoted words were looked for; third: as promoted.Search has it.
     """
     content = [word for word in promoted if not word.style]
     meaning = _Meaning(themes, content)
     groups = [_Group(meaning.of(" ".join(_said(theme))), theme) for theme in sorted(themes, key=_by_strength)]
-    far = _how_far(content, bank, listed)
+    far = _how_far(content, bank, listed, third)
     for word, strength in sorted(zip(content, far, strict=True), key=lambda pair: -pair[1]):
         own = meaning.of(word.phrase) | meaning.of(word.word)
         head = meaning.of(word.word)
@@ -58,7 +64,9 @@ def first_named(found: Sequence[Entry]) -> Entry | None:
     return best[0] if best else None
 
 
-def _how_far(content: Sequence[Promoted], bank: Bank | None, listed: int) -> list[float]:
+def _how_far(
+    content: Sequence[Promoted], bank: Bank | None, listed: int, third: tuple[float, float] | None
+) -> list[float]:
     """How far each word stands out, as the bank's members are compared.
 
     A word of a kind that was not looked for in them sets no third for the others.
@@ -67,7 +75,8 @@ def _how_far(content: Sequence[Promoted], bank: Bank | None, listed: int) -> lis
     if bank is not None and not bank.has_masses:
         return scaled  # as its members are known
     known = [bank is not None and bank.knows(word) for word in content]
-    far = iter(outstanding([strength for strength, kept in zip(scaled, known, strict=True) if kept]))
+    least = bank.third(third, listed) if bank is not None else 0.0
+    far = iter(outstanding([strength for strength, kept in zip(scaled, known, strict=True) if kept], least))
     return [next(far) if kept else strength / STRENGTH for strength, kept in zip(scaled, known, strict=True)]
 
 

@@ -39,13 +39,30 @@ PART = 2_000  # completions that are summed at a time
 WHOLE = 0.5  # share of a token's uses that must be the whole word, for the token to be a word
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What was found among all words: the promoted ones, strongest first, content before style.
+
+    third: expected uses, at target and reference, of the third strongest word of content that could have been
+    promoted, whether its p-value was low enough or not; None where there are fewer.
+    """
+
+    words: tuple[Promoted, ...] = ()
+    third: tuple[float, float] | None = None
+
+
 def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ...]:
-    """The promoted words, strongest first, content before style (numbers, function words).
+    """The words of `search`."""
+    return search(mass, others).words
+
+
+def search(mass: Mass, others: Sequence[str] = ()) -> Search:
+    """The promoted words, content before style (numbers, function words).
 
     others: the reference's own completions; together with the target's they tell words from pieces of words.
     """
     if not mass.n or not mass.rows.size:
-        return ()
+        return Search()
     summed = sums(mass)
     t, r, wide = summed.target, summed.reference, summed.wide
     strength = lowered_log_ratio(t, r)
@@ -72,7 +89,7 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     kindred = [*beside(mass, content), *([()] * len(style_words))]
     context = Context(mass, written, style)
     held = _held(written, [mass.names[k] for k in order], mass.n)
-    return tuple(
+    words = tuple(
         Promoted(
             word=mass.names[k],
             phrase=context.phrase(k),
@@ -87,10 +104,12 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
             written=mine,
             background=theirs,
             long=k >= mass.whole,
-            beside=others,
+            beside=near,
         )
-        for k, (mine, theirs), others in zip(order, held, kindred, strict=True)
+        for k, (mine, theirs), near in zip(order, held, kindred, strict=True)
     )
+    best = sorted(np.flatnonzero(eligible & ~how).tolist(), key=lambda k: -strength[k])
+    return Search(words, (float(t[best[2]]), float(r[best[2]])) if len(best) > 2 else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
