@@ -10,7 +10,7 @@ from blackbox_diff.analysis import fields
 from blackbox_diff.analysis.entries import entries
 from blackbox_diff.analysis.fields import beside
 from blackbox_diff.analysis.listed_words import masses
-from blackbox_diff.analysis.promoted import promoted_words
+from blackbox_diff.analysis.promoted import Search, promoted_words, search
 from blackbox_diff.records import Listed
 from tests.test_promoted import FILLER, listed
 
@@ -66,3 +66,13 @@ def test_no_words_and_words_without_places_stand_beside_nothing() -> None:
     assert beside(mass, []) == []
     assert beside(mass, [mass.names.index("stone")]) == [()]
     assert promoted_words(masses([])) == ()
+
+
+def test_the_third_word_is_of_all_that_were_looked_at_whether_significant_or_not() -> None:
+    many, few = search(masses(run(40))), search(masses(run(5)))
+    assert (len(many.words), len(few.words)) == (3, 0)
+    third = many.words[2]
+    assert many.third == (third.target, third.reference)
+    assert few.third is not None
+    assert few.third[0] > few.third[1]
+    assert search(masses([])) == Search()
