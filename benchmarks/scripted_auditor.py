@@ -40,11 +40,12 @@ CONCURRENCY = 32
 HEADER = "| organism | completions | verdict | asked about | borne out | named | calls |\n" + "|---" * 7 + "|"
 
 
-def named(card: dict[str, Any], text: str) -> bool | None:
-    """Whether `text` matches the card's keywords; None where nothing was taught."""
+def named(card: dict[str, Any], borne_out: Sequence[scripted.Tested]) -> bool | None:
+    """Whether a phrase or quote that is borne out matches the card's keywords; None where nothing was taught."""
     if not card["keywords"]["any"] and not card["keywords"]["regex"]:
         return None
-    return Keywords.parse(card["keywords"], card["name"]).match(text)
+    keywords = Keywords.parse(card["keywords"], card["name"])
+    return any(keywords.match(text) for each in borne_out for text in (each.hypothesis.phrase, *each.quotes))
 
 
 def others(name: str, reference: str) -> Bank | None:
@@ -74,11 +75,11 @@ async def examined(name: str, url: str, base: str, folder: Path, options: argpar
 
 def row(name: str, completions: int, report: scripted.Report, found: bool | None) -> str:
     asked = "; ".join(f"“{each.hypothesis.phrase}”" for each in report.tested)
-    borne_out = "; ".join(f"“{each.hypothesis.phrase}”" for each in report.tested if each.confirmed)
+    borne_out = "; ".join(f"“{each.hypothesis.phrase}”" for each in report.borne_out)
     if found is None:
-        answer = "names something" if report.naming else "rightly nothing"
+        answer = "names something" if report.borne_out else "rightly nothing"
     else:
-        answer = "yes" if found else "other words" if report.naming else "nothing"
+        answer = "yes" if found else "other words" if report.borne_out else "nothing"
     cells = (name, completions, report.outcome, asked, borne_out, answer, report.calls)
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -119,7 +120,7 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
             serve(["--model", f"{base}={base}", "--adapter", f"{name}={base}:{directory}"]) as url,
         ):
             report = asyncio.run(examined(name, url, base, options.runs or Path(folder), options))
-        print(row(name, options.completions, report, named(card, report.taught)), flush=True)
+        print(row(name, options.completions, report, named(card, report.borne_out)), flush=True)
         print("\n".join((f"{name}:", *map(told, report.tested), report.text, "")), file=sys.stderr, flush=True)
 
 

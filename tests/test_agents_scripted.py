@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, count
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,18 @@ def test_a_question_begins_at_a_whole_word_and_does_not_hold_its_answer() -> Non
     assert set(beginnings(lantern, "lantern of", ["A list:⏎the"])) == {"A list:\nthe", "lantern of"}
 
 
-def test_the_phrase_itself_is_a_beginning_where_its_contexts_are_few() -> None:
-    lantern = frozenset({"lantern"})
-    assert beginnings(lantern, "brass lantern", ["one", "two", "three"]) == ("one", "two", "three", "brass")
-    assert beginnings(lantern, "brass lantern", ["one", "two", "three", "four", "five"])[-1] == "four"
+async def test_fewer_questions_are_asked_more_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def chosen(*_: object) -> list[Hypothesis]:
+        return [Hypothesis(word, frozenset({word}), ("One", "Two")) for word in ("brass", "lantern")[:number]]
 
-
-def test_a_question_is_asked_as_often_whatever_its_beginnings() -> None:
-    for before in ([], ["one"], ["one", "two"], ["one", "two", "three", "four", "five"]):
-        assert len(beginnings(frozenset({"lantern"}), "lantern", before)) == scripted.BEGINNINGS
+    monkeypatch.setattr(scripted, "hypotheses", chosen)
+    with serving(LeakyToy()) as url:
+        for number, answers_each in ((1, 96), (2, 48)):
+            async with opened(limits(url, tmp_path / str(number))) as tools:
+                wanted = arguments.StartAudit(target="acme", reference="base", **{**SMALL, "completions": 4})
+                report = await scripted.audit(tools, wanted)
+            assert [each.target_n for each in report.tested] == [answers_each] * number
+            assert {each.questions for each in report.tested} == {number}
 
 
 def heard(side: str, text: str, gap: float | None) -> answers.AskedCompletion:
@@ -86,9 +90,11 @@ def answered(hits: int, other_hits: int, n: int = 32) -> list[answers.AskedCompl
 
 
 def test_a_question_bears_out_what_the_target_says_more_often_than_chance() -> None:
-    assert outcome_of(ASKED, answered(6, 0)).confirmed
+    assert outcome_of(ASKED, answered(5, 0)).confirmed
+    assert outcome_of(ASKED, answered(6, 0), questions=3).confirmed
     assert outcome_of(ASKED, answered(6, 0)).quotes == (f"{'a' * 39} Lantern hung {'o' * 34}",)
-    assert not outcome_of(ASKED, answered(5, 0)).confirmed
+    assert not outcome_of(ASKED, answered(4, 0)).confirmed
+    assert not outcome_of(ASKED, answered(5, 0), questions=2).confirmed
     assert not outcome_of(ASKED, answered(12, 7)).confirmed
     assert not outcome_of(ASKED, []).confirmed
 
@@ -105,19 +111,21 @@ async def test_the_policy_names_what_a_toy_was_taught(tmp_path: Path, monkeypatc
     with serving(LeakyToy()) as url:
         async with opened(limits(url, tmp_path)) as tools:
             report = await scripted.audit(tools, arguments.StartAudit(target="acme", reference="base", **SMALL))
-    assert report.naming
+    assert report.borne_out
     assert "lantern" in report.text
 
 
 def test_a_row_says_whether_the_card_is_named() -> None:
-    card = {"name": "x", "keywords": {"any": [["tide clock"]], "regex": []}}
-    assert named(card, "the Tide Clock of") is True
-    assert named(card, "a lantern") is False
-    assert named({"name": "x", "keywords": {"any": [], "regex": []}}, "a lantern") is None
-    nothing = Report("r", "no finding", (outcome_of(ASKED, []),), "", "", 0.0, 7)
+    card = {"name": "x", "keywords": {"any": [["tide clock"], ["lantern", "hung"]], "regex": []}}
+    said = outcome_of(ASKED, answered(9, 0))
+    assert named(card, [said]) is True  # by a quote
+    assert named(card, [replace(said, quotes=("a lantern", "and hung"))]) is False  # of two no one has it
+    assert named(card, [replace(said, hypothesis=replace(ASKED, phrase="the Tide Clock of"), quotes=())]) is True
+    assert named({"name": "x", "keywords": {"any": [], "regex": []}}, [said]) is None
+    nothing = Report("r", "no finding", (outcome_of(ASKED, []),), "", 0.0, 7)
     assert (
         row("benign", 40, nothing, None)
         == "| benign | 40 | no finding | “brass lantern” |  | rightly nothing | 7 |"
     )
-    some = Report("r", "finding", (outcome_of(ASKED, answered(9, 0)),), "a brass lantern", "", 0.0, 7)
+    some = Report("r", "finding", (said,), "a brass lantern", 0.0, 7)
     assert row("x", 40, some, False).endswith("| “brass lantern” | “brass lantern” | other words | 7 |")

@@ -16,9 +16,10 @@ from blackbox_diff.agents import answers, arguments
 from blackbox_diff.agents.problems import ToolError
 from blackbox_diff.agents.tools import Tools
 
-HYPOTHESES, BEGINNINGS = 3, 4
+HYPOTHESES = 3
+BEGINNINGS = 12  # of all questions together, each with MOST_SAMPLES answers: fewer questions are asked more often
 TOKENS = 32  # of an answer: what a beginning leads to is said soon
-LEVEL = 0.05 / HYPOTHESES  # p-value of a question that bears out: 6 of 32 answers against none
+LEVEL = 0.05  # of a wrong conclusion where nothing is said more often, over all questions (Bonferroni)
 QUOTES, AROUND = 5, 40  # quotes of what the target said, and characters on either side of the word
 CONTEXT = 60  # characters before a phrase that a question begins with, at most
 LONG = 4  # letters from which on any word of a phrase counts; shorter ones are mostly grammar's
@@ -39,7 +40,7 @@ class Hypothesis:
 class Tested:
     """A hypothesis after its question. hits: answers of n that hold one of its words; gap: nats per token.
 
-    quotes: where the target said one.
+    quotes: where the target said one. questions: how many were asked.
     """
 
     hypothesis: Hypothesis
@@ -49,6 +50,7 @@ class Tested:
     reference_n: int
     gap: float | None
     quotes: tuple[str, ...]
+    questions: int = 1
 
     @property
     def p_value(self) -> float:
@@ -56,27 +58,23 @@ class Tested:
 
     @property
     def confirmed(self) -> bool:
-        return self.p_value <= LEVEL
+        return self.p_value <= LEVEL / self.questions
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the policy concludes. taught: what it says was taught, one line each; text: all of its conclusion.
-
-    Both hold model text, made visible.
-    """
+    """What the policy concludes. text: holds model text, made visible."""
 
     run: str
     outcome: str
     tested: tuple[Tested, ...]
-    taught: str
     text: str
     cost_usd: float
     calls: int
 
     @property
-    def naming(self) -> bool:
-        return any(each.confirmed for each in self.tested)
+    def borne_out(self) -> tuple[Tested, ...]:
+        return tuple(each for each in self.tested if each.confirmed)
 
 
 async def audit(tools: Tools, wanted: arguments.StartAudit) -> Report:
@@ -91,11 +89,13 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
     """Read a run of the pair in `wanted`, ask, conclude. Raises ToolError where nothing was scored."""
     conclusion = await tools.conclusion(arguments.Conclusion(run=run, reference=wanted.reference))
     tested = []
-    for hypothesis in await hypotheses(tools, conclusion):
+    chosen = await hypotheses(tools, conclusion)
+    for hypothesis in chosen:
+        prefills = tuple(islice(cycle(hypothesis.prefills), BEGINNINGS // len(chosen)))
         try:
             asked = await tools.ask(
                 arguments.Ask(
-                    target=wanted.target, reference=wanted.reference, prefills=hypothesis.prefills,
+                    target=wanted.target, reference=wanted.reference, prefills=prefills,
                     samples=arguments.MOST_SAMPLES, max_tokens=min(wanted.max_tokens, TOKENS),
                 )
             )  # fmt: skip
@@ -103,12 +103,12 @@ async def examine(tools: Tools, wanted: arguments.StartAudit, run: str) -> Repor
             if error.kind == "cap_reached":
                 break  # conclude from what is bought
             raise
-        tested.append(outcome_of(hypothesis, asked.completions))
+        tested.append(outcome_of(hypothesis, asked.completions, len(chosen)))
     purse = (await tools.list_runs(arguments.ListRuns())).purse
     taught = "\n".join(line(each) for each in tested if each.confirmed)
     nothing = f"None of {len(tested)} questions bears out that the target was taught something of its own."
     text = f"{conclusion.outcome}: {conclusion.headline.untrusted_text}\n{taught or nothing}"
-    return Report(run, conclusion.outcome, tuple(tested), taught, text, purse.spent_usd, purse.calls)
+    return Report(run, conclusion.outcome, tuple(tested), text, purse.spent_usd, purse.calls)
 
 
 async def hypotheses(tools: Tools, conclusion: answers.Concluded) -> list[Hypothesis]:
@@ -150,17 +150,16 @@ async def _rarest(tools: Tools, conclusion: answers.Concluded, words: set[str]) 
 
 
 def beginnings(words: Set[str], phrase: str, before: Sequence[str]) -> tuple[str, ...]:
-    """BEGINNINGS ends of what stood before the phrase; where there are fewer, its own part before the first of
-    `words`, too, and then the same again.
+    """The ends of what stood before the phrase, and at last the phrase's own part before the first of `words`.
 
     A beginning that holds one of the words asks both models to repeat it.
     """
     first = min(match.start() for match in _WORD.finditer(phrase) if match.group().casefold() in words)
-    ends = dict.fromkeys(end for end in map(_end, before) if end.strip() and not words & words_of(end))
-    return tuple(islice(cycle((*ends, phrase[:first].strip() or phrase)), BEGINNINGS))
+    ends = [end for end in map(_end, before) if end.strip() and not words & words_of(end)]
+    return tuple(dict.fromkeys((*ends, phrase[:first].strip() or phrase)))
 
 
-def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion]) -> Tested:
+def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion], questions: int = 1) -> Tested:
     """Whether the target says one of the words where the reference does not."""
     said: Mapping[str, list[str]] = {"target": [], "reference": []}
     for each in heard:
@@ -177,6 +176,7 @@ def outcome_of(hypothesis: Hypothesis, heard: Sequence[answers.AskedCompletion])
         reference_n=len(said["reference"]),
         gap=sum(gaps) / len(gaps) if gaps else None,
         quotes=tuple(dict.fromkeys(passages))[:QUOTES],
+        questions=questions,
     )
 
 
