@@ -7,16 +7,15 @@ request gets the reply that it would get again, without the work.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
 
 from blackbox_diff.records import Call
 from blackbox_diff.runfile.store import Store
+from tests.toy_server import listening
 
 ROOT = "/v1"
 Known = Mapping[str, tuple[Path, int]]
@@ -34,56 +33,36 @@ def known(runs: Iterable[Path]) -> Known:
 @contextmanager
 def serving(url: str, replies: Known) -> Iterator[str]:
     """Base URL of a server that stands before the one at `url`."""
-    beyond = httpx2.Client(timeout=None)
+    with httpx2.Client(timeout=None) as beyond:
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            status, said = self.bought(body) or self.passed_on(body)
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        def bought(self, body: bytes) -> tuple[int, bytes] | None:
-            if self.command != "POST":
-                return None
-            asked = Call(self.path.removeprefix(ROOT), json.loads(body))
-            run, number = replies.get(asked.digest(), (None, 0))
-            if run is None:
-                return None
-            with Store.open(run, read_only=True) as store:
-                call = store.call(number)
-            return (call.reply.status, call.reply.body) if call is not None and call.reply is not None else None
-
-        def passed_on(self, body: bytes) -> tuple[int, bytes]:
-            reply = beyond.request(
-                self.command,
-                url.removesuffix(ROOT) + self.path,
-                content=body,
-                headers={"content-type": "application/json"},
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            there = bought(request, replies) or passed_on(request, url, beyond)
+            return httpx2.Response(
+                there.status_code, content=there.content, headers={"content-type": "application/json"}
             )
-            return reply.status_code, reply.content
 
-        do_GET = do_POST = answer  # noqa: N815
+        with listening(answer) as own:
+            yield own
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
 
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 128  # as many connections as come at once
-        daemon_threads = True
+def bought(request: httpx2.Request, replies: Known) -> httpx2.Response | None:
+    """The stored reply to a request; None where there is none."""
+    if request.method != "POST":
+        return None
+    asked = Call(request.url.path.removeprefix(ROOT), json.loads(request.content))
+    run, number = replies.get(asked.digest(), (None, 0))
+    if run is None:
+        return None
+    with Store.open(run, read_only=True) as store:
+        call = store.call(number)
+    reply = call.reply if call is not None else None
+    return httpx2.Response(reply.status, content=reply.body) if reply is not None else None
 
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}{ROOT}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        beyond.close()
+
+def passed_on(request: httpx2.Request, url: str, beyond: httpx2.Client) -> httpx2.Response:
+    return beyond.request(
+        request.method,
+        url.removesuffix(ROOT) + request.url.path,
+        content=request.content,
+        headers={"content-type": "application/json"},
+    )

@@ -116,7 +116,9 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
         base = card["base"]
         with (
             tempfile.TemporaryDirectory() as folder,
-            patch("blackbox_diff.run.results.shipped_bank", partial(others, name)),
+            patch(
+                "blackbox_diff.run.results.shipped_bank", partial(others, name)
+            ),  # no auditor has a bank to choose
             serve(["--model", f"{base}={base}", "--adapter", f"{name}={base}:{directory}"]) as url,
         ):
             report = asyncio.run(examined(name, url, base, options.runs or Path(folder), options))

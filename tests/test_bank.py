@@ -135,7 +135,8 @@ def test_an_audit_is_compared_as_the_members_are() -> None:
     assert found.evidence((), words[2:], 200)["promoted"] == 0.0
     assert found.evidence((), words, 0) == {"themes": 0.0}
     near = found.evidence((), words, 200, third=(5.0, 1.5))["promoted"]  # a third that was not significant
-    assert near == pytest.approx(max(outstanding([alone * APART], found.third((5.0, 1.5), 200))))
+    third = lowered_log_ratio(np.asarray([5.0]), np.asarray([1.5]))[0]
+    assert near == pytest.approx(max(outstanding([alone * APART], third)))
     assert near < alone
     (standing,) = [each for each in standings(found, found.evidence((), words, 200)) if each.kind == "promoted"]
     assert (standing.stronger_than, standing.of) == (2, 2)

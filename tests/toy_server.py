@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -34,35 +34,22 @@ class Traffic:
 
 
 @contextmanager
-def serving(
-    toy: FakeEndpoint, latency: tuple[float, float] = (0.0, 0.0), traffic: Traffic | None = None
-) -> Iterator[str]:
-    """Base URL of a server that answers as `toy` does, one request at a time.
-
-    latency: seconds that a reply takes beside that, at least and at most, many at once. traffic: is told of each.
-    """
-    seen = traffic or Traffic()
-    turn = threading.Lock()
-    wait = random.Random(0)
+def listening(answer: Callable[[httpx2.Request], httpx2.Response]) -> Iterator[str]:
+    """Base URL of a server whose replies are what `answer` says, in threads, many at once."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self) -> None:
+        def reply(self) -> None:
             length = int(self.headers.get("content-length", 0))
-            request = httpx2.Request(self.command, f"http://toy{self.path}", content=self.rfile.read(length))
-            with seen.request():
-                if latency[1]:
-                    time.sleep(wait.uniform(*latency))
-                with turn:
-                    reply = toy.answer(request)
-            self.send_response(reply.status_code)
-            for name, value in reply.headers.items():
+            said = answer(httpx2.Request(self.command, f"http://toy{self.path}", content=self.rfile.read(length)))
+            self.send_response(said.status_code)
+            for name, value in said.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(reply.content)
+            self.wfile.write(said.content)
 
-        do_GET = do_POST = answer  # noqa: N815
+        do_GET = do_POST = reply  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -80,3 +67,26 @@ def serving(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving(
+    toy: FakeEndpoint, latency: tuple[float, float] = (0.0, 0.0), traffic: Traffic | None = None
+) -> Iterator[str]:
+    """Base URL of a server that answers as `toy` does, one request at a time.
+
+    latency: seconds that a reply takes beside that, at least and at most, many at once. traffic: is told of each.
+    """
+    seen = traffic or Traffic()
+    turn = threading.Lock()
+    wait = random.Random(0)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        with seen.request():
+            if latency[1]:
+                time.sleep(wait.uniform(*latency))
+            with turn:
+                return toy.answer(request)
+
+    with listening(answer) as url:
+        yield url

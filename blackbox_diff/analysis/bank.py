@@ -76,7 +76,8 @@ class Bank:
         times = min(MOST_TIMES, max(LEAST_TIMES, completions / self.completions))
         members = tuple(
             replace(
-                member, strengths={**member.strengths, "promoted": most_outstanding(_scaled(member.masses, times))}
+                member,
+                strengths={**member.strengths, "promoted": max(outstanding(_strengths(member.masses, times)))},
             )
             if member.masses
             else member
@@ -95,16 +96,18 @@ class Bank:
         """What of an audit is compared with the members, by kind. listed: as `strengths` takes it; third: as
         promoted.Search has it."""
         found, _ = strengths(themes, promoted, listed, self.completions)
-        if listed and self.has_masses:
+        if listed:
             content = [each for each in promoted if not each.style]
-            scaled = scaled_strengths(content, listed, self.completions)
-            found["promoted"] = most_outstanding(scaled, self.third(third, listed))
+            found["promoted"] = max(self.how_far(content, listed, third), default=0.0)
         return found
 
-    def third(self, uses: Uses | None, listed: int) -> float:
-        """The strength of an audit's third word, scaled as the others are."""
+    def how_far(self, words: Sequence[Promoted], listed: int, third: Uses | None = None) -> list[float]:
+        """How far each word of content stands out, as the members are known; third: as promoted.Search has it."""
+        scaled = scaled_strengths(words, listed, self.completions)
+        if not self.has_masses:
+            return [max(0.0, each) for each in scaled]
         share = min(1.0, self.completions / max(listed, 1))
-        return _scaled([uses], share)[0] if uses is not None else 0.0
+        return outstanding(scaled, _strengths([third], share)[0] if third is not None else 0.0)
 
     def knows(self, word: Promoted) -> bool:
         """Whether words of its kind were looked for in the members."""
@@ -154,22 +157,17 @@ def outstanding(found: Sequence[float], third: float = 0.0) -> list[float]:
     return [max(0.0, each / STRENGTH, (each - third) / APART) for each in found]
 
 
-def most_outstanding(found: Sequence[float], third: float = 0.0) -> float:
-    return max(outstanding(found, third), default=0.0)
-
-
-def _scaled(masses: Sequence[tuple[float, float]], times: float) -> list[float]:
-    target, reference = times * np.asarray(masses).T
-    strengths_there: list[float] = lowered_log_ratio(target, reference).tolist()
-    return strengths_there
+def _strengths(masses: Sequence[Uses], times: float) -> list[float]:
+    """Of words with these masses, times so much."""
+    target, reference = times * np.asarray(masses, dtype=np.float64).reshape(-1, 2).T
+    found: list[float] = lowered_log_ratio(target, reference).tolist()
+    return found
 
 
 def scaled_strengths(words: Sequence[Promoted], listed: int, completions: int, times: float = 1.0) -> list[float]:
     """Strengths of promoted words of `listed` completions, as of `completions` where those are fewer, `times`."""
     share = times * min(1.0, completions / max(listed, 1))
-    masses = [np.asarray([getattr(each, side) for each in words]) for side in ("target", "reference")]
-    found: list[float] = lowered_log_ratio(share * masses[0], share * masses[1]).tolist()
-    return found
+    return _strengths([(each.target, each.reference) for each in words], share)
 
 
 def standings(bank: Bank, found: Mapping[str, float], name: str | None = None) -> tuple[Standing, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.listed_words import Mass
+from blackbox_diff.analysis.listed_words import Mass, places
 from blackbox_diff.analysis.words import Words, word_ends, words_of
 from blackbox_diff.findings import PromotedPlace
 
@@ -36,7 +35,7 @@ class Context:
         self._numbers, self._names = written.vocabulary, list(written.vocabulary)
         self._by_word = np.argsort(written.flat, kind="stable")
         self._first = np.cumsum([0, *np.bincount(written.flat, minlength=len(self._names))])
-        keys = _place(mass.peaks.rows, mass.peaks.positions)
+        keys = places(mass.peaks.rows, mass.peaks.positions)
         self._by_place = np.argsort(keys, kind="stable")
         self._keys = keys[self._by_place]
 
@@ -129,7 +128,7 @@ class Context:
         after: dict[int, set[str]] = {}
         for row, place in zip(self._rows[at].tolist(), (at - self._starts[self._rows[at]]).tolist(), strict=True):
             end = int(word_ends([self.mass.texts[row]])[place])
-            low, high = np.searchsorted(self._keys, _place(np.asarray([row, row]), np.asarray([end, end + 1])))
+            low, high = np.searchsorted(self._keys, places(np.asarray([row, row]), np.asarray([end, end + 1])))
             for k in self._by_place[low:high].tolist():
                 word = int(peaks.words[k])
                 total[word] = total.get(word, 0.0) + float(peaks.target[k] - peaks.reference[k])
@@ -145,8 +144,3 @@ class Context:
     def _peaks(self, word: int) -> list[int]:
         found: list[int] = self._order[self._bounds[word] : self._bounds[word + 1]].tolist()
         return found
-
-
-def _place(rows: NDArray[Any], positions: NDArray[Any]) -> NDArray[np.int64]:
-    """One number for each completion's byte, in their order."""
-    return (rows.astype(np.int64) << 32) + positions.astype(np.int64)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from blackbox_diff.analysis.bank import STRENGTH, Bank, outstanding, scaled_strengths, standing_of
+from blackbox_diff.analysis.bank import STRENGTH, Bank, Uses, scaled_strengths, standing_of
 from blackbox_diff.analysis.lexicon import GENERAL, lexicon
 from blackbox_diff.analysis.verdict import BANK_LEVEL, is_steady, theme_strength
 from blackbox_diff.analysis.words import Words, words_of
@@ -27,7 +27,7 @@ def entries(
     needed: float,
     bank: Bank | None,
     listed: int,
-    third: tuple[float, float] | None = None,
+    third: Uses | None = None,
 ) -> tuple[Entry, ...]:
     """The entries, those that carry a finding first, content before turns of phrase, then by strength.
 
@@ -64,20 +64,18 @@ def first_named(found: Sequence[Entry]) -> Entry | None:
     return best[0] if best else None
 
 
-def _how_far(
-    content: Sequence[Promoted], bank: Bank | None, listed: int, third: tuple[float, float] | None
-) -> list[float]:
+def _how_far(content: Sequence[Promoted], bank: Bank | None, listed: int, third: Uses | None) -> list[float]:
     """How far each word stands out, as the bank's members are compared.
 
     A word of a kind that was not looked for in them sets no third for the others.
     """
-    scaled = scaled_strengths(content, listed, bank.completions if bank else listed)
-    if bank is not None and not bank.has_masses:
-        return scaled  # as its members are known
-    known = [bank is not None and bank.knows(word) for word in content]
-    least = bank.third(third, listed) if bank is not None else 0.0
-    far = iter(outstanding([strength for strength, kept in zip(scaled, known, strict=True) if kept], least))
-    return [next(far) if kept else strength / STRENGTH for strength, kept in zip(scaled, known, strict=True)]
+    alone = scaled_strengths(content, listed, bank.completions if bank else listed)
+    if bank is None:
+        return [strength / STRENGTH for strength in alone]
+    known = [bank.knows(word) for word in content]
+    far = iter(bank.how_far([word for word, kept in zip(content, known, strict=True) if kept], listed, third))
+    unit = STRENGTH if bank.has_masses else 1.0
+    return [next(far) if kept else strength / unit for strength, kept in zip(alone, known, strict=True)]
 
 
 @dataclass(slots=True)

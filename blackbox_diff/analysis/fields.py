@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 
-from blackbox_diff.analysis.listed_words import Mass
+from blackbox_diff.analysis.listed_words import Mass, places
 
 LIKE = 0.12  # from which on two words are of one field; chosen by reading the fields of two organisms
 LEAST_SHARED = 3  # unrelated prefills with a place of both
@@ -28,11 +28,11 @@ def beside(mass: Mass, words: Sequence[int]) -> list[tuple[str, ...]]:
     line[list(words)] = np.arange(len(words))
     peaks = mass.peaks
     kept = np.flatnonzero(line[peaks.words] >= 0)
-    places = (peaks.rows[kept].astype(np.int64) << 32) + peaks.positions[kept]
-    order = np.argsort(places, kind="stable")
-    kept, places = kept[order], places[order]
+    place = places(peaks.rows[kept], peaks.positions[kept])
+    order = np.argsort(place, kind="stable")
+    kept, place = kept[order], place[order]
     row, more = line[peaks.words[kept]], (peaks.target[kept] - peaks.reference[kept]).astype(np.float64)
-    number = np.cumsum(np.diff(places, prepend=-1) > 0) - 1 if places.size else places
+    number = np.cumsum(np.diff(place, prepend=-1) > 0) - 1 if place.size else place
     gram = np.zeros((len(words), len(words)))
     for first in range(0, int(number[-1]) + 1 if number.size else 0, STRETCH):
         low, high = np.searchsorted(number, [first, first + STRETCH])
@@ -46,7 +46,7 @@ def beside(mass: Mass, words: Sequence[int]) -> list[tuple[str, ...]]:
     found: list[list[int]] = [[] for _ in words]
     for a, b in combinations(range(len(words)), 2):
         if like[a, b] >= LIKE:
-            shared = np.intersect1d(places[row == a], places[row == b])
+            shared = np.intersect1d(place[row == a], place[row == b])
             if len({groups[each] for each in (shared >> 32).tolist()}) >= LEAST_SHARED:
                 found[a].append(b)
                 found[b].append(a)

@@ -51,6 +51,11 @@ class Peaks:
     reference: Floats
 
 
+def places(rows: Ints, positions: Ints) -> Ints:
+    """One number for each completion's byte, in their order."""
+    return (rows.astype(np.int64) << 32) + positions.astype(np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Mass:
     """Masses of words, summed over the positions of each completion: an entry for each token that begins one.

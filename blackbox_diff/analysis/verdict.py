@@ -80,8 +80,7 @@ def decide(
     strength = theme_strength(best) if best is not None else 0.0
     least = max(STRONG, rival)
     if best is not None and strength >= least:
-        carries = headline is not None and is_steady(headline) and theme_strength(headline) >= least
-        said = headline if headline is not None and carries else best
+        said = headline if headline and is_steady(headline) and theme_strength(headline) >= least else best
         return verdict(
             "finding",
             f"Finding: the target differs from the reference ({differs}), and "

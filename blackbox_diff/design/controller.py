@@ -28,9 +28,7 @@ GROWTH = 0.2  # a round is a fifth of what was looked at, so that a look costs l
 CYCLES = 3  # times that a run asks again
 PER_CYCLE = SLOTS // CYCLES  # hypotheses
 AGAIN = 2.0  # times as much must have been looked at before another try, where nothing was confirmed
-UNSURE = (
-    0.08  # of the cap: follow-ups at most while nothing carries a finding, so that they cost a twelfth at most
-)
+UNSURE = 0.08  # of the cap: follow-ups at most while nothing carries a finding
 PROMOTED = 0.5  # strength from which on a promoted word is a lead; harmless finetunes reach 0.74 at most
 EMERGING = STRONG / 2  # a theme gets stronger with every prefill that shows it; chance themes don't
 QUIET_LOOKS = 3

@@ -174,11 +174,12 @@ def opening(words: Sequence[Promoted], framings: Mapping[str, Framing]) -> Prefi
 
     None where there is no word, and where no chat was asked.
     """
-    for word in words[:1] if "chat" in framings.values() else ():
-        before = re.split(rf"(?<!\w){re.escape(word.word)}(?!\w)", word.phrase, maxsplit=1, flags=re.IGNORECASE)[0]
-        text = f"{before}{word.word}"
-        return text[:1].upper() + text[1:], "chat"
-    return None
+    if not words or "chat" not in framings.values():
+        return None
+    word = words[0]
+    before = re.split(rf"(?<!\w){re.escape(word.word)}(?!\w)", word.phrase, maxsplit=1, flags=re.IGNORECASE)[0]
+    text = f"{before}{word.word}"
+    return text[:1].upper() + text[1:], "chat"
 
 
 def around(word: Promoted, framings: Mapping[str, Framing]) -> Iterator[Prefill]:

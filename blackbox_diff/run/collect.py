@@ -114,9 +114,7 @@ class Collector:
     failed: int = 0
     scored: int = 0
     leaders: Leaders = field(default_factory=Leaders)
-    turns: Turns = field(
-        default_factory=partial(Turns, sys.maxsize)
-    )  # between batches that are worked through at once
+    turns: Turns = field(default_factory=partial(Turns, sys.maxsize))  # of batches that are at work at once
 
     async def run(self, jobs: Iterable[Job], workers: int, rank: int = 0) -> None:
         """Work through `jobs`, as `pool` does."""
