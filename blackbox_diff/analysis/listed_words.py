@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from blackbox_diff.analysis.listings import Beginnings, Laid, Side, Spelling
 from blackbox_diff.analysis.long_words import Read, Written, continuations, written_in
+from blackbox_diff.analysis.sums import summed
 from blackbox_diff.records import Listed
 
 Floats = NDArray[np.floating[Any]]
@@ -110,9 +111,9 @@ def masses(rows: Iterable[Listed]) -> Mass:
             renumber = np.asarray(
                 [numbers.setdefault(each, len(numbers)) for each in spelling.names], dtype=np.int64
             )
-        summed, high, spelled, standing = _chunk_mass(chunk, spelling)
+        whole_words, high, spelled, standing = _chunk_mass(chunk, spelling)
         uses = np.pad(uses, (0, known - uses.size)) + np.bincount(standing[standing >= 0], minlength=known)
-        for parts, found in ((sums, summed), (peaks, high)):
+        for parts, found in ((sums, whole_words), (peaks, high)):
             parts.append([narrow(found[0] + len(prefills)), *map(narrow, found[1:])])
         written.append(spelled)
         prefills += [one.sample.prefill for one in chunk]
@@ -237,8 +238,7 @@ def _chunk_mass(
         mine.append(against if turned else own.mass[begins])
         theirs.append(own.mass[begins] if turned else against)
     key = np.concatenate(at) * max(1, len(spelling.rank)) + np.concatenate(tokens)
-    kept, where = np.unique(key, return_inverse=True)
-    sums = [np.bincount(where, weights=np.concatenate(each), minlength=kept.size) for each in (mine, theirs)]
+    kept, sums = summed(key, [np.concatenate(each) for each in (mine, theirs)])
     rows, numbers = np.divmod(kept, max(1, len(spelling.rank)))
     read, read_as = (Read.of(side, laid, spelling) for side in whole)
     written = written_in(chunk, laid, read, read_as, shared, held[1])

@@ -144,6 +144,8 @@ class Side:
 
     def only(self, places: Ints) -> Side:
         """The lists at some positions, given in rising order."""
+        if places.size == self.starts.size:
+            return self
         number = np.full(self.starts.size, -1, dtype=np.int64)
         number[places] = np.arange(places.size)
         at = number[self.at]
@@ -176,26 +178,31 @@ class Beginnings:
         self._spelling, self._size = spelling, max(1, len(spelling.rank))
         keys = side.at * self._size + spelling.rank[side.tokens]
         order = np.argsort(keys, kind="stable")
-        self._keys, self._running = keys[order], np.concatenate([[0.0], np.cumsum(side.mass[order])])
+        self._keys = np.append(keys[order], np.iinfo(np.int64).max)
+        self._running = np.concatenate([[0.0], np.cumsum(side.mass[order])])
 
     def held_against(self, at: Ints, tokens: Ints) -> Floats:
         """(k,) mass of the side's tokens that begin like each token at its position; NaN where none is listed."""
         spelling = self._spelling
         found, there = self._between(at, spelling.low[tokens], spelling.high[tokens])
-        shorter = spelling.parent[tokens]
+        shorter, where = spelling.parent[tokens], np.arange(tokens.size)
         for _ in range(MOST_PREFIXES):
-            if not (shorter >= 0).any():
+            has = shorter >= 0
+            shorter, where = shorter[has], where[has]
+            if not where.size:
                 break
-            some = np.maximum(shorter, 0)
-            extra, listed = self._between(at, spelling.rank[some], spelling.rank[some] + 1)
-            listed &= shorter >= 0
-            found = found + np.where(listed, extra, 0.0)
-            there = there | listed
-            shorter = np.where(shorter >= 0, spelling.parent[some], -1)
+            extra, listed = self._between(at[where], spelling.rank[shorter], spelling.rank[shorter] + 1)
+            found[where[listed]] += extra[listed]
+            there[where[listed]] = True
+            shorter = spelling.parent[shorter]
         return np.where(there, found, np.nan)
 
     def _between(self, at: Ints, low: Ints, high: Ints) -> tuple[Floats, Bools]:
         """Mass of the tokens of these ranks at each position, and whether any is listed."""
         first = np.searchsorted(self._keys, at * self._size + low)
-        last = np.searchsorted(self._keys, at * self._size + high)
+        # Mostly one token is in between, or none, and looking at the next key is cheaper than a search.
+        stop = at * self._size + high
+        last = first + (self._keys[first] < stop)
+        more = np.flatnonzero(self._keys[last] < stop)
+        last[more] = np.searchsorted(self._keys, stop[more])
         return self._running[last] - self._running[first], last > first

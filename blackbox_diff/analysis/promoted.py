@@ -23,6 +23,7 @@ from blackbox_diff.analysis.contexts import Context
 from blackbox_diff.analysis.fields import beside
 from blackbox_diff.analysis.lexicon import function_words_of
 from blackbox_diff.analysis.listed_words import Mass
+from blackbox_diff.analysis.sums import summed
 from blackbox_diff.analysis.words import Words
 from blackbox_diff.findings import Promoted
 
@@ -63,10 +64,10 @@ def search(mass: Mass, others: Sequence[str] = ()) -> Search:
     """
     if not mass.n or not mass.rows.size:
         return Search()
-    summed = sums(mass)
-    t, r, wide = summed.target, summed.reference, summed.wide
+    found = sums(mass)
+    t, r, wide = found.target, found.reference, found.wide
     strength = lowered_log_ratio(t, r)
-    p = sign_flip_p(t - r, summed.square, summed.absolute)
+    p = sign_flip_p(t - r, found.square, found.absolute)
     written = Words.of([*mass.texts, *others])
     uses = Uses(written)
     style = function_words_of(written)
@@ -134,10 +135,8 @@ def sums(mass: Mass) -> Sums:
     total = np.zeros((5, size))
     for part in _parts(mass, group):
         key = mass.words[part] * np.int64(many) + group[mass.rows[part]]
-        kept, where = np.unique(key, return_inverse=True)
-        t, r = (
-            np.minimum(np.bincount(where, weights=side[part]), SHARE) for side in (mass.target, mass.reference)
-        )
+        kept, both = summed(key, [mass.target[part], mass.reference[part]])
+        t, r = (np.minimum(side, SHARE) for side in both)
         word, difference = kept // many, t - r
         for line, values in zip(
             total, (t, r, difference**2, np.abs(difference), difference > NOTICEABLE), strict=True
@@ -153,8 +152,9 @@ def _parts(mass: Mass, group: NDArray[np.int64]) -> Iterator[slice]:
         yield slice(None)
         return
     first = 0
-    for end in [*ends[np.diff(ends // PART, prepend=0) > 0].tolist(), mass.n]:
-        last = int(np.searchsorted(mass.rows[: mass.ordered], end))
+    chosen = np.append(ends[np.diff(ends // PART, prepend=0) > 0], mass.n)
+    # Of the rows' own type, or numpy copies all rows to look up each.
+    for last in np.searchsorted(mass.rows[: mass.ordered], chosen.astype(mass.rows.dtype)).tolist():
         yield slice(first, last)
         first = last
     yield slice(mass.ordered, None)

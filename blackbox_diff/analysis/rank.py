@@ -120,6 +120,9 @@ def is_degenerate(text: str) -> bool:
 
 def _distinct(text: str) -> float:
     count = len(text) - LOOP_GRAM + 1
+    if text.isascii():  # then a window is eight bytes, and is compared as one number
+        windows = np.sort(np.ndarray((count,), np.uint64, text.encode(), strides=(1,)))
+        return (1 + int(np.count_nonzero(windows[1:] != windows[:-1]))) / count
     return len({text[k : k + LOOP_GRAM] for k in range(count)}) / count
 
 

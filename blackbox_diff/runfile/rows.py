@@ -236,9 +236,10 @@ class Rows:
         )
         for sample_id in list(names):
             own, other = self.alternatives(sample_id, origin), self.alternatives(sample_id, origin, reference)
-            row = self._first(_COMPLETION, (sample_id, origin), _decided)
-            if own is not None and other is not None and row is not None and isinstance(row[1], Completion):
-                yield Listed(row[0], row[1].text, own, other)
+            if own is not None and other is not None:
+                written = self._first(sql.WRITTEN, (sample_id, origin), _written)
+                if written is not None:
+                    yield Listed(*written, own, other)
 
     def vocabulary(self) -> tuple[bytes, ...]:
         """The bytes of every token that is listed, by the run's number of it."""
@@ -339,6 +340,11 @@ def _bytes(row: sqlite3.Row) -> bytes:
 
 def _decided(row: sqlite3.Row) -> tuple[Sample, Completion | Refusal | Lost, int | None]:
     return encoding.sample_of(row), encoding.outcome_of(row), row["call_id"]
+
+
+@encoding.decoder("completion")
+def _written(row: sqlite3.Row) -> tuple[Sample, str]:
+    return encoding.sample_of(row), encoding.unpack_text(row["text"])
 
 
 def _length(tokens: Tokens) -> int:

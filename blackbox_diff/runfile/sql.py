@@ -25,6 +25,8 @@ PUT_SCORE = f"""INSERT INTO scores ({encoding.SCORE_COLUMNS}) VALUES (?, ?, ?, ?
     call_id = excluded.call_id, reason = excluded.reason, advice = excluded.advice, ends = excluded.ends,
     logprobs = excluded.logprobs, context = excluded.context, notes = excluded.notes
     WHERE scores.outcome = 'failed'"""
+WRITTEN = """SELECT sample_id, source, framing, prefill, seed, text FROM completions
+    WHERE sample_id = ? AND origin = ? AND outcome = 'completed'"""
 LISTS = "SELECT lists FROM alternatives WHERE sample_id = ? AND origin = ? AND reference = ?"
 # Picodollars are summed in halves, which can't overflow: SQLite's whole numbers end at 9.2 million dollars.
 SPENT = """SELECT count(*),

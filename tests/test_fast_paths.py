@@ -1,0 +1,72 @@
+"""What is computed for many entries at once says what the plain rule says of each."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackbox_diff.analysis import rank
+from blackbox_diff.analysis.listings import LEAST_LETTERS, Beginnings, Side, Spelling
+from blackbox_diff.analysis.sums import stable_order, summed
+
+# Few values that lie many digits apart, so that keys are equal often and every digit matters.
+KEYS = st.lists(st.one_of(st.integers(0, 5), st.sampled_from([2**15, 2**16, 2**16 + 1, 2**31, 2**40, 2**62])))
+VOCABULARY = [b" o", b" ow", b" owl", b" owls", b" owlish", b" ox", b"o", b" lamp"]
+
+
+@given(KEYS)
+def test_keys_are_ordered_and_equal_ones_stay_in_their_order(keys: Sequence[int]) -> None:
+    column = np.asarray(keys, dtype=np.int64)
+    assert stable_order(column).tolist() == sorted(range(len(keys)), key=keys.__getitem__)
+
+
+@given(KEYS, st.randoms(use_true_random=False))
+def test_sums_are_those_of_adding_entry_by_entry(keys: Sequence[int], rng: random.Random) -> None:
+    values = [rng.random() for _ in keys]
+    expected: dict[int, float] = {}
+    for key, value in zip(keys, values, strict=True):
+        expected[key] = expected.get(key, 0.0) + value
+    kept, (found,) = summed(np.asarray(keys, dtype=np.int64), [np.asarray(values)])
+    assert dict(zip(kept.tolist(), found.tolist(), strict=True)) == expected  # to the last bit
+    assert kept.tolist() == sorted(expected)
+
+
+Entry = tuple[int, int]  # position, token
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, len(VOCABULARY) - 1)), max_size=20),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, len(VOCABULARY) - 1)), min_size=1, max_size=20),
+)
+def test_a_token_is_held_against_all_that_begin_like_it(listed: list[Entry], asked: list[Entry]) -> None:
+    listed = sorted(listed, key=lambda entry: entry[0])
+    at, tokens = (np.asarray([entry[k] for entry in listed], dtype=np.int64) for k in (0, 1))
+    mass = 0.5 ** np.arange(1, at.size + 1)  # sums of these are exact
+    side = Side(np.arange(3), at, tokens, mass, np.zeros(3))
+
+    def plain(position: int, token: bytes) -> float:
+        begun = [
+            share
+            for (place, number), share in zip(listed, mass.tolist(), strict=True)
+            for other in (VOCABULARY[number],)
+            if place == position
+            and (other.startswith(token) or (token.startswith(other) and len(other.strip()) >= LEAST_LETTERS))
+        ]
+        return math.fsum(begun) if begun else math.nan
+
+    found = Beginnings(side, Spelling(VOCABULARY)).held_against(
+        np.asarray([place for place, _ in asked]), np.asarray([token for _, token in asked])
+    )
+    assert found.tolist() == pytest.approx([plain(place, VOCABULARY[k]) for place, k in asked], nan_ok=True)
+
+
+@given(st.text(st.sampled_from("ab \0\n"), min_size=8, max_size=60))
+def test_windows_are_counted_alike_in_ascii_and_in_other_scripts(text: str) -> None:
+    windows = {text[k : k + rank.LOOP_GRAM] for k in range(len(text) - 7)}
+    assert rank._distinct(text) == rank._distinct(text.replace("a", "ä")) == len(windows) / (len(text) - 7)
