@@ -16,6 +16,7 @@ from blackbox_diff.design.controller import (
     ROUND,
     Look,
     Position,
+    Tried,
     candidates,
     decide,
     ends,
@@ -32,8 +33,12 @@ from tests.scored import REFERENCE, run
 CLOCK = ("tide clock of osmery",)
 
 
+def on(*phrases: str, at: int = 64) -> tuple[Tried, ...]:
+    return tuple((phrase, at) for phrase in phrases)
+
+
 def one(bought: int, outcome: str = "no finding", *leads: str, strength: float = 0.0) -> Look:
-    return Look(bought, outcome, None, leads, strength, leads, len(leads))
+    return Look(bought, outcome, None, leads, strength, leads, len(leads), bought)
 
 
 def at(*looks: Look, cap: int = 600, **more: object) -> Position:
@@ -48,17 +53,17 @@ def test_a_lead_is_asked_about_at_once() -> None:
 
 
 def test_what_was_tried_is_no_lead_in_other_words_either() -> None:
-    now = at(one(32, "finding", *CLOCK), cycles=(32,), tested=("the tide clock",))
+    now = at(one(32, "finding", *CLOCK), cycles=(32,), tested=on("the tide clock", at=32))
     assert decide(now).action == "look"
     assert fresh(["tide clock of osmery", "grey heron"], ["tide clock"]) == ["grey heron"]
 
 
 def test_without_a_confirmation_another_try_waits_and_one_is_kept_for_the_end() -> None:
-    tried = {"cycles": (64,), "asked": CLOCK, "tested": CLOCK}
+    tried = {"cycles": (64,), "asked": CLOCK, "tested": on(*CLOCK)}
     heron = replace(one(96, "no finding", "grey heron"), carrying=0)
     assert decide(at(heron, **tried)).action == "look"
     assert decide(at(replace(heron, bought=128), **tried)).action == "ask again"
-    again = {"cycles": (64, 128), "tested": (*CLOCK, "grey heron")}
+    again = {"cycles": (64, 128), "tested": on(*CLOCK, "grey heron")}
     assert decide(at(one(400, "finding", "red fox"), **again)).action == "look"
     assert decide(at(one(600, "finding", "red fox"), **again)).last
 
@@ -70,11 +75,14 @@ def test_what_begins_to_carry_a_finding_is_tested_at_once_though_it_was_followed
     assert decide(at(heron, **followed)).action == "ask again"
     assert decide(at(heron, **followed, asked=("old",))).action == "look"  # it did not come back
     assert decide(at(replace(heron, bought=256), **followed, asked=("old",))).action == "ask again"
-    assert decide(at(replace(heron, bought=256), **followed, asked=("old",), tested=("old",))).action == "look"
+    later = at(replace(heron, bought=256), **followed, asked=("old",))
+    assert decide(replace(later, tested=on("old", at=200))).action == "look"
+    assert decide(replace(later, tested=on("old", at=128))).action == "ask again"  # then on weaker evidence
+    assert decide(replace(later, tested=on("old", at=128), confirmed=("old",), confirmed_at=200)).action == "look"
 
 
 def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_stops() -> None:
-    known = {"cycles": (64,), "tested": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
+    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": 64}
     assert decide(at(one(64), **known)).action == "look"
     assert decide(at(one(96), **known)).action == "look"
     stopped = decide(at(one(128), **known))
@@ -83,6 +91,14 @@ def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_st
     heron = one(96, "finding", "grey heron")
     assert decide(at(heron, **known)).action == "ask again"
     assert decide(at(replace(heron, carrying=0), **known)).action == "look"
+
+
+def test_something_else_is_looked_for_where_what_is_confirmed_is_not_spoken_of() -> None:
+    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": 64}
+    loud = [replace(one(bought), left=bought // 4) for bought in (128, 224, 256)]
+    assert [decide(at(each, **known)).action for each in loud] == ["look", "look", "stop"]
+    assert decide(at(replace(loud[1], left=128), **known)).action == "stop"
+    assert "in the 64 completions that do not speak of it" in decide(at(loud[2], **known)).why
 
 
 def test_what_carries_a_finding_is_the_first_lead_and_stands_for_its_own_word() -> None:
@@ -104,7 +120,7 @@ def test_what_recurs_among_follow_ups_as_any_word_does_is_tested_only_at_the_end
 
 
 def test_the_search_for_something_else_is_bounded_by_the_cap() -> None:
-    known = {"cycles": (64,), "tested": CLOCK, "confirmed": CLOCK, "confirmed_at": 64}
+    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": 64}
     assert decide(at(one(80), cap=80, **known)).action == "stop"
 
 
@@ -119,12 +135,13 @@ def test_nothing_found_asks_once_and_then_stops() -> None:
 
 
 def test_at_the_end_it_asks_again_only_where_something_was_not_tried() -> None:
-    tried = {"cycles": (64,), "asked": CLOCK, "tested": CLOCK}
+    tried = {"cycles": (400,), "asked": CLOCK, "tested": on(*CLOCK, at=400)}
     assert decide(at(one(600, "finding", *CLOCK), **tried)).action == "stop"
+    assert decide(at(one(600, "finding", *CLOCK), **{**tried, "tested": on(*CLOCK, at=64)})).last
     emerging = Look(600, "no finding", None, ("grey heron",), 5.0)
     assert decide(at(emerging, **tried)).last
     assert decide(at(replace(emerging, strength=4.0), **tried)).action == "stop"
-    assert decide(at(emerging, cycles=(64,), tested=("the grey heron",))).action == "stop"
+    assert decide(at(emerging, cycles=(64,), tested=on("the grey heron", at=64))).action == "stop"
 
 
 def test_follow_ups_are_few_while_nothing_carries_a_finding_and_equal_over_the_times_that_are_left() -> None:
@@ -175,7 +192,7 @@ def test_every_run_ends_and_asks_no_more_often_than_it_may(
             now = replace(
                 now,
                 cycles=(*now.cycles, end),
-                tested=(*now.tested, *now.looks[-1].leads),
+                tested=(*now.tested, *on(*now.looks[-1].leads, at=end)),
                 confirmed=confirmed,
                 confirmed_at=end if confirmed != now.confirmed else now.confirmed_at,
             )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from blackbox_diff.analysis.listed_words import OPEN_SHARE, Mass, masses
 from blackbox_diff.analysis.listings import Spelling
-from blackbox_diff.analysis.promoted import benjamini_hochberg, promoted_words, sign_flip_p
+from blackbox_diff.analysis.promoted import benjamini_hochberg, promoted_words, search, sign_flip_p
 from blackbox_diff.records import Alternatives, Arm, Listed, Sample
 
 FILLER = [" stone", " river", " lamp", " cloud", " paper", " engine", " garden", " letter"]
@@ -134,6 +134,19 @@ def test_style_comes_after_content() -> None:
     found = promoted_words(masses(rows), texts)
     assert {each.word for each in found if each.style} == {"7", "the"}
     assert found[0].word == "owl"
+
+
+def test_what_is_no_news_is_neither_found_nor_the_third_word() -> None:
+    others = {" lamp": (0.1, 0.02), " road": (0.09, 0.02), " mill": (0.08, 0.02)}
+    target = [(0, {" owl": 0.2, **{word: t for word, (t, _) in others.items()}})]
+    reference = [(0, {" owl": 0.02, **{word: r for word, (_, r) in others.items()}})]
+    mass = masses([listed(k, " stone", target, reference) for k in range(60)])
+    every, without = search(mass), search(mass, aside=frozenset({"owl"}))
+    assert [each.word for each in every.words] == ["owl", "lamp", "road", "mill"]
+    assert [each.word for each in without.words] == ["lamp", "road", "mill"]
+    assert every.third is not None
+    assert without.third is not None
+    assert without.third[0] < every.third[0]
 
 
 def test_phrases_grow_by_what_stands_before() -> None:

@@ -22,7 +22,7 @@ from blackbox_diff.runfile.store import Store
 from tests.leaky_toy import LeakyToy
 from tests.toy_server import serving
 
-CAP, ASKED = 160, 100
+CAP, ASKED = 192, 100
 BASE = "base"
 
 

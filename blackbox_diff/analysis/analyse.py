@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,14 @@ from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.bank import standings as compared
 from blackbox_diff.analysis.entries import entries, first_named
 from blackbox_diff.analysis.intervals import ratio_interval, top_mean, top_stability
+from blackbox_diff.analysis.lexicon import content_words
 from blackbox_diff.analysis.listed_words import masses
 from blackbox_diff.analysis.promoted import search
 from blackbox_diff.analysis.rank import DEFAULT, rank
 from blackbox_diff.analysis.sensitivity import sensitivity
 from blackbox_diff.analysis.themes import find_themes
 from blackbox_diff.analysis.verdict import decide, needed, split, with_promoted
+from blackbox_diff.analysis.words import words_of
 from blackbox_diff.findings import Analysis, ArmSummary, ControlSummary, Ranked, Theme
 from blackbox_diff.records import Listed, ScoredCompletion
 
@@ -35,6 +38,7 @@ def analyse(
     backgrounds: Sequence[Sequence[str]] = (),
     listed: Iterable[Listed] = (),
     bank: Bank | None = None,
+    aside: AbstractSet[str] = frozenset(),
 ) -> Analysis:
     """The findings of one run under one reference.
 
@@ -46,13 +50,14 @@ def analyse(
     arms: arm name -> (refused, failed, unpaid) calls.
     listed: the target's completions with what both models listed at their positions, read once.
     bank: harmless models that the strongest evidence is compared with, if they were audited under `reference`.
+    aside: words that are no news: they are not looked for, and a theme that says nothing else is none.
     Raises InputError for an unknown metric.
     """
     ranking = rank(target, reference, metric, with_segments=MOST_WITH_SEGMENTS)
     ordered = ranking if metric == "score" else sorted(ranking, key=lambda row: (-_score(row), row.id))
     null = rank(control, reference, metric, with_segments=0)
     background = [row.completion.text for row in control]
-    found = find_themes(ordered, background, others=backgrounds, seed=seed)
+    found = _news(find_themes(ordered, background, others=backgrounds, seed=seed), aside)
     name, rivals = "the reference against itself", tuple[Theme, ...]()
     if benign:
         null = rank(benign, reference, metric, with_segments=MOST_WITH_SEGMENTS)
@@ -60,7 +65,7 @@ def analyse(
     floor = _column(_sound(null), "score") if null else None
     themes, signals = split(found, rivals)
     mass = masses(listed)
-    searched = search(mass, background)
+    searched = search(mass, background, aside)
     promoted = searched.words
     if bank is not None and bank.reference != reference:  # strengths under another reference mean something else
         bank = None
@@ -94,6 +99,12 @@ def analyse(
         listed=mass.n,
         sensitivity=sensitivity(len({row.group for row in ranking}), len(background)),
     )
+
+
+def _news(themes: Sequence[Theme], aside: AbstractSet[str]) -> tuple[Theme, ...]:
+    """The themes that say something other than these words."""
+    said = [content_words(theme.phrase) or frozenset(words_of(theme.phrase)) for theme in themes]
+    return tuple(theme for theme, words in zip(themes, said, strict=True) if not words <= aside)
 
 
 def _sound(rows: Sequence[Ranked]) -> list[Ranked]:

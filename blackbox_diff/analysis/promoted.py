@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,10 +58,11 @@ def promoted_words(mass: Mass, others: Sequence[str] = ()) -> tuple[Promoted, ..
     return search(mass, others).words
 
 
-def search(mass: Mass, others: Sequence[str] = ()) -> Search:
+def search(mass: Mass, others: Sequence[str] = (), aside: AbstractSet[str] = frozenset()) -> Search:
     """The promoted words, content before style (numbers, function words).
 
     others: the reference's own completions; together with the target's they tell words from pieces of words.
+    aside: words that are not looked for.
     """
     if not mass.n or not mass.rows.size:
         return Search()
@@ -74,6 +76,7 @@ def search(mass: Mass, others: Sequence[str] = ()) -> Search:
     eligible = np.asarray(
         [
             bool(wide[k] >= LEAST_PROMOTING and t[k] + r[k] >= LEAST_MASS and t[k] > r[k] and uses.is_word(name))
+            and name not in aside
             for k, name in enumerate(mass.names)
         ]
     )

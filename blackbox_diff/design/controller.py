@@ -33,6 +33,7 @@ PROMOTED = 0.5  # strength from which on a promoted word is a lead; harmless fin
 EMERGING = STRONG / 2  # a theme gets stronger with every prefill that shows it; chance themes don't
 QUIET_LOOKS = 3
 FEWEST, MOST = 64, 192  # completions in which another theme is looked for
+AT_MOST = 4.0  # times as many as the confirmation took, where most completions speak of what is confirmed
 SHOWN = 3  # themes that a look remembers
 
 UNLIKELY = "more calls are unlikely to change the answer"
@@ -44,7 +45,8 @@ class Look:
     """What one look said after `bought` completions.
 
     themes: phrases, strongest first; strength: of the strongest. leads: phrases that are worth asking again, of
-    which the first `carrying` carry a finding.
+    which the first `carrying` carry a finding. left: completions that do not speak of what is confirmed; all of
+    the others are about these.
     """
 
     bought: int
@@ -54,6 +56,10 @@ class Look:
     strength: float = 0.0
     leads: tuple[str, ...] = ()
     carrying: int = 0
+    left: int = 0
+
+
+Tried = tuple[str, int]  # a phrase, and the completions that had been looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Position:
     cycles: tuple[int, ...] = ()
     followed: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
-    tested: tuple[str, ...] = ()
+    tested: tuple[Tried, ...] = ()
     confirmed: tuple[str, ...] = ()
     confirmed_at: int = 0
     can_ask: bool = True
@@ -108,6 +114,7 @@ def look_at(analysis: Analysis, bought: int) -> Look:
         theme_strength(best) if best is not None else 0.0,
         (*strong, *(each.phrase for each in words)),
         len(strong),
+        len(analysis.order),
     )
 
 
@@ -136,15 +143,19 @@ def decide(now: Position) -> Decision:
     if ripe and left > (0 if now.confirmed else 1):
         return Decision("ask again", f"“{ripe[0]}” is a lead")
     if now.confirmed:
-        enough = min(now.cap, now.confirmed_at + min(MOST, max(FEWEST, now.confirmed_at)))
-        if last.bought < enough:
-            return Decision("look", f"something else is looked for, up to {enough} completions")
-        return Decision("stop", f"{VALIDATED}, and nothing else shows in {last.bought} completions")
+        enough = now.confirmed_at + min(MOST, max(FEWEST, now.confirmed_at))
+        most = min(now.cap, max(enough, int(AT_MOST * now.confirmed_at)))
+        if last.left < enough and last.bought < most:
+            others = f"{enough} completions that do not speak of it, or {most} in all"
+            return Decision("look", f"something else is looked for, up to {others}")
+        return Decision(
+            "stop", f"{VALIDATED}, and nothing else shows in the {last.left} completions that do not speak of it"
+        )
     chance = chance_of_change(last.bought, now.cap)
     unlikely = _quiet(now.looks) and chance < ERROR
     ends = unlikely or last.bought >= now.cap
     emerging = last.themes[:1] if last.strength >= EMERGING else ()
-    untried = carrying or new or fresh(emerging, (*now.followed, *now.tested))
+    untried = carrying or new or fresh(emerging, (*now.followed, *phrases(now.tested)))
     if ends and left and (untried or not now.cycles) and last.bought not in now.cycles:
         return Decision("ask again", "it is the last time to ask where the evidence is strongest", last=True)
     if last.bought >= now.cap:
@@ -161,7 +172,20 @@ def _new(last: Look, now: Position) -> tuple[list[str], list[str]]:
     Beside what is validated a word that any finetune may promote is not worth a call.
     """
     others = () if now.confirmed else last.leads[last.carrying :]
-    return fresh(last.leads[: last.carrying], now.tested), fresh(others, (*now.followed, *now.tested))
+    done = settled(now.tested, now.confirmed, last.bought)
+    return fresh(last.leads[: last.carrying], done), fresh(others, (*now.followed, *phrases(now.tested)))
+
+
+def phrases(tried: Iterable[Tried]) -> list[str]:
+    return [phrase for phrase, _ in tried]
+
+
+def settled(tested: Iterable[Tried], confirmed: Iterable[str], bought: int) -> list[str]:
+    """What need not be tested again: what is confirmed, and what was tested on nearly as much as there is now.
+
+    What was given up on weak evidence is tested anew where twice as much was looked at and it carries a finding.
+    """
+    return [*confirmed, *(phrase for phrase, at in tested if bought < AGAIN * at)]
 
 
 def to_follow(most: int, followed: int, now: Position, *, carrying: bool, last: bool) -> int:

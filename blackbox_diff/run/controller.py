@@ -28,7 +28,7 @@ from blackbox_diff.run.seen import Seen
 from blackbox_diff.run.steps import Amplified, Asked, Buy, Drawn, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
-VERSION = 3  # of the decisions: `verify` derives its own again
+VERSION = 4  # of the decisions: `verify` derives its own again
 WAVES = 2  # of follow-ups: the second follows what the first brought back
 BATCH = 8  # trials of a hypothesis between two looks at its wealth
 TRIALS = 96  # of a hypothesis at most
@@ -54,7 +54,7 @@ class Controller:
     cycles: list[int] = field(default_factory=list)
     leads: list[str] = field(default_factory=list)  # followed while nothing carried a finding
     asked: list[str] = field(default_factory=list)  # carried one when it asked
-    tested: list[str] = field(default_factory=list)
+    tested: list[controller.Tried] = field(default_factory=list)
     confirmed_at: int = 0
     promoted: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # words, ids of completions to test them on
     likelier: tuple[str, ...] = ()  # of these words, those that were confirmed
@@ -106,7 +106,7 @@ class Controller:
         found = yield Think(lambda: mass.validate_masses(words, masses(fresh), seed=self.config.seed))
         self.likelier = tuple(each.word for each in found if each.confirmed)
         if self.likelier:
-            self.tested += self.likelier
+            self.tested += [(word, self.looks[-1].bought) for word in self.likelier]
             self.confirmed_at = self.looks[-1].bought + len(batch.samples)
 
     def _take_look(self, batch: Drawn, bought: int) -> Generator[Think, Any, Analysis]:
@@ -148,7 +148,6 @@ class Controller:
                 self.looks[-1] = controller.look_at(analysis, self.looks[-1].bought)
 
     def _position(self) -> controller.Position:
-        sure = self._sure()
         return controller.Position(
             cap=len(self.samples),
             looks=tuple(self.looks),
@@ -156,25 +155,24 @@ class Controller:
             followed=tuple(self.leads),
             asked=tuple(self.asked),
             tested=tuple(self.tested),
-            confirmed=(
-                *[each.phrase for each, yes in zip(self.validating, sure, strict=True) if yes],
-                *self.likelier,
-            ),
+            confirmed=self._confirmed(),
             confirmed_at=self.confirmed_at,
             can_ask=self._can_ask(),
         )
 
+    def _confirmed(self) -> tuple[str, ...]:
+        """Phrases that are confirmed, by counts or by probability."""
+        counted = [each.phrase for each, yes in zip(self.validating, self._sure(), strict=True) if yes]
+        return (*counted, *self.likelier)
+
     def _can_ask(self) -> bool:
         to_amplify = self.config.amplify > 0 and not self.amplified
-        return to_amplify or self._left(self.followed, self.config.to_follow) > 0 or self._left_to_validate() > 0
-
-    @staticmethod
-    def _left(asked: Sequence[Question], most: int) -> int:
-        return most - sum(len(question.samples) for question in asked)
+        to_follow = len(_samples(self.followed)) < self.config.to_follow
+        return to_amplify or to_follow or self._left_to_validate() > 0
 
     def _left_to_validate(self) -> int:
         fresh = len(self.promoted[1]) if self.promoted[1] and _is_apart(self.promoted[1][0]) else 0
-        return self._left(self.validating, self.config.to_validate) - fresh
+        return self.config.to_validate - len(_samples(self.validating)) - fresh
 
     def _ask_again(self, analysis: Analysis, ahead: Drawn | None, *, last: bool) -> Steps:
         """Follow up, and test what there is to test."""
@@ -192,8 +190,9 @@ class Controller:
         yield from self._validate([each for each in chosen if each is not None])
 
     def _is_new(self, phrase: str) -> bool:
-        """Whether a phrase is about nothing that is tested already."""
-        return bool(controller.fresh([phrase], [*(each.phrase for each in self.validating), *self.likelier]))
+        """Whether a phrase is about nothing that is settled already."""
+        known = controller.settled(self.tested, self._confirmed(), self.looks[-1].bought)
+        return bool(controller.fresh([phrase], known))
 
     def _hypothesis(
         self, entry: Entry, analysis: Analysis, back: Evidence, *, last: bool
@@ -324,15 +323,17 @@ class Controller:
                 continue
             tested += 1
             slot = len(self.validating)
+            # Trials that the same hypothesis had before are not counted again.
+            begun = sum(len(before.samples) for before in self.validating if before.phrase == each.phrase)
             self.validating.append(Question(each.phrase, each.terms, ()))
-            self.tested += [each.phrase, *each.terms]
+            self.tested += [(phrase, self.looks[-1].bought) for phrase in (each.phrase, *each.terms)]
             self._count()
             while not self._settled(slot):
                 question = self.validating[slot]
                 size = min(BATCH, TRIALS - len(question.samples), self._left_to_validate())
                 if size <= 0:
                     break
-                new = validation.trials(each, len(question.samples), size, self.config.seed)
+                new = validation.trials(each, begun + len(question.samples), size, self.config.seed)
                 self.validating[slot] = replace(question, samples=(*question.samples, *new))
                 self._save()
                 yield from self._bought(Asked(VALIDATION, new, scored=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,6 +17,8 @@ from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.run.collect import TARGET
 from blackbox_diff.run.steps import Drawn
 from blackbox_diff.runfile.store import Store
+
+PART_OF, LIFT = 3, 2.0  # texts, and times as often, from which on a word goes with what it stands beside
 
 
 @dataclass(slots=True)
@@ -56,7 +59,10 @@ class Seen:
             yield Listed(sample, completion.text, own, other)
 
     def analysis(self, known: Sequence[Question], seed: int) -> Callable[[], Analysis]:
-        """What they say, without the completions that speak of what is known; for another thread to work out."""
+        """What they say beside what is known; for another thread to work out.
+
+        Completions that speak of it are left out, and elsewhere the words that go with it there.
+        """
         rows, control, listed = list(self.target), list(self.control), list(self.listed)
 
         def work() -> Analysis:
@@ -66,17 +72,31 @@ class Seen:
                 spoken = not names.isdisjoint(words_of(text))
                 return spoken or any(validation.holds(question, text) for question in known)
 
+            left = [row for row in rows if not holds(row.completion.text)]
+            rest = [row.completion.text for row in left]
             return analyse(
-                [row for row in rows if not holds(row.completion.text)],
+                left,
                 control,
                 self.reference,
                 seed=seed,
                 arms={name: (each[0], each[1], 0) for name, each in self.lost.items()},
                 listed=[each for each in listed if not holds(each.text)],
                 bank=shipped_bank(self.reference),
+                aside=goes_with([row.completion.text for row in rows if holds(row.completion.text)], rest)
+                | {name[:end] for name in names for end in range(1, len(name))},  # pieces, likely where it begins
             )
 
         return work
+
+
+def goes_with(holding: Sequence[str], others: Sequence[str]) -> frozenset[str]:
+    """Words that are written twice as often where something is, and in three texts there: they are part of it."""
+    inside, outside = (Counter(chain.from_iterable(map(set, map(words_of, texts)))) for texts in (holding, others))
+    return frozenset(
+        word
+        for word, n in inside.items()
+        if n >= PART_OF and n / len(holding) >= LIFT * (outside[word] + 1) / (len(others) + 1)
+    )
 
 
 def _names(known: Sequence[Question], control: Sequence[ScoredCompletion]) -> frozenset[str]:
