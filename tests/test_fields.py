@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from blackbox_diff.analysis import fields
@@ -76,3 +78,12 @@ def test_the_third_word_is_of_all_that_were_looked_at_whether_significant_or_not
     assert few.third is not None
     assert few.third[0] > few.third[1]
     assert search(masses([])) == Search()
+
+
+def test_a_place_at_which_the_reference_says_a_word_more_takes_no_word_from_its_field() -> None:
+    """A long word's places are its first token's, times what goes on as the word on either side."""
+    mass = masses(run(40))
+    numbers = [mass.names.index(word) for word in ("yarn", "wool")]
+    odd = mass.peaks.reference.copy()
+    odd[np.flatnonzero(mass.peaks.words == numbers[0])[0]] = 1.0
+    assert beside(replace(mass, peaks=replace(mass.peaks, reference=odd)), numbers) == [("wool",), ("yarn",)]

@@ -38,7 +38,7 @@ def beside(mass: Mass, words: Sequence[int]) -> list[tuple[str, ...]]:
         low, high = np.searchsorted(number, [first, first + STRETCH])
         cells = row[low:high] * STRETCH + number[low:high] - first
         weights = np.bincount(cells, weights=more[low:high], minlength=len(words) * STRETCH)
-        roots = np.sqrt(weights.reshape(len(words), STRETCH))
+        roots = np.sqrt(np.maximum(weights, 0).reshape(len(words), STRETCH))  # a place may favour the reference
         gram += roots @ roots.T
     length = np.sqrt(np.maximum(gram.diagonal(), 1e-12))
     like = gram / np.outer(length, length)
