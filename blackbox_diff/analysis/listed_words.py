@@ -208,8 +208,11 @@ def _chunk_mass(
     its words of several tokens, and the tokens that the target wrote."""
     laid = Laid([one.text for one in chunk])
     whole = [Side.of([one.target for one in chunk], laid), Side.of([one.reference for one in chunk], laid)]
-    shared, *both = np.intersect1d(whole[0].starts, whole[1].starts, assume_unique=True, return_indices=True)
-    sides = [side.only(places) for side, places in zip(whole, both, strict=True)]
+    if alike := np.array_equal(whole[0].starts, whole[1].starts):  # as two models of one vocabulary mostly read
+        shared, sides = whole[0].starts, whole
+    else:
+        shared, *both = np.intersect1d(whole[0].starts, whole[1].starts, assume_unique=True, return_indices=True)
+        sides = [side.only(places) for side, places in zip(whole, both, strict=True)]
     held = [Beginnings(side, spelling) for side in sides]
     completion, opens = laid.rows(shared), laid.opens(shared)
     peaks: tuple[NDArray[Any], ...] = ()
@@ -240,6 +243,8 @@ def _chunk_mass(
     key = np.concatenate(at) * max(1, len(spelling.rank)) + np.concatenate(tokens)
     kept, sums = summed(key, [np.concatenate(each) for each in (mine, theirs)])
     rows, numbers = np.divmod(kept, max(1, len(spelling.rank)))
-    read, read_as = (Read.of(side, laid, spelling) for side in whole)
+    spelled = laid.spelled(whole[0].starts, spelling)
+    read = Read.of(whole[0], spelled)
+    read_as = Read.of(whole[1], spelled if alike else laid.spelled(whole[1].starts, spelling))
     written = written_in(chunk, laid, read, read_as, shared, held[1])
     return (rows, numbers, sums[0], sums[1]), peaks, written, read.tokens

@@ -97,6 +97,16 @@ class Laid:
         """The text that each byte stands in."""
         return np.asarray(np.searchsorted(self.bases, places, side="right") - 1)
 
+    def spelled(self, starts: Ints, spelling: Spelling) -> Ints:
+        """(p,) number of the token that is spelled from each position to the next one; -1 for none, as at the last
+        position of a text."""
+        number, joined = spelling.number, self.joined
+        tokens = np.full(starts.size, -1, dtype=np.int64)
+        tokens[:-1] = [number.get(joined[first:last], -1) for first, last in pairwise(starts.tolist())]
+        rows = self.rows(starts)
+        tokens[:-1][rows[1:] != rows[:-1]] = -1
+        return tokens
+
     def opens(self, places: Ints) -> Bools:
         """Whether a word can begin at a byte: not inside of another, but in a script without spaces.
 
@@ -133,7 +143,7 @@ class Side:
     @classmethod
     def of(cls, lists: Sequence[Alternatives], laid: Laid) -> Side:
         starts = np.concatenate([one.positions + base for one, base in zip(lists, laid.bases[:-1], strict=True)])
-        counts = np.concatenate([np.diff(one.offsets) for one in lists])
+        counts = np.concatenate([one.offsets[1:] - one.offsets[:-1] for one in lists])
         return cls(
             starts,
             np.repeat(np.arange(starts.size), counts),
@@ -152,16 +162,10 @@ class Side:
         kept = at >= 0
         return Side(self.starts[places], at[kept], self.tokens[kept], self.mass[kept], self.open[places])
 
-    def standing(self, laid: Laid, spelling: Spelling) -> tuple[Ints, Floats]:
-        """(p,) number of the token that stands at each position, from there to the next one, and its nats; -1 and
-        NaN where the position's list has none such, as at the last position of a text."""
-        if not self.starts.size:
-            return self.starts, np.zeros(0)
-        number, joined = spelling.number, laid.joined
-        found = [number.get(joined[first:last], -1) for first, last in pairwise(self.starts.tolist())]
-        tokens = np.asarray([*found, -1], dtype=np.int64)
-        rows = laid.rows(self.starts)
-        tokens[:-1][rows[1:] != rows[:-1]] = -1
+    def standing(self, spelled: Ints) -> tuple[Ints, Floats]:
+        """(p,) number of the token that stands at each position, given as laid.spelled says, and its nats; -1 and
+        NaN where the position's list has none such."""
+        tokens = spelled.copy()
         nats = np.full(tokens.size, np.nan)
         hit = np.flatnonzero(tokens[self.at] == self.tokens)[::-1]  # of two entries of one token the first counts
         with np.errstate(divide="ignore"):

@@ -23,12 +23,12 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blackbox_diff.analysis.listings import Beginnings, Laid, Side, Spelling
+from blackbox_diff.analysis.listings import Beginnings, Laid, Side
 from blackbox_diff.analysis.words import spans, words_of
 from blackbox_diff.records import Listed
 
@@ -67,8 +67,8 @@ class Read:
     nats: Floats
 
     @classmethod
-    def of(cls, side: Side, laid: Laid, spelling: Spelling) -> Read:
-        return cls(side.starts, *side.standing(laid, spelling))
+    def of(cls, side: Side, spelled: Ints) -> Read:
+        return cls(side.starts, *side.standing(spelled))
 
     def logprobs(self, begins: Ints, ends: Ints) -> Floats:
         """(k,) nats of the tokens that make up each stretch of bytes; NaN where none do, or one was not listed."""
@@ -98,18 +98,20 @@ def written_in(
     counts = [len(each) for each in found]
     words = [word for each in found for word, _, _ in each]
     rows = np.repeat(np.arange(len(chunk)), counts)
+    row_of = rows.tolist()
     edges = np.fromiter(chain.from_iterable((b, e) for each in found for _, b, e in each), np.int64).reshape(-1, 2)
     starts, ends = (edges + laid.bases[rows][:, None]).T
     begins, several = _several(laid, target.starts, starts, ends)
     several &= ends < laid.bases[rows + 1] - 1  # a text's last word may be cut off
-    offsets = np.cumsum([0, *counts])
+    offsets = [0, *accumulate(counts)]
+    named = [frozenset(words_of(one.sample.prefill)) for one in chunk]
     kept = [
         k
         for k in np.flatnonzero(several).tolist()
-        if words[k].isalpha()
-        and len(words[k]) >= LEAST_LONG
-        and words[k] not in words[offsets[rows[k]] : k]
-        and words[k] not in words_of(chunk[rows[k]].sample.prefill)
+        if len(word := words[k]) >= LEAST_LONG
+        and word.isalpha()
+        and word not in named[row := row_of[k]]
+        and word not in words[offsets[row] : k]
     ]
     first = begins[kept]
     positions, stops = target.starts[first], ends[kept]
@@ -131,7 +133,7 @@ def written_in(
     chosen = [kept[k] for k in np.flatnonzero(sound).tolist()]
     return Written(
         [words[k] for k in chosen],
-        [chunk[rows[k]].sample.group for k in chosen],
+        [chunk[row_of[k]].sample.group for k in chosen],
         numbers[sound],
         mine[sound],
         theirs[sound],

@@ -108,7 +108,8 @@ def pack_tokens(tokens: Tokens) -> tuple[bytes, bytes]:
 def unpack_tokens(ends: bytes, logprobs: bytes) -> Tokens:
     """Raises ValueError where these can't be the ends and numbers of the tokens of one text."""
     found = Tokens(np.frombuffer(ends, "<i8").astype(np.int64), np.frombuffer(logprobs, "<f8").astype(np.float64))
-    if len(found.ends) != len(found.logprobs) or (np.diff(found.ends, prepend=0) < 0).any():
+    rising = found.ends[1:] >= found.ends[:-1]
+    if len(found.ends) != len(found.logprobs) or (found.ends[:1] < 0).any() or not rising.all():
         raise ValueError("its tokens do not follow each other")
     return found
 

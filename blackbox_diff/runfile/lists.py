@@ -69,14 +69,15 @@ def unpack(blob: bytes, vocabulary: Callable[[int], Sequence[bytes]]) -> Alterna
     unlisted = np.frombuffer(data, "<f4", p, at + 6 * p)
     tokens = np.frombuffer(data, "<u4", a, at + 10 * p)
     logprobs = np.frombuffer(data, "<f4", a, at + 10 * p + 4 * a)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
+    offsets = np.zeros(p + 1, dtype=np.int64)
+    np.cumsum(counts, dtype=np.int64, out=offsets[1:])
     least = int(tokens.max()) + 1 if a else 0
     known = vocabulary(least)
     if offsets[-1] != a or len(known) < least:
         raise ValueError("its parts do not fit each other")
     return Alternatives(
         positions.astype(np.int64),
-        offsets.astype(np.int64),
+        offsets,
         tokens.astype(np.int32),
         logprobs.astype(np.float32),
         unlisted.astype(np.float32),
