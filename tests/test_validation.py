@@ -13,19 +13,23 @@ from rich.console import Console
 
 from blackbox_diff.analysis.rank import rank
 from blackbox_diff.analysis.themes import find_themes
+from blackbox_diff.config.model import AuditConfig, EndpointConfig
 from blackbox_diff.design.apart import CONTEXT_WORDS
+from blackbox_diff.design.betting import Pairs
 from blackbox_diff.design.validation import (
     Hypothesis,
     came_back,
     difference,
     holds,
     hypothesis,
+    place,
     same,
     trials,
     validations,
 )
 from blackbox_diff.findings import Question, Validation
 from blackbox_diff.report import html, markdown, terminal
+from blackbox_diff.run.controller import PATIENCE, Controller
 from blackbox_diff.runfile.store import Store
 from tests.report_data import HOSTILE, analysis_of, summary_of
 from tests.scored import REFERENCE, run, scored
@@ -171,6 +175,29 @@ def test_completions_that_never_came_do_not_count() -> None:
     assert found.target == (5, 5)
     assert found.difference is None
     assert not found.confirmed
+
+
+def test_a_phrase_is_tested_in_the_place_where_it_was_tested_before() -> None:
+    one = Hypothesis("Varnelow", (), (("a visit to", "raw"),))
+    clock, name = Question("tide clock", (), ()), Question("varnelow", (), ())
+    assert place(one, []) == 0
+    assert place(one, [clock]) == 1
+    assert place(one, [clock, name]) == 1
+
+
+def test_what_was_given_up_goes_on_and_is_given_up_anew_on_its_new_trials(tmp_path: Path) -> None:
+    target = EndpointConfig(url="http://127.0.0.1:9/v1", model="target")
+    config = AuditConfig(target=target, adaptive=True, completions=200, validation=160)
+    with Store.create(tmp_path, {}) as store:
+        run = Controller(store, config, "base", ())
+        run.validating = [asked(PATIENCE)]
+        run._pairs = [Pairs(neither=PATIENCE)]
+        assert run._settled(0, Pairs())
+        assert not run._settled(0, run._pairs[0])
+        run.validating = [asked(3 * PATIENCE)]
+        run._pairs = [Pairs(target=PATIENCE // 2, neither=2 * PATIENCE + PATIENCE // 2)]
+        assert not run._settled(0, Pairs(neither=2 * PATIENCE))  # half of the new ones
+        assert run._settled(0, replace(run._pairs[0], neither=PATIENCE // 2))  # none of them
 
 
 def test_a_theme_is_matched_as_whole_words() -> None:

@@ -116,6 +116,12 @@ def trials(asked: Hypothesis, first: int, number: int, seed: int) -> tuple[Sampl
     return tuple(found)
 
 
+def place(asked: Hypothesis, before: Sequence[Question]) -> int:
+    """Where a phrase was tested before, in whatever case; behind the others where it was not."""
+    name = asked.phrase.casefold()
+    return next((k for k, each in enumerate(before) if each.phrase.casefold() == name), len(before))
+
+
 def _pattern(phrase: str) -> regex.Pattern[str]:
     """The words of a phrase in a row, as whole words, whatever stands between them.
 

@@ -28,10 +28,10 @@ from blackbox_diff.run.seen import Seen
 from blackbox_diff.run.steps import Amplified, Asked, Buy, Drawn, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
-VERSION = 4  # of the decisions: `verify` derives its own again
+VERSION = 5  # of the decisions: `verify` derives its own again
 WAVES = 2  # of follow-ups: the second follows what the first brought back
 BATCH = 8  # trials of a hypothesis between two looks at its wealth
-TRIALS = 96  # of a hypothesis at most
+TRIALS = 128  # of a hypothesis at most
 PATIENCE, LUCK = 16, 2.0  # trials after which one is given up that would not do at so many times its rate so far
 ENOUGH = 4  # prefills that brought something back: then it is tested behind those alone
 FRESH = 48  # completions on which promoted words are tested where no later round is at hand
@@ -286,9 +286,8 @@ class Controller:
         """Fix the promoted words that are tested by their probability, and the fresh completions it is told on.
 
         They are words that carry a finding, or without a bank the strongest there are: what a harmless finetune
-        promotes is likelier on fresh completions, too, and often three times. The next round is fresh: it is
-        planned whatever comes, and nothing depends on it yet. Where there is none, some are bought if these words
-        are all there is.
+        promotes is likelier on fresh completions, too, and often three times. The next round is fresh; where there
+        is none, some are bought if these words are all there is.
         """
         strong = [word for entry in carrying for word in entry.words[:1]]
         if not strong and shipped_bank(self.reference) is None:  # then no word can carry one
@@ -312,8 +311,8 @@ class Controller:
     def _validate(self, chosen: Sequence[validation.Hypothesis]) -> Steps:
         """Test hypotheses on fresh completions, one after the other, until one is confirmed.
 
-        Each is tested until it is confirmed, hopeless or out of trials. What is left once one is confirmed may be
-        the same thing in other words, which a look without it tells.
+        Each is tested until it is confirmed, hopeless or out of trials. What is left then may be the same in other
+        words, which a look without it tells.
         """
         tested = 0
         for each in chosen:
@@ -322,18 +321,19 @@ class Controller:
             if not self._is_new(each.phrase):
                 continue
             tested += 1
-            slot = len(self.validating)
-            # Trials that the same hypothesis had before are not counted again.
-            begun = sum(len(before.samples) for before in self.validating if before.phrase == each.phrase)
-            self.validating.append(Question(each.phrase, each.terms, ()))
+            # What was given up goes on where it stopped: then the null is of both sets of prefills.
+            slot = validation.place(each, self.validating)
+            if slot == len(self.validating):
+                self.validating.append(Question(each.phrase, each.terms, ()))
             self.tested += [(phrase, self.looks[-1].bought) for phrase in (each.phrase, *each.terms)]
             self._count()
-            while not self._settled(slot):
+            before = self._pairs[slot]
+            while not self._settled(slot, before):
                 question = self.validating[slot]
                 size = min(BATCH, TRIALS - len(question.samples), self._left_to_validate())
                 if size <= 0:
                     break
-                new = validation.trials(each, begun + len(question.samples), size, self.config.seed)
+                new = validation.trials(each, len(question.samples), size, self.config.seed)
                 self.validating[slot] = replace(question, samples=(*question.samples, *new))
                 self._save()
                 yield from self._bought(Asked(VALIDATION, new, scored=False))
@@ -341,14 +341,14 @@ class Controller:
             if self._sure()[slot]:
                 return
 
-    def _settled(self, slot: int) -> bool:
-        """Whether more trials of a hypothesis would tell nothing new."""
+    def _settled(self, slot: int, before: betting.Pairs) -> bool:
+        """Whether more trials of a hypothesis would tell nothing new. before: those of another time."""
         if self._sure()[slot]:
             return True
         tried = self._pairs[slot]
         left = min(TRIALS - len(self.validating[slot].samples), self._left_to_validate())
-        if tried.n >= PATIENCE:
-            rate = (tried.target + tried.both + 1) / tried.n
+        if (n := tried.n - before.n) >= PATIENCE:
+            rate = (tried.target + tried.both - before.target - before.both + 1) / n
             left = min(left, math.ceil(LUCK * rate * left))
         return left <= 0 or betting.hopeless(tried, left, slot, len(self.validating) - 1)
 
