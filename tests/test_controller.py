@@ -78,11 +78,14 @@ def test_what_begins_to_carry_a_finding_is_tested_at_once_though_it_was_followed
     later = at(replace(heron, bought=256), **followed, asked=("old",))
     assert decide(replace(later, tested=on("old", at=200))).action == "look"
     assert decide(replace(later, tested=on("old", at=128))).action == "ask again"  # then on weaker evidence
-    assert decide(replace(later, tested=on("old", at=128), confirmed=("old",), confirmed_at=200)).action == "look"
+    assert (
+        decide(replace(later, tested=on("old", at=128), confirmed=("old",), confirmed_at=(200, 200))).action
+        == "look"
+    )
 
 
 def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_stops() -> None:
-    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": 64}
+    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": (64, 64)}
     assert decide(at(one(64), **known)).action == "look"
     assert decide(at(one(96), **known)).action == "look"
     stopped = decide(at(one(128), **known))
@@ -94,10 +97,12 @@ def test_once_something_is_confirmed_something_else_is_looked_for_and_then_it_st
 
 
 def test_something_else_is_looked_for_where_what_is_confirmed_is_not_spoken_of() -> None:
-    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": 64}
+    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": (64, 64)}
     loud = [replace(one(bought), left=bought // 4) for bought in (128, 224, 256)]
     assert [decide(at(each, **known)).action for each in loud] == ["look", "look", "stop"]
     assert decide(at(replace(loud[1], left=128), **known)).action == "stop"
+    again = {**known, "confirmed_at": (64, 224)}  # more of the same would go on for ever
+    assert [decide(at(each, **again)).action for each in loud] == ["look", "look", "stop"]
     assert "in the 64 completions that do not speak of it" in decide(at(loud[2], **known)).why
 
 
@@ -120,7 +125,7 @@ def test_what_recurs_among_follow_ups_as_any_word_does_is_tested_only_at_the_end
 
 
 def test_the_search_for_something_else_is_bounded_by_the_cap() -> None:
-    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": 64}
+    known = {"cycles": (64,), "tested": on(*CLOCK), "confirmed": CLOCK, "confirmed_at": (64, 64)}
     assert decide(at(one(80), cap=80, **known)).action == "stop"
 
 
@@ -194,7 +199,7 @@ def test_every_run_ends_and_asks_no_more_often_than_it_may(
                 cycles=(*now.cycles, end),
                 tested=(*now.tested, *on(*now.looks[-1].leads, at=end)),
                 confirmed=confirmed,
-                confirmed_at=end if confirmed != now.confirmed else now.confirmed_at,
+                confirmed_at=(now.confirmed_at[0] or end, end) if confirmed != now.confirmed else now.confirmed_at,
             )
         assert decision.action != "ask again"
         if decision.action == "stop":

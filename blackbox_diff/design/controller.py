@@ -33,7 +33,9 @@ PROMOTED = 0.5  # strength from which on a promoted word is a lead; harmless fin
 EMERGING = STRONG / 2  # a theme gets stronger with every prefill that shows it; chance themes don't
 QUIET_LOOKS = 3
 FEWEST, MOST = 64, 192  # completions in which another theme is looked for
-AT_MOST = 4.0  # times as many as the confirmation took, where most completions speak of what is confirmed
+AT_MOST = (
+    4.0  # times as many in all as the first confirmation took, where most completions speak of what is confirmed
+)
 SHOWN = 3  # themes that a look remembers
 
 UNLIKELY = "more calls are unlikely to change the answer"
@@ -68,7 +70,8 @@ class Position:
 
     cycles: completions that had been looked at each time that it asked again. followed: phrases that were followed
     while nothing carried a finding; asked: those that carried one when it asked; tested: those that were tested.
-    confirmed: phrases; confirmed_at: completions at the last confirmation. can_ask: the budgets allow it.
+    confirmed: phrases; confirmed_at: completions at the first confirmation and at the last. can_ask: the budgets
+    allow it.
     """
 
     cap: int
@@ -78,7 +81,7 @@ class Position:
     asked: tuple[str, ...] = ()
     tested: tuple[Tried, ...] = ()
     confirmed: tuple[str, ...] = ()
-    confirmed_at: int = 0
+    confirmed_at: tuple[int, int] = (0, 0)
     can_ask: bool = True
 
 
@@ -143,8 +146,9 @@ def decide(now: Position) -> Decision:
     if ripe and left > (0 if now.confirmed else 1):
         return Decision("ask again", f"“{ripe[0]}” is a lead")
     if now.confirmed:
-        enough = now.confirmed_at + min(MOST, max(FEWEST, now.confirmed_at))
-        most = min(now.cap, max(enough, int(AT_MOST * now.confirmed_at)))
+        first, latest = now.confirmed_at
+        enough = latest + min(MOST, max(FEWEST, latest))
+        most = min(now.cap, max(first + FEWEST, int(AT_MOST * first)))
         if last.left < enough and last.bought < most:
             others = f"{enough} completions that do not speak of it, or {most} in all"
             return Decision("look", f"something else is looked for, up to {others}")

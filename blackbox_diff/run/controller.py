@@ -28,7 +28,7 @@ from blackbox_diff.run.seen import Seen
 from blackbox_diff.run.steps import Amplified, Asked, Buy, Drawn, Say, Steps, Think, Wait
 from blackbox_diff.runfile.store import Store
 
-VERSION = 5  # of the decisions: `verify` derives its own again
+VERSION = 6  # of the decisions: `verify` derives its own again
 WAVES = 2  # of follow-ups: the second follows what the first brought back
 BATCH = 8  # trials of a hypothesis between two looks at its wealth
 TRIALS = 128  # of a hypothesis at most
@@ -55,7 +55,7 @@ class Controller:
     leads: list[str] = field(default_factory=list)  # followed while nothing carried a finding
     asked: list[str] = field(default_factory=list)  # carried one when it asked
     tested: list[controller.Tried] = field(default_factory=list)
-    confirmed_at: int = 0
+    confirmed_at: list[int] = field(default_factory=list)
     promoted: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())  # words, ids of completions to test them on
     likelier: tuple[str, ...] = ()  # of these words, those that were confirmed
     stopped: str | None = None
@@ -107,7 +107,7 @@ class Controller:
         self.likelier = tuple(each.word for each in found if each.confirmed)
         if self.likelier:
             self.tested += [(word, self.looks[-1].bought) for word in self.likelier]
-            self.confirmed_at = self.looks[-1].bought + len(batch.samples)
+            self.confirmed_at.append(self.looks[-1].bought + len(batch.samples))
 
     def _take_look(self, batch: Drawn, bought: int) -> Generator[Think, Any, Analysis]:
         analysis: Analysis = yield Think(self._analysis())
@@ -143,7 +143,7 @@ class Controller:
             before = sum(self._sure())
             yield from self._ask_again(analysis, ahead, last=decision.last)
             if sum(self._sure()) > before:
-                self.confirmed_at = self.looks[-1].bought
+                self.confirmed_at.append(self.looks[-1].bought)
                 analysis = yield Think(self._analysis())
                 self.looks[-1] = controller.look_at(analysis, self.looks[-1].bought)
 
@@ -156,7 +156,7 @@ class Controller:
             asked=tuple(self.asked),
             tested=tuple(self.tested),
             confirmed=self._confirmed(),
-            confirmed_at=self.confirmed_at,
+            confirmed_at=(min(self.confirmed_at, default=0), max(self.confirmed_at, default=0)),
             can_ask=self._can_ask(),
         )
 
