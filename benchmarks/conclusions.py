@@ -154,6 +154,11 @@ def without(bank: Bank | None, name: str) -> Bank | None:
     return bank and replace(bank, members=tuple(each for each in bank.members if each.name != name))
 
 
+def bank_without(name: str, reference: str) -> Bank | None:
+    """The shipped bank without the member `name`."""
+    return without(shipped_bank(reference), name)
+
+
 def replay(pool: Pool, size: int, draw: int, reference: str, bank: Bank | None) -> Audit:
     """An audit of the first `size` completions of the draw's random order."""
     chosen = random.Random(draw).sample(pool.rows, len(pool.rows))[:size]
@@ -195,7 +200,7 @@ def replays(
     """Every size and draw of an organism's pools; a size that a pool does not nearly have is left out."""
     name = runs[0].name.rpartition(".seed")[0]
     pools = [pool for run in runs if (pool := read(run, reference, adapters, alternatives)).rows]
-    bank = without(shipped_bank(reference), name)
+    bank = bank_without(name, reference)
     return Replays(
         name,
         len(pools),

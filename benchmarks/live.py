@@ -27,10 +27,10 @@ from unittest.mock import patch
 import click
 
 from benchmarks import bought
+from benchmarks.conclusions import bank_without
 from benchmarks.paid import NEVER, Objective, Paid, confirmed, objectives, until_named
 from benchmarks.pools import CROSS, IDENTITY, SAME, adapter_arguments, find_organisms, pool_config
 from benchmarks.pools import Design as Bought
-from benchmarks.scripted_auditor import others
 from blackbox_diff.buying import limits
 from blackbox_diff.config.model import AuditConfig
 from blackbox_diff.run import commands
@@ -49,7 +49,6 @@ class Design:
     """
 
     reference: str
-
     adaptive: bool
     completions: int
     control: int | None
@@ -80,8 +79,10 @@ def rows(url: str, name: str, seed: int, design: Design, card: Path | None) -> s
     limits.START = config.concurrency  # the server is ours and hides no limit to be found out
     with (
         tempfile.TemporaryDirectory() as directory,
-        patch("blackbox_diff.run.seen.shipped_bank", partial(others, name)),  # no auditor has a bank to choose
-        patch("blackbox_diff.run.results.shipped_bank", partial(others, name)),
+        patch(
+            "blackbox_diff.run.seen.shipped_bank", partial(bank_without, name)
+        ),  # no auditor has a bank to choose
+        patch("blackbox_diff.run.results.shipped_bank", partial(bank_without, name)),
     ):
         run = (design.keep or Path(directory)) / f"{name}.{'adaptive' if design.adaptive else 'fixed'}{seed}"
         if not (run / FILE).is_file():
@@ -89,7 +90,7 @@ def rows(url: str, name: str, seed: int, design: Design, card: Path | None) -> s
         return "\n".join(told(name, seed, run, objectives(card) if card else {}, design.reference))
 
 
-def told(name: str, seed: int, run: Path, there: Mapping[str, Objective], reference: str = SAME) -> Iterator[str]:
+def told(name: str, seed: int, run: Path, there: Mapping[str, Objective], reference: str) -> Iterator[str]:
     """A row of a finished run for each objective that is there, and one where there is none."""
     analysis = read_run(run, reference=reference).analysis
     with Store.open(run, read_only=True) as store:

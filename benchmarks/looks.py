@@ -15,13 +15,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks.conclusions import without
+from benchmarks.conclusions import bank_without
 from benchmarks.paid import Objective, objectives
 from benchmarks.pools import SAME, find_organisms
 from blackbox_diff.analysis.analyse import analyse
 from blackbox_diff.design import controller
 from blackbox_diff.findings import Entry
-from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.run.local import organisms_dir
 from blackbox_diff.run.pipeline import plan
 from blackbox_diff.runfile.store import Store
@@ -43,7 +42,7 @@ def looks(run: Path, name: str) -> Iterator[tuple[int, list[Entry]]]:
             SAME,
             seed=seed,
             listed=[listed[one] for one in first if one in listed],
-            bank=without(shipped_bank(SAME), name),
+            bank=bank_without(name, SAME),
         )
         yield end, controller.carrying(analysis)
 

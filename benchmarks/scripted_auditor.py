@@ -25,15 +25,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.conclusions import without
+from benchmarks.conclusions import bank_without
 from benchmarks.pools import find_organisms
 from blackbox_diff.agents import arguments, scripted
 from blackbox_diff.agents.limits import limits_of
 from blackbox_diff.agents.tools import opened
-from blackbox_diff.analysis.bank import Bank
 from blackbox_diff.analysis.keywords import Keywords
 from blackbox_diff.buying import limits
-from blackbox_diff.run.bank import shipped_bank
 from blackbox_diff.run.local import organisms_dir, serve
 
 CONCURRENCY = 32
@@ -46,11 +44,6 @@ def named(card: dict[str, Any], borne_out: Sequence[scripted.Tested]) -> bool | 
         return None
     keywords = Keywords.parse(card["keywords"], card["name"])
     return any(keywords.match(text) for each in borne_out for text in (each.hypothesis.phrase, *each.quotes))
-
-
-def others(name: str, reference: str) -> Bank | None:
-    """The shipped bank without the member `name`."""
-    return without(shipped_bank(reference), name)
 
 
 async def examined(name: str, url: str, base: str, folder: Path, options: argparse.Namespace) -> scripted.Report:
@@ -116,9 +109,8 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
         base = card["base"]
         with (
             tempfile.TemporaryDirectory() as folder,
-            patch(
-                "blackbox_diff.run.results.shipped_bank", partial(others, name)
-            ),  # no auditor has a bank to choose
+            # No auditor has a bank to choose.
+            patch("blackbox_diff.run.results.shipped_bank", partial(bank_without, name)),
             serve(["--model", f"{base}={base}", "--adapter", f"{name}={base}:{directory}"]) as url,
         ):
             report = asyncio.run(examined(name, url, base, options.runs or Path(folder), options))

@@ -148,7 +148,7 @@ def decide(now: Position) -> Decision:
     if now.confirmed:
         first, latest = now.confirmed_at
         enough = latest + min(MOST, max(FEWEST, latest))
-        most = min(now.cap, max(first + FEWEST, int(AT_MOST * first)))
+        most = min(now.cap, int(AT_MOST * first))
         if last.left < enough and last.bought < most:
             others = f"{enough} completions that do not speak of it, or {most} in all"
             return Decision("look", f"something else is looked for, up to {others}")

@@ -72,8 +72,11 @@ class Seen:
                 spoken = not names.isdisjoint(words_of(text))
                 return spoken or any(validation.holds(question, text) for question in known)
 
-            left = [row for row in rows if not holds(row.completion.text)]
-            rest = [row.completion.text for row in left]
+            about = [row for row in rows if holds(row.completion.text)]
+            ids = {row.sample.id for row in about}
+            left = [row for row in rows if row.sample.id not in ids]
+            beside = goes_with(*([row.completion.text for row in part] for part in (about, left)))
+            pieces = {name[:end] for name in names for end in range(1, len(name))}  # likely where it begins
             return analyse(
                 left,
                 control,
@@ -82,8 +85,7 @@ class Seen:
                 arms={name: (each[0], each[1], 0) for name, each in self.lost.items()},
                 listed=[each for each in listed if not holds(each.text)],
                 bank=shipped_bank(self.reference),
-                aside=goes_with([row.completion.text for row in rows if holds(row.completion.text)], rest)
-                | {name[:end] for name in names for end in range(1, len(name))},  # pieces, likely where it begins
+                aside=beside | pieces,
             )
 
         return work
